@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the blocks of one medium: their memory, states, generations, pins and quarantine.
+//
+//   free -> reserved -> private or published -> free      a peer's transfer lands in it
+//   free -> writing  -> private or published -> free      the local engine fills it
+//   reserved -> quarantined -> free                       bytes of a dead transfer may still land
+//
+// Invariants, which audit() recomputes from the records:
+//   free + reserved + writing + private + published + quarantined + retired = total;
+//   a block's pins are the sum of its sessions' pins; a free block has none;
+//   each step to free raises the generation before any byte of the block is used again.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "core/checksum.h"
+#include "core/free_map.h"
+#include "core/host_memory.h"
+#include "mempool/content.h"
+#include "mempool/status.h"
+#include "mempool/types.h"
+
+namespace mempool {
+
+/// Who holds a pin. Session 0 is the caller that embeds the agent; peers get others.
+using SessionId = uint32_t;
+inline constexpr SessionId kCallerSession = 0;
+
+enum class BlockState : uint8_t {
+  kFree,
+  kReserved,     // given to a transfer; a peer may be writing into it
+  kWriting,      // held by the local caller, who fills it
+  kPrivate,      // sealed, in no index
+  kPublished,    // sealed, and the index holds it
+  kQuarantined,  // of a transfer that ended badly; bytes may still land
+  kRetired,      // its 32-bit generation is used up; never given out again
+};
+inline constexpr size_t kBlockStates = 7;
+std::string_view to_string(BlockState state);
+
+struct PoolOptions {
+  Medium medium = Medium::kHost;
+  ContentSpec shape;                     // decides the size of a block; its names do not matter here
+  Placement placement;
+  std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
+};
+
+/// One segment: consecutive block indices in one sealed memfd.
+struct PoolSegment {
+  uint32_t first_block = 0;
+  uint32_t blocks = 0;
+  BlockLayout layout;
+  HostMemory memory;
+};
+
+/// Where one block lies.
+struct BlockView {
+  std::byte* segment = nullptr;  // first byte of the segment
+  uint64_t block = 0;            // index inside the segment
+  const BlockLayout* layout = nullptr;
+
+  std::byte* piece(uint32_t layer, uint32_t part) const {
+    return segment + layout->piece_offset(block, layer, part);
+  }
+};
+
+/// What audit() counted, by state.
+struct PoolAudit {
+  uint64_t total = 0;
+  std::array<uint64_t, kBlockStates> blocks{};  // indexed by BlockState
+  uint64_t pins = 0;
+  std::unordered_map<std::string, uint64_t> quarantine;  // blocks by the name of who may still write
+  uint64_t count(BlockState state) const { return blocks[static_cast<size_t>(state)]; }
+};
+
+/// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
+class BlockPool {
+ public:
+  /// Errors: kInvalidArgument for a shape or segment list that makes no pool; kResourceExhausted
+  /// when the machine has not that much memory left.
+  static Result<std::unique_ptr<BlockPool>> create(const PoolOptions& options,
+                                                   uint64_t incarnation);
+
+  // ---- shape -------------------------------------------------------------------------------
+  uint32_t blocks() const { return static_cast<uint32_t>(records_.size()); }
+  Medium medium() const { return medium_; }
+  uint64_t incarnation() const { return incarnation_; }
+  const ContentSpec& shape() const { return shape_; }
+  const Placement& placement() const { return placement_; }
+  std::span<const PoolSegment> segments() const { return segments_; }
+  uint64_t block_bytes() const { return segments_.front().layout.block_bytes; }
+  uint64_t bytes() const { return block_bytes() * blocks(); }
+  /// Requires: index < blocks().
+  BlockView view(uint32_t index) const;
+  uint32_t free_blocks() const { return free_.count(); }
+  uint64_t count(BlockState state) const { return counts_[static_cast<size_t>(state)]; }
+
+  // ---- addresses ---------------------------------------------------------------------------
+  BlockAddress address(uint32_t index) const;
+  /// Check that an address names a live block of this pool.
+  /// Errors: kStale for a foreign incarnation or an old generation; kInvalidArgument for another
+  /// medium or an index past the end.
+  Status check(const BlockAddress& address) const;
+  BlockState state(uint32_t index) const { return records_[index].state; }
+  uint32_t pins(uint32_t index) const { return records_[index].pins; }
+  /// Pins of one session on one block.
+  uint32_t pins_of(SessionId session, uint32_t index) const;
+
+  // ---- life of a block; each call does all of its list or nothing ---------------------------
+  /// Take `count` free blocks into `state` (kWriting or kReserved), pinned once by `session`,
+  /// runs first, going on behind `after` where that is free. Appends to `out`.
+  /// Errors: kResourceExhausted.
+  Status alloc(SessionId session, size_t count, BlockState state, std::vector<BlockAddress>& out,
+               std::optional<uint32_t> after = std::nullopt);
+  /// Give blocks back. Errors: kStale (a double free is one); kInvalidArgument when the session's
+  /// pin is not the only one, the index holds the block, or the list names a block twice.
+  Status free(SessionId session, std::span<const BlockAddress> addresses);
+  /// Hold sealed or writing blocks. Errors: kStale.
+  Status pin(SessionId session, std::span<const BlockAddress> addresses);
+  /// Let go; the last unpin of a block that no index holds frees it.
+  /// Errors: kStale; kInvalidArgument when the session has no such pin.
+  Status unpin(SessionId session, std::span<const BlockAddress> addresses);
+  /// Pin one published block on the match path. Requires: index < blocks(), state is kPublished.
+  void pin_published(SessionId session, uint32_t index);
+  /// Hand one pin of a live block from one session to another. Requires: `from` holds one.
+  void move_pin(SessionId from, SessionId to, uint32_t index);
+
+  /// Seal: reserved or writing -> private. `checksum` is kept when given. Requires: live.
+  void seal(uint32_t index, std::optional<uint64_t> checksum);
+  /// The index takes a sealed block. Requires: private.
+  void publish(uint32_t index);
+  /// The index lets go: published -> private, or free when nobody pins it. Requires: published.
+  void unpublish(uint32_t index);
+  /// Set blocks aside until no byte of `writer` can land; drops `session`'s pin.
+  /// Requires: reserved and pinned by `session` only, or sealed (a corrupt block: other pins stay,
+  /// and the block stays aside until they are gone and it is released).
+  void quarantine(SessionId session, uint32_t index, const std::string& writer);
+  /// quarantined -> free. Requires: quarantined.
+  void release(uint32_t index);
+  /// Drop every pin of a session (its engine or peer is gone).
+  void end_session(SessionId session);
+
+  /// The seal checksum, where one was computed.
+  std::optional<uint64_t> checksum(uint32_t index) const;
+
+  // ---- for peers and operators -------------------------------------------------------------
+  /// The generation table, one 64-bit word a block, in a memfd of its own.
+  const HostMemory& generation_memory() const { return generation_memory_; }
+  /// Recompute all counts from the records. Errors: kInternal naming the invariant that broke.
+  Result<PoolAudit> audit() const;
+
+ private:
+  // One record a block; a cache line holds four.
+  struct Record {
+    uint32_t pins = 0;
+    uint32_t caller_pins = 0;  // of session 0, whose pins are too many for a map
+    BlockState state = BlockState::kFree;
+    bool has_checksum = false;
+    uint16_t listed = 0;       // scratch: names a block met twice in one list
+  };
+
+  BlockPool() = default;
+  // Implementation-private helpers are added by block_pool.cc's owner.
+
+  Medium medium_ = Medium::kHost;
+  uint64_t incarnation_ = 0;
+  ContentSpec shape_;
+  Placement placement_;
+  std::vector<PoolSegment> segments_;
+  HostMemory generation_memory_;
+  std::atomic<uint64_t>* generations_ = nullptr;
+  std::vector<Record> records_;
+  std::vector<uint64_t> checksums_;
+  FreeMap free_;
+  std::array<uint64_t, kBlockStates> counts_{};
+  std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> peer_pins_;
+  std::unordered_map<uint32_t, std::string> quarantined_;  // block -> who may still write into it
+};
+
+}  // namespace mempool

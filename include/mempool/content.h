@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what a block's bytes mean (ContentSpec, ContentId) and how they lie in memory (Placement).
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mempool/status.h"
+#include "mempool/types.h"
+
+namespace mempool {
+
+enum class ElementType : uint8_t { kFloat32, kFloat16, kBfloat16, kFloat8E4m3, kFloat8E5m2, kInt8 };
+
+/// Bytes of one element.
+uint32_t element_bytes(ElementType type);
+
+/// Everything that decides what the KV of a token is. Two prompts share KV only when all of it is
+/// equal, so each field goes into the ContentId; how the bytes lie (Placement) does not.
+struct ContentSpec {
+  std::string model;             // name and weights revision are the caller's words, compared as bytes
+  std::string revision;
+  std::string adapter;           // LoRA or other adapter; empty for none
+  ElementType element = ElementType::kFloat16;
+  std::string quantization;      // scheme of the KV itself; empty for none
+  uint32_t layers = 0;
+  uint32_t kv_heads = 0;         // 1 when mla_rank is given
+  uint32_t head_size = 0;        // elements of one head's vector; unused when mla_rank is given
+  uint32_t mla_rank = 0;         // elements of MLA's one compressed vector; 0: separate K and V
+  uint32_t tokens_per_block = 16;
+  std::string position_encoding;
+  std::string tenant_salt;       // tenants with different salts never share KV
+  std::vector<std::byte> root;   // whatever else the KV depends on (image hashes, for one)
+};
+
+/// 128-bit name of a content: the first half of SHA-256 over the spec's canonical bytes.
+struct ContentId {
+  std::array<uint64_t, 2> words{};
+  auto operator<=>(const ContentId&) const = default;
+};
+
+/// A content as calls take it: the id, and the id of the spec without adapter, salt and root, which
+/// two agents must share before any block can move between them.
+struct Content {
+  ContentId id;
+  ContentId model;
+  auto operator<=>(const Content&) const = default;
+};
+
+/// The tokens of a prompt under a content. Borrows the tokens for the length of a call.
+struct Prompt {
+  Content content;
+  std::span<const TokenId> tokens;
+};
+
+/// Check a spec and name it. Errors: kInvalidArgument for a zero or oversized dimension.
+Result<Content> make_content(const ContentSpec& spec);
+std::string to_string(const ContentId& id);
+
+/// How one block lies in a segment: each layer's K and V apart (2 x layers pieces, as vLLM has it),
+/// or everything in one run.
+enum class BlockForm : uint8_t { kDiscrete, kAggregated };
+
+/// The order inside one piece: [token][head][element] or [head][token][element].
+enum class TokenOrder : uint8_t { kTokenHead, kHeadToken };
+
+/// Where one shard keeps its part of every block, and in what shape. Never part of a key: two sides
+/// exchange placements and the gather plan maps one onto the other.
+struct Placement {
+  BlockForm form = BlockForm::kDiscrete;
+  TokenOrder order = TokenOrder::kTokenHead;
+  uint32_t shard = 0;        // this tensor-parallel rank
+  uint32_t shard_count = 1;
+  uint32_t first_layer = 0;  // pipeline stage: layers [first_layer, first_layer + layers)
+  uint32_t layers = 0;       // 0: all of the content's
+  uint32_t first_head = 0;   // KV heads [first_head, first_head + heads)
+  uint32_t heads = 0;        // 0: all of the content's
+  bool replicated = false;   // other shards hold the same heads; one holder sends
+  bool operator==(const Placement&) const = default;
+};
+
+/// Byte strides of one shard's blocks inside one segment: the piece of (block, layer, part) starts
+/// at block * block_stride + layer * layer_stride + part * part_stride and is piece_bytes long.
+/// Layers and heads count from the placement's first.
+struct BlockLayout {
+  uint32_t layers = 0;
+  uint32_t parts = 0;  // 2: K and V; 1: MLA
+  uint32_t heads = 0;
+  uint32_t tokens = 0;
+  uint32_t first_layer = 0;
+  uint32_t first_head = 0;
+  TokenOrder order = TokenOrder::kTokenHead;
+  uint64_t vector_bytes = 0;  // one head's vector of one token
+  uint64_t piece_bytes = 0;   // heads * tokens * vector_bytes
+  uint64_t block_bytes = 0;   // layers * parts * piece_bytes
+  uint64_t block_stride = 0;
+  uint64_t layer_stride = 0;
+  uint64_t part_stride = 0;
+
+  uint64_t piece_offset(uint64_t block, uint32_t layer, uint32_t part) const {
+    return block * block_stride + layer * layer_stride + part * part_stride;
+  }
+  /// Bytes from the start of a piece to one token's vector of one head.
+  uint64_t vector_offset(uint32_t token, uint32_t head) const {
+    const uint64_t row = order == TokenOrder::kTokenHead ? uint64_t{token} * heads + head
+                                                         : uint64_t{head} * tokens + token;
+    return row * vector_bytes;
+  }
+  bool operator==(const BlockLayout&) const = default;
+};
+
+/// Resolve a placement of a content inside a segment of `segment_blocks` blocks.
+/// Errors: kInvalidArgument where the placement names layers or heads the content does not have.
+Result<BlockLayout> make_layout(const ContentSpec& spec, const Placement& placement,
+                                uint32_t segment_blocks);
+
+}  // namespace mempool

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the transport contract: what a backend offers (Capabilities), how memory is made known
+// (Transport) and how bytes move over a connection (Endpoint). docs/backend_guide.md explains it.
+//
+// One-sided, with remote addressing, is the native shape: the source (or for reads the sink) names
+// local and remote ranges; the other side only opened a *slot*, its word for one transfer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mempool/status.h"
+#include "transport/gather_plan.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace mempool {
+
+enum class MemoryKind : uint8_t { kHost = 1, kDevice = 2 };
+
+/// Memory to be registered. The owner keeps it mapped until deregistered.
+struct Region {
+  uint32_t id = 0;              // the agent's number for it, the same for every transport
+  MemoryKind kind = MemoryKind::kHost;
+  bool adopted = false;         // an engine's own memory rather than the pool's
+  std::byte* base = nullptr;
+  uint64_t bytes = 0;
+  int descriptor = -1;          // memfd (later dma-buf) that maps it, or -1
+};
+
+/// A target's word for one transfer. The generation tells late frames of an earlier use apart.
+struct Slot {
+  uint32_t index = 0;
+  uint32_t generation = 0;
+  bool operator==(const Slot&) const = default;
+};
+
+enum class Operation : uint8_t { kWrite, kRead };
+
+/// What a backend can do, filled at open. Data, so that nobody above asks which backend it is.
+struct Capabilities {
+  std::string name;
+  bool write = false;                     // one-sided write
+  bool read = false;                      // one-sided read
+  bool notify = false;                    // can tell the target that a slot's writes have landed
+  bool target_checks = false;             // the target's end admits each range before it lands
+  bool counts_system_calls = false;       // ours, not a vendor library's
+  bool needs_peer_call = false;           // both sides must call (NCCL)
+  uint32_t gather_pieces = 1;             // local pieces a write may name
+  uint32_t scatter_pieces = 1;            // local pieces a read may name
+  uint32_t remote_ranges = 1;             // remote ranges one call may name
+  uint64_t message_bytes = UINT64_MAX;    // largest call
+  uint32_t calls_in_flight = 1;           // posted and not completed, an endpoint
+  uint32_t reads_in_flight = 1;
+  uint8_t memory_kinds = static_cast<uint8_t>(MemoryKind::kHost);  // mask of kinds it moves directly
+
+  CallLimits limits(Operation operation) const {
+    return {operation == Operation::kWrite ? gather_pieces : scatter_pieces, remote_ranges,
+            message_bytes};
+  }
+};
+
+/// What a backend has done since it was opened, or an endpoint since it was connected.
+struct CallCounts {
+  uint64_t network_calls = 0;                // work requests, puts, frames
+  uint64_t run_pairs = 0;
+  uint64_t bytes = 0;
+  std::optional<uint64_t> system_calls = 0;  // ours only; none for vendor backends
+};
+
+/// One operation: run pairs within the backend's limits, on behalf of a slot of the peer.
+struct Call {
+  Operation operation = Operation::kWrite;
+  Slot slot;
+  uint64_t cookie = 0;  // comes back with the completion
+  std::span<const RunPair> pairs;
+};
+
+/// What a backend tells the layer above. All calls come on the transport's thread, never from
+/// inside post(), notify() or stop().
+class TransportEvents {
+ public:
+  virtual ~TransportEvents() = default;
+  /// A posted call or notification ended. Ok for a write: the source may be reused. Ok for a read:
+  /// the bytes are here.
+  virtual void on_completion(uint64_t cookie, const Status& status) = 0;
+  /// A peer's writes into a slot have landed on one lane; comes once a lane used.
+  virtual void on_notified(uint64_t peer, Slot slot) = 0;
+  /// The connection to or from a peer is gone; its calls have completed with kUnavailable.
+  virtual void on_lost(uint64_t peer, const Status& why) = 0;
+  /// The fence asked for is done: nothing of that peer can land any more.
+  virtual void on_fenced(uint64_t peer) = 0;
+  /// Ask whether a peer's range lies inside what the slot reserved. Backends with target_checks ask
+  /// for every remote range of a call before its bytes land; a refused range ends the connection.
+  virtual bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region,
+                      uint64_t offset, uint64_t bytes) = 0;
+};
+
+/// One way to one peer, over which this side posts. Thread: confined to the transport's thread.
+class Endpoint {
+ public:
+  virtual ~Endpoint() = default;
+
+  /// Learn the peer's key for one of its regions. Errors: kInvalidArgument for a malformed key.
+  virtual Status import_key(uint32_t remote_region, std::span<const std::byte> key) = 0;
+  /// Start a call. Errors, with nothing started: kResourceExhausted when calls_in_flight is
+  /// reached (a completion makes room); kUnsupported past the capabilities; kInvalidArgument for an
+  /// unknown region or a range outside it; kUnavailable when the connection is gone.
+  virtual Status post(const Call& call) = 0;
+  /// After every earlier write of `slot`, tell the target on each lane used. Completes as a call.
+  virtual Status notify(Slot slot, uint64_t cookie) = 0;
+  /// Send nothing more of `slot`: calls not yet begun complete with kCancelled, those under way
+  /// complete when no more of their source bytes will be read.
+  virtual void stop(Slot slot) = 0;
+  /// Lanes that writes since connect may have used: how many notifications a slot's target counts.
+  virtual uint32_t lanes() const = 0;
+  virtual CallCounts counts() const = 0;
+  /// Break the connection; whatever is posted completes with kUnavailable.
+  virtual void close() = 0;
+};
+
+/// A backend: memory registration, the target's half, and connecting. Thread: confined to the
+/// io_context's thread.
+class Transport {
+ public:
+  using ConnectHandler = std::function<void(Result<std::unique_ptr<Endpoint>>)>;
+
+  virtual ~Transport() = default;
+  virtual const Capabilities& capabilities() const = 0;
+
+  // ---- memory ----
+  virtual Status register_region(const Region& region) = 0;
+  virtual Status deregister_region(uint32_t region) = 0;
+  /// Give what a peer needs to name the region; secret, travels on the control plane only.
+  virtual Result<std::vector<std::byte>> export_key(uint32_t region) const = 0;
+
+  // ---- connection ----
+  /// Give what `peer` needs to connect here (host and port; queue pair numbers).
+  virtual Result<std::vector<std::byte>> address_for(uint64_t peer) = 0;
+  /// Connect to the agent with incarnation `peer`; `host` is where its control plane was reached.
+  virtual void connect(uint64_t peer, const std::string& host, std::span<const std::byte> address,
+                       ConnectHandler handler) = 0;
+
+  // ---- the target's half ----
+  /// Expect writes (or reads) of `peer` under `slot`.
+  virtual Status open_slot(uint64_t peer, Slot slot) = 0;
+  /// Expect no more; what a checking backend still receives for it is discarded.
+  virtual void close_slot(uint64_t peer, Slot slot) = 0;
+  /// Move this side's end for `peer` to error and drain it; on_fenced() follows. Its connections
+  /// are gone after that; a new connect starts clean.
+  virtual void fence(uint64_t peer) = 0;
+  /// Everything its endpoints did and its target half served.
+  virtual CallCounts counts() const = 0;
+};
+
+}  // namespace mempool
