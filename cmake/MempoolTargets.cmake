@@ -3,7 +3,7 @@
 # mempool_library(NAME SOURCES... DEPENDS... PRIVATE_DEPENDS...)
 function(mempool_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS;PRIVATE_DEPENDS" ${ARGN})
-  add_library(${name} OBJECT ${arg_SOURCES})
+  add_library(${name} STATIC ${arg_SOURCES})
   target_include_directories(${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
