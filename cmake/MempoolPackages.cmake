@@ -8,3 +8,8 @@ pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 if(NOT MEMPOOL_BUILD_FUZZ)
   find_package(Boost 1.81 REQUIRED)  # headers: Asio and Beast
 endif()
+if(MEMPOOL_BUILD_TESTS AND NOT MEMPOOL_BUILD_FUZZ)
+  find_package(GTest 1.12 REQUIRED)
+  find_package(rapidcheck REQUIRED)
+  include(GoogleTest)
+endif()

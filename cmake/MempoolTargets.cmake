@@ -9,3 +9,18 @@ function(mempool_library name)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} PRIVATE mempool_flags ${arg_PRIVATE_DEPENDS})
 endfunction()
+
+# mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS])
+# One GoogleTest binary; each of its cases becomes a ctest of its own.
+function(mempool_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  string(REPLACE ";" "\\;" labels "${arg_LABELS}")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE
+    ${arg_DEPENDS} mempool_flags rapidcheck rapidcheck_gtest GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${labels}" TIMEOUT ${arg_TIMEOUT})
+endfunction()
