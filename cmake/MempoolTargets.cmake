@@ -10,6 +10,25 @@ function(mempool_library name)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} PRIVATE mempool_flags ${arg_PRIVATE_DEPENDS})
 endfunction()
 
+# mempool_schema(NAME SCHEMA)
+# Generate the C++ of a FlatBuffers schema of this folder as an interface target. agent/wire.fbs is
+# included as "agent/wire_generated.h".
+function(mempool_schema name schema)
+  file(RELATIVE_PATH folder ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  cmake_path(GET schema STEM stem)
+  set(include ${PROJECT_BINARY_DIR}/generated)
+  set(header ${include}/${folder}/${stem}_generated.h)
+  add_custom_command(OUTPUT ${header}
+    COMMAND flatbuffers::flatc --cpp --cpp-std c++17 --scoped-enums -o ${include}/${folder}
+            ${CMAKE_CURRENT_SOURCE_DIR}/${schema}
+    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${schema} VERBATIM)
+  add_library(${name} INTERFACE)
+  target_sources(${name} INTERFACE $<BUILD_INTERFACE:${header}>)
+  target_include_directories(${name} SYSTEM INTERFACE $<BUILD_INTERFACE:${include}>)
+  add_custom_target(${name}_header DEPENDS ${header})
+  add_dependencies(${name} ${name}_header)
+endfunction()
+
 # mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS])
 # One GoogleTest binary; each of its cases becomes a ctest of its own.
 function(mempool_test name)
