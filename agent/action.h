@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what the state machines ask of their driver: Asio in the agent, the simulator in tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "agent/message.h"
+#include "core/block_pool.h"
+#include "mempool/agent.h"
+
+namespace mempool {
+
+/// Names a transfer at its source: the peer's name is in the machine, the id is the machine's own.
+using TransferId = uint64_t;
+
+/// Make a session to the peer; answer by on_session_up() or on_dial_failed().
+struct DialPeer {
+  std::string peer;
+};
+struct SendMessage {
+  SessionId session = 0;
+  Message message;
+};
+/// Move source blocks into the target's; answer by on_data_done().
+struct PostData {
+  TransferId transfer = 0;
+  SessionId session = 0;
+  Slot slot;
+  std::vector<uint32_t> source_blocks;
+  std::vector<uint32_t> target_blocks;
+};
+/// Post nothing more of it; answer by on_data_done() once nothing reads its source blocks.
+struct StopData {
+  TransferId transfer = 0;
+};
+/// End the caller's wait.
+struct EndCall {
+  TransferId transfer = 0;
+  Status status;
+  TransferReport report;
+};
+struct OpenSlot {
+  SessionId session = 0;
+  Slot slot;
+};
+struct CloseSlot {
+  SessionId session = 0;
+  Slot slot;
+};
+/// Hash these blocks outside the lock; answer by on_verified().
+struct VerifyBlocks {
+  SessionId session = 0;
+  uint64_t number = 0;
+  std::vector<uint32_t> blocks;
+  std::vector<uint64_t> sums;  // what each should have
+};
+/// Make sure that no byte of the session's peer can land any more; answer by on_fenced(). The
+/// session is over after that.
+struct FencePeer {
+  SessionId session = 0;
+};
+struct DeliverArrival {
+  Arrival arrival;
+};
+
+using Action = std::variant<DialPeer, SendMessage, PostData, StopData, EndCall, OpenSlot, CloseSlot,
+                            VerifyBlocks, FencePeer, DeliverArrival>;
+
+}  // namespace mempool

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the control messages between two agents, as the state machines see them. agent/wire turns
+// them into bytes and back. The dialer of a session is the source of its transfers, the acceptor
+// their target.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "mempool/content.h"
+#include "mempool/status.h"
+#include "mempool/types.h"
+#include "transport/transport.h"
+
+namespace mempool {
+
+/// Source -> target: may I bring this prompt? The target answers for the number it carries, however
+/// often it is asked.
+struct Offer {
+  uint64_t number = 0;  // 1, 2, 3... per incarnation of the source and target
+  uint64_t request_id = 0;
+  uint32_t deadline_ms = 0;  // time left; each side uses its own clock
+  Medium medium = Medium::kHost;
+  Content content;
+  std::vector<TokenId> tokens;
+  std::vector<std::byte> user_data;
+  std::string trace;
+};
+
+/// Target -> source: the leading blocks that are here already, and places for the rest.
+struct OfferReply {
+  uint64_t number = 0;
+  Status status;
+  Slot slot;
+  std::vector<BlockAddress> matched;
+  std::vector<BlockAddress> reserved;
+};
+
+/// A seal checksum of the block at `position` of the prompt.
+struct SealedSum {
+  uint32_t position = 0;
+  uint64_t checksum = 0;
+};
+
+/// Source -> target: all data is on its way; publish when `notifications` lanes have said so.
+struct Commit {
+  uint64_t number = 0;
+  uint32_t notifications = 0;
+  std::vector<SealedSum> sums;
+};
+
+/// Target -> source: how the transfer ended, and who serves each block from now on.
+struct CommitReply {
+  uint64_t number = 0;
+  Status status;
+  std::vector<BlockAddress> serving;
+};
+
+/// Source -> target: it is off, and nothing of it is in flight. Also the answer to StopRequest.
+struct Cancel {
+  uint64_t number = 0;
+};
+
+/// Target -> source: the cancel is done here.
+struct CancelReply {
+  uint64_t number = 0;
+};
+
+/// Target -> source: stop this transfer, and say Cancel when nothing of it is in flight.
+struct StopRequest {
+  uint64_t number = 0;
+};
+
+/// Either way. `progress` counts what the sender's thread has done, so that a stuck one shows.
+struct Heartbeat {
+  uint64_t progress = 0;
+};
+
+using Message = std::variant<Offer, OfferReply, Commit, CommitReply, Cancel, CancelReply,
+                             StopRequest, Heartbeat>;
+
+/// What one agent tells another of itself when a session is made.
+struct PeerInfo {
+  std::string name;
+  uint64_t incarnation = 0;
+  ContentId model;  // of Content::model
+  uint32_t tokens_per_block = 0;
+  std::vector<PlanSegment> segments;  // the target's blocks; empty from the source
+};
+
+}  // namespace mempool

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the steps of an outbound transfer.
+#include "agent/source_machine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+
+namespace mempool {
+namespace {
+
+double microseconds(Duration duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+std::vector<uint32_t> indices(std::span<const BlockAddress> addresses) {
+  std::vector<uint32_t> result;
+  result.reserve(addresses.size());
+  for (const BlockAddress& address : addresses) result.push_back(address.index());
+  return result;
+}
+
+}  // namespace
+
+SourceMachine::SourceMachine(const Options& options, BlockPool& pool)
+    : options_(options), pool_(pool) {}
+
+Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest request,
+                                        TimePoint now) {
+  if (transfers_.size() >= options_.max_open) {
+    return resource_exhausted(
+        fmt::format("{} transfers are open, the most this agent holds (limits.max_outbound); wait "
+                    "for one to end",
+                    transfers_.size()),
+        10);
+  }
+  MEMPOOL_RETURN_IF_ERROR(pool_.pin(kTransferSession, request.blocks));
+  const TransferId id = next_id_++;
+  Outbound& transfer = transfers_[id];
+  transfer.peer = peer;
+  transfer.request = std::move(request);
+  transfer.started = now;
+  transfer.report.tokens = transfer.request.tokens.size();
+  Peer& state = peers_[peer];
+  if (state.session != 0) {
+    begin(id, transfer, state, now);
+  } else if (!state.dialing) {
+    state.dialing = true;
+    actions_.push_back(DialPeer{peer});
+  }
+  return id;
+}
+
+void SourceMachine::begin(TransferId id, Outbound& transfer, Peer& peer, TimePoint now) {
+  if (transfer.request.content.model != peer.info.model) {
+    fail(id, transfer,
+         invalid_argument(fmt::format(
+             "'{}' serves another content (model {}, this prompt's is {}); "
+             "both ends need the same model, element and block shape",
+             transfer.peer, to_string(peer.info.model), to_string(transfer.request.content.model))),
+         now);
+    return;
+  }
+  transfer.session = peer.session;
+  transfer.number = peer.next_number++;
+  transfer.state = State::kOffering;
+  send_offer(transfer, now);
+}
+
+void SourceMachine::send_offer(Outbound& transfer, TimePoint now) {
+  const TransferRequest& request = transfer.request;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(request.deadline - now).count();
+  Offer offer;
+  offer.number = transfer.number;
+  offer.request_id = request.request_id;
+  offer.deadline_ms = static_cast<uint32_t>(std::clamp<int64_t>(left, 1, UINT32_MAX));
+  offer.medium = request.medium;
+  offer.content = request.content;
+  offer.tokens = request.tokens;
+  offer.user_data = request.user_data;
+  offer.trace = request.trace;
+  transfer.retry_at = now + options_.retransmit;
+  actions_.push_back(SendMessage{transfer.session, std::move(offer)});
+}
+
+void SourceMachine::send_commit(Outbound& transfer, TimePoint now) {
+  Commit commit;
+  commit.number = transfer.number;
+  commit.notifications = transfer.lanes;
+  for (const SealedSum& sum : transfer.request.sums) {
+    if (sum.position >= transfer.matched.size()) commit.sums.push_back(sum);
+  }
+  transfer.retry_at = now + options_.retransmit;
+  actions_.push_back(SendMessage{transfer.session, std::move(commit)});
+}
+
+void SourceMachine::send_cancel(Outbound& transfer, TimePoint now) {
+  transfer.retry_at = now + options_.retransmit;
+  actions_.push_back(SendMessage{transfer.session, Cancel{transfer.number}});
+}
+
+void SourceMachine::cancel(TransferId transfer, TimePoint now) {
+  auto it = transfers_.find(transfer);
+  if (it == transfers_.end()) return;
+  fail(it->first, it->second, cancelled("the caller took the transfer back"), now);
+}
+
+void SourceMachine::cancel_all(TimePoint now) {
+  std::vector<TransferId> ids;
+  for (const auto& [id, transfer] : transfers_) ids.push_back(id);
+  for (TransferId id : ids) {
+    Outbound& transfer = transfers_.at(id);
+    fail(id, transfer, cancelled("the agent stops"), now);
+  }
+}
+
+void SourceMachine::on_session_up(const std::string& peer, SessionId session, const PeerInfo& info,
+                                  TimePoint now) {
+  Peer& state = peers_[peer];
+  state.dialing = false;
+  state.session = session;
+  state.info = info;
+  if (state.incarnation != info.incarnation) {
+    state.incarnation = info.incarnation;
+    state.next_number = 1;
+  }
+  std::vector<TransferId> waiting;
+  for (const auto& [id, transfer] : transfers_) {
+    if (transfer.peer == peer && transfer.state == State::kWaiting) waiting.push_back(id);
+  }
+  for (TransferId id : waiting) begin(id, transfers_.at(id), state, now);
+}
+
+void SourceMachine::on_dial_failed(const std::string& peer, const Status& why, TimePoint now) {
+  peers_[peer].dialing = false;
+  std::vector<TransferId> waiting;
+  for (const auto& [id, transfer] : transfers_) {
+    if (transfer.peer == peer && transfer.state == State::kWaiting) waiting.push_back(id);
+  }
+  for (TransferId id : waiting) fail(id, transfers_.at(id), why, now);
+}
+
+void SourceMachine::on_session_down(SessionId session, const Status& why, TimePoint now) {
+  for (auto& [name, peer] : peers_) {
+    if (peer.session == session) peer.session = 0;
+  }
+  std::vector<TransferId> affected;
+  for (const auto& [id, transfer] : transfers_) {
+    if (transfer.session == session) affected.push_back(id);
+  }
+  for (TransferId id : affected) {
+    Outbound& transfer = transfers_.at(id);
+    transfer.session = 0;  // nobody is left to tell
+    fail(id, transfer, why, now);
+  }
+}
+
+void SourceMachine::fail(TransferId id, Outbound& transfer, Status status, TimePoint now) {
+  switch (transfer.state) {
+    case State::kWaiting:
+    case State::kOffering:
+    case State::kCommitting:
+      transfer.failure = std::move(status);
+      quiet(id, transfer, now);
+      break;
+    case State::kSending:
+      transfer.failure = std::move(status);
+      transfer.state = State::kStopping;
+      transfer.retry_at = TimePoint::max();
+      transfer.grace_end = now + options_.stop_grace;
+      actions_.push_back(StopData{id});
+      break;
+    case State::kStopping:
+      break;  // the first reason stays; on_data_done() goes on
+    case State::kTelling:
+      if (transfer.session == 0) erase(id);
+      break;
+  }
+}
+
+void SourceMachine::quiet(TransferId id, Outbound& transfer, TimePoint now) {
+  const bool known_there = transfer.state != State::kWaiting && transfer.session != 0;
+  unpin(transfer);
+  end_call(id, transfer, transfer.failure, now);
+  if (!known_there) {
+    erase(id);
+    return;
+  }
+  transfer.state = State::kTelling;
+  send_cancel(transfer, now);
+}
+
+void SourceMachine::end_call(TransferId id, Outbound& transfer, const Status& status,
+                             TimePoint now) {
+  if (std::exchange(transfer.ended, true)) return;
+  transfer.report.complete_us = microseconds(now - transfer.started);
+  actions_.push_back(EndCall{id, status, transfer.report});
+}
+
+void SourceMachine::unpin(Outbound& transfer) {
+  if (!std::exchange(transfer.pinned, false)) return;
+  const Status unpinned = pool_.unpin(kTransferSession, transfer.request.blocks);
+  MEMPOOL_CHECK(unpinned.ok());  // start() pinned them, and a pinned block cannot go stale
+}
+
+void SourceMachine::erase(TransferId id) {
+  transfers_.erase(id);
+}
+
+SourceMachine::Outbound* SourceMachine::find(SessionId session, uint64_t number, TransferId* id) {
+  for (auto& [key, transfer] : transfers_) {
+    if (transfer.session == session && transfer.number == number) {
+      *id = key;
+      return &transfer;
+    }
+  }
+  return nullptr;
+}
+
+void SourceMachine::on_message(SessionId session, const Message& message, TimePoint now) {
+  if (const auto* reply = std::get_if<OfferReply>(&message)) {
+    on_offer_reply(session, *reply, now);
+  } else if (const auto* reply = std::get_if<CommitReply>(&message)) {
+    on_commit_reply(session, *reply, now);
+  } else if (const auto* reply = std::get_if<CancelReply>(&message)) {
+    on_cancel_reply(session, *reply);
+  } else if (const auto* request = std::get_if<StopRequest>(&message)) {
+    on_stop_request(session, *request, now);
+  }
+}
+
+Status SourceMachine::check_reply(const Outbound& transfer, const OfferReply& reply) const {
+  const Peer& peer = peers_.at(transfer.peer);
+  const size_t whole = transfer.request.tokens.size() / peer.info.tokens_per_block;
+  if (reply.matched.size() > whole ||
+      reply.matched.size() + reply.reserved.size() != transfer.request.blocks.size()) {
+    return corruption(
+        fmt::format("'{}' answered an offer of {} blocks with {} matched and {} "
+                    "reserved",
+                    transfer.peer, transfer.request.blocks.size(), reply.matched.size(),
+                    reply.reserved.size()));
+  }
+  for (const BlockAddress& address : reply.reserved) {
+    if (address.incarnation != peer.incarnation) {
+      return stale(fmt::format("'{}' answered with {}, of another incarnation", transfer.peer,
+                               to_string(address)));
+    }
+  }
+  return {};
+}
+
+void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, TimePoint now) {
+  TransferId id = 0;
+  Outbound* transfer = find(session, reply.number, &id);
+  if (transfer == nullptr || transfer->state != State::kOffering) return;  // a repeated answer
+  if (!reply.status.ok()) {
+    unpin(*transfer);
+    end_call(id, *transfer, reply.status, now);
+    erase(id);
+    return;
+  }
+  if (Status checked = check_reply(*transfer, reply); !checked.ok()) {
+    fail(id, *transfer, std::move(checked), now);
+    return;
+  }
+  transfer->matched = reply.matched;
+  transfer->reserved = reply.reserved;
+  TransferReport& report = transfer->report;
+  const Peer& peer = peers_.at(transfer->peer);
+  report.tokens_matched = reply.matched.size() * peer.info.tokens_per_block;
+  report.bytes_saved = reply.matched.size() * pool_.block_bytes();
+  report.prepare_us = microseconds(now - transfer->started);
+  if (reply.reserved.empty()) {
+    transfer->state = State::kCommitting;
+    send_commit(*transfer, now);
+    return;
+  }
+  transfer->state = State::kSending;
+  transfer->retry_at = TimePoint::max();
+  const std::span<const BlockAddress> rest =
+      std::span(transfer->request.blocks).subspan(reply.matched.size());
+  actions_.push_back(PostData{id, session, reply.slot, indices(rest), indices(transfer->reserved)});
+}
+
+void SourceMachine::on_data_done(TransferId id, const Status& status, const DataReport& data,
+                                 TimePoint now) {
+  auto it = transfers_.find(id);
+  if (it == transfers_.end()) return;
+  Outbound& transfer = it->second;
+  if (transfer.state != State::kSending && transfer.state != State::kStopping) return;
+  TransferReport& report = transfer.report;
+  report.transport = data.transport;
+  report.bytes = data.bytes;
+  report.paper_calls = data.paper_calls;
+  report.run_pair_calls = data.run_pair_calls;
+  report.network_calls = data.network_calls;
+  report.system_calls = data.system_calls;
+  report.post_us = microseconds(data.posted - transfer.started);
+  transfer.lanes = data.lanes;
+  if (transfer.state == State::kSending && status.ok()) {
+    transfer.state = State::kCommitting;
+    send_commit(transfer, now);
+    return;
+  }
+  if (transfer.failure.ok()) transfer.failure = status;
+  quiet(id, transfer, now);
+}
+
+void SourceMachine::on_commit_reply(SessionId session, const CommitReply& reply, TimePoint now) {
+  TransferId id = 0;
+  Outbound* transfer = find(session, reply.number, &id);
+  if (transfer == nullptr || transfer->state != State::kCommitting) return;
+  transfer->report.serving = reply.serving;
+  unpin(*transfer);
+  end_call(id, *transfer, reply.status, now);
+  erase(id);
+}
+
+void SourceMachine::on_cancel_reply(SessionId session, const CancelReply& reply) {
+  TransferId id = 0;
+  Outbound* transfer = find(session, reply.number, &id);
+  if (transfer != nullptr && transfer->state == State::kTelling) erase(id);
+}
+
+void SourceMachine::on_stop_request(SessionId session, const StopRequest& request, TimePoint now) {
+  TransferId id = 0;
+  Outbound* transfer = find(session, request.number, &id);
+  if (transfer == nullptr) {
+    actions_.push_back(SendMessage{session, Cancel{request.number}});  // gone, so nothing in flight
+  } else if (transfer->state == State::kTelling) {
+    send_cancel(*transfer, now);
+  } else {
+    fail(id, *transfer,
+         deadline_exceeded(
+             fmt::format("'{}' gave the transfer up; its time there was over", transfer->peer)),
+         now);
+  }
+}
+
+void SourceMachine::on_time(TimePoint now) {
+  std::vector<TransferId> due;
+  for (const auto& [id, transfer] : transfers_) {
+    if (!transfer.ended && transfer.request.deadline <= now) {
+      due.push_back(id);
+    } else if (transfer.retry_at <= now || transfer.grace_end <= now) {
+      due.push_back(id);
+    }
+  }
+  for (TransferId id : due) {
+    Outbound& transfer = transfers_.at(id);
+    if (!transfer.ended && transfer.request.deadline <= now && transfer.state != State::kStopping) {
+      fail(id, transfer,
+           deadline_exceeded(
+               fmt::format("transfer to '{}' was not done by its deadline", transfer.peer)),
+           now);
+    } else if (transfer.grace_end <= now) {
+      transfer.grace_end = TimePoint::max();  // the call ends; its blocks stay pinned until quiet
+      end_call(id, transfer, transfer.failure, now);
+    } else if (transfer.retry_at <= now) {
+      if (transfer.state == State::kOffering) send_offer(transfer, now);
+      if (transfer.state == State::kCommitting) send_commit(transfer, now);
+      if (transfer.state == State::kTelling) send_cancel(transfer, now);
+    }
+  }
+}
+
+TimePoint SourceMachine::next_time() const {
+  TimePoint next = TimePoint::max();
+  for (const auto& [id, transfer] : transfers_) {
+    next = std::min({next, transfer.retry_at, transfer.grace_end});
+    if (!transfer.ended && transfer.state != State::kStopping) {
+      next = std::min(next, transfer.request.deadline);
+    }
+  }
+  return next;
+}
+
+}  // namespace mempool

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the source's half of the protocol: every outbound transfer from the caller's request to the
+// end of its cancel. No socket, no clock: events and times come in, actions go out.
+//
+//   waiting -> offering -> sending -> committing -> (gone)
+//   any of them -> stopping (something may still read the source) -> telling (the target has yet to
+//   hear that nothing is in flight) -> (gone)
+//
+// Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
+// pinned until nothing reads them; Cancel is sent only when nothing of the transfer is in flight.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/action.h"
+#include "agent/message.h"
+#include "core/block_pool.h"
+#include "core/clock.h"
+#include "mempool/agent.h"
+
+namespace mempool {
+
+/// Holds the pins of source blocks while a transfer reads them.
+inline constexpr SessionId kTransferSession = 1;
+/// The first id for sessions with peers.
+inline constexpr SessionId kFirstPeerSession = 2;
+
+/// What a caller asks for, checked and with the seal checksums computed before the lock.
+struct TransferRequest {
+  Content content;
+  std::vector<TokenId> tokens;
+  std::vector<BlockAddress> blocks;
+  std::vector<SealedSum> sums;
+  Medium medium = Medium::kHost;
+  uint64_t request_id = 0;
+  std::vector<std::byte> user_data;
+  std::string trace;
+  TimePoint deadline;
+};
+
+/// What the data plane did for one transfer.
+struct DataReport {
+  std::string transport;
+  uint32_t lanes = 0;  // notifications the target will see
+  uint64_t paper_calls = 0;
+  uint64_t run_pair_calls = 0;
+  uint64_t network_calls = 0;
+  uint64_t bytes = 0;
+  std::optional<uint64_t> system_calls;
+  TimePoint posted;  // when the last call was posted
+};
+
+/// Thread: serialized (the agent's one lock).
+class SourceMachine {
+ public:
+  struct Options {
+    uint32_t max_open = 1024;
+    Duration retransmit = std::chrono::milliseconds(200);
+    Duration stop_grace = std::chrono::milliseconds(100);
+  };
+
+  SourceMachine(const Options& options, BlockPool& pool);
+
+  /// Queue a transfer; dials the peer when there is no session.
+  /// Errors: kResourceExhausted when max_open are open; kStale; kInvalidArgument.
+  Result<TransferId> start(const std::string& peer, TransferRequest request, TimePoint now);
+  /// Take it back. Unknown ids are ended ones and are ignored.
+  void cancel(TransferId transfer, TimePoint now);
+  /// End every call (the agent stops).
+  void cancel_all(TimePoint now);
+
+  void on_session_up(const std::string& peer, SessionId session, const PeerInfo& info,
+                     TimePoint now);
+  void on_dial_failed(const std::string& peer, const Status& why, TimePoint now);
+  void on_session_down(SessionId session, const Status& why, TimePoint now);
+  void on_message(SessionId session, const Message& message, TimePoint now);
+  /// All calls ended and, when `status` is ok, the notifications are posted: nothing reads the
+  /// source any more.
+  void on_data_done(TransferId transfer, const Status& status, const DataReport& report,
+                    TimePoint now);
+
+  void on_time(TimePoint now);
+  /// When on_time() has something to do; TimePoint::max() for never.
+  TimePoint next_time() const;
+
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+  /// Transfers not gone yet, ended calls with an open cancel among them.
+  size_t open() const { return transfers_.size(); }
+
+ private:
+  enum class State : uint8_t { kWaiting, kOffering, kSending, kCommitting, kStopping, kTelling };
+  struct Outbound {
+    State state = State::kWaiting;
+    std::string peer;
+    SessionId session = 0;  // 0: none, or gone
+    uint64_t number = 0;
+    TransferRequest request;
+    std::vector<BlockAddress> matched;
+    std::vector<BlockAddress> reserved;
+    TransferReport report;
+    uint32_t lanes = 0;
+    Status failure;
+    bool ended = false;  // the call has its answer
+    bool pinned = true;
+    TimePoint started;
+    TimePoint retry_at = TimePoint::max();
+    TimePoint grace_end = TimePoint::max();
+  };
+  struct Peer {
+    SessionId session = 0;
+    bool dialing = false;
+    uint64_t incarnation = 0;
+    uint64_t next_number = 1;
+    PeerInfo info;
+  };
+
+  void send_offer(Outbound& transfer, TimePoint now);
+  void send_commit(Outbound& transfer, TimePoint now);
+  void send_cancel(Outbound& transfer, TimePoint now);
+  void begin(TransferId id, Outbound& transfer, Peer& peer, TimePoint now);
+  void fail(TransferId id, Outbound& transfer, Status status, TimePoint now);
+  void quiet(TransferId id, Outbound& transfer, TimePoint now);
+  void end_call(TransferId id, Outbound& transfer, const Status& status, TimePoint now);
+  void unpin(Outbound& transfer);
+  void erase(TransferId id);
+  Outbound* find(SessionId session, uint64_t number, TransferId* id);
+
+  void on_offer_reply(SessionId session, const OfferReply& reply, TimePoint now);
+  void on_commit_reply(SessionId session, const CommitReply& reply, TimePoint now);
+  void on_cancel_reply(SessionId session, const CancelReply& reply);
+  void on_stop_request(SessionId session, const StopRequest& request, TimePoint now);
+  Status check_reply(const Outbound& transfer, const OfferReply& reply) const;
+
+  Options options_;
+  BlockPool& pool_;
+  std::map<std::string, Peer> peers_;
+  std::map<TransferId, Outbound> transfers_;
+  TransferId next_id_ = 1;
+  std::vector<Action> actions_;
+};
+
+}  // namespace mempool

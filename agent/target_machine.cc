@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the steps of an inbound transfer.
+#include "agent/target_machine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+
+namespace mempool {
+namespace {
+
+// Told only when a session has ended and its peer came back under another incarnation.
+constexpr size_t kHistories = 4096;
+
+}  // namespace
+
+TargetMachine::TargetMachine(const Options& options, BlockPool& pool, LocalIndex& index)
+    : options_(options), pool_(pool), index_(index), slots_(pool) {}
+
+size_t TargetMachine::open() const {
+  size_t count = 0;
+  for (const auto& [id, session] : sessions_) count += session.open.size();
+  return count;
+}
+
+Status TargetMachine::on_session_up(SessionId session, const PeerInfo& info) {
+  if (sessions_.size() >= options_.max_sessions) {
+    return resource_exhausted(
+        fmt::format("{} sessions are open, the most this agent holds", sessions_.size()));
+  }
+  for (const auto& [id, other] : sessions_) {
+    if (other.info.incarnation == info.incarnation) {
+      return unavailable(
+          fmt::format("an older session of '{}' is not over yet; try again", info.name));
+    }
+  }
+  History& history = history_[info.name];
+  if (history.incarnation != info.incarnation) history = {info.incarnation, {}};
+  if (history_.size() > kHistories) {
+    std::erase_if(history_, [&](const auto& item) {
+      return std::none_of(sessions_.begin(), sessions_.end(),
+                          [&](const auto& live) { return live.second.info.name == item.first; }) &&
+             item.first != info.name;
+    });
+  }
+  sessions_[session].info = info;
+  return {};
+}
+
+AnswerTable& TargetMachine::answers(const Session& session) {
+  return history_[session.info.name].answers;
+}
+
+void TargetMachine::on_message(SessionId id, const Message& message, TimePoint now) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end() || it->second.fencing) return;  // of a session that is over
+  if (const auto* offer = std::get_if<Offer>(&message)) {
+    on_offer(id, it->second, *offer, now);
+  } else if (const auto* commit = std::get_if<Commit>(&message)) {
+    on_commit(id, it->second, *commit);
+  } else if (const auto* cancel = std::get_if<Cancel>(&message)) {
+    on_cancel(id, it->second, *cancel);
+  }
+}
+
+void TargetMachine::finish(SessionId id, Session& session, uint64_t number, Message answer) {
+  if (!session.fencing) actions_.push_back(SendMessage{id, answer});
+  answers(session).finish(number, std::move(answer));
+  session.open.erase(number);
+}
+
+void TargetMachine::on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now) {
+  if (auto it = session.open.find(offer.number); it != session.open.end()) {
+    actions_.push_back(SendMessage{id, it->second.reply});  // asked again: the same answer
+    return;
+  }
+  if (const Message* answer = answers(session).find(offer.number)) {
+    actions_.push_back(SendMessage{id, *answer});
+    return;
+  }
+  OfferReply reply;
+  reply.number = offer.number;
+  if (answers(session).forgotten(offer.number)) {
+    reply.status =
+        not_found(fmt::format("transfer {} ended too long ago to be known here", offer.number));
+    actions_.push_back(SendMessage{id, std::move(reply)});
+    return;
+  }
+  reply.status = check_offer(offer);
+  if (reply.status.ok()) reply.status = reserve(id, offer, reply);
+  if (!reply.status.ok()) {
+    finish(id, session, offer.number, std::move(reply));
+    return;
+  }
+  reply.slot = slots_.open(id, offer.number, reply.reserved);
+  actions_.push_back(OpenSlot{id, reply.slot});
+  actions_.push_back(SendMessage{id, reply});
+  Inbound& inbound = session.open[offer.number];
+  inbound.offer = offer;
+  inbound.reply = std::move(reply);
+  // The source ends its call at the deadline and says Cancel; the slack lets that word come first.
+  inbound.deadline = now + std::chrono::milliseconds(offer.deadline_ms) + 2 * options_.retransmit;
+}
+
+Status TargetMachine::check_offer(const Offer& offer) const {
+  if (offer.number == 0) return invalid_argument("an offer's number starts at 1");
+  if (offer.tokens.empty()) return invalid_argument("the offer has no tokens");
+  if (offer.content.model != options_.model) {
+    return invalid_argument(
+        fmt::format("the offer is of another content (model {}); this instance "
+                    "holds model {}",
+                    to_string(offer.content.model), to_string(options_.model)));
+  }
+  if (offer.medium != pool_.medium()) {
+    return unsupported(fmt::format("this instance has no blocks in {} memory; it has {}",
+                                   to_string(offer.medium), to_string(pool_.medium())));
+  }
+  if (offer.user_data.size() > options_.max_user_bytes) {
+    return invalid_argument(fmt::format("user data of {} bytes; the most is {}",
+                                        offer.user_data.size(), options_.max_user_bytes));
+  }
+  return {};
+}
+
+Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& reply) {
+  const size_t block_tokens = pool_.shape().tokens_per_block;
+  const size_t wanted = (offer.tokens.size() + block_tokens - 1) / block_tokens;
+  if (wanted > pool_.blocks()) {
+    return resource_exhausted(
+        fmt::format("the prompt needs {} blocks; the whole pool has {}", wanted, pool_.blocks()));
+  }
+  if (open() + undelivered_ >= options_.max_open) {
+    return resource_exhausted(
+        fmt::format("{} transfers are open here and {} arrivals wait for receive(); the most is {} "
+                    "(limits.max_inbound)",
+                    open(), undelivered_, options_.max_open),
+        options_.retry_hint_ms);
+  }
+  index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
+  const size_t missing = wanted - reply.matched.size();
+  if (missing > pool_.free_blocks()) evicted_ += index_.evict(missing - pool_.free_blocks());
+  std::optional<uint32_t> after;
+  if (!reply.matched.empty()) after = reply.matched.back().index();
+  Status reserved = pool_.alloc(id, missing, BlockState::kReserved, reply.reserved, after);
+  if (!reserved.ok()) {
+    const Status unpinned = pool_.unpin(id, reply.matched);
+    MEMPOOL_CHECK(unpinned.ok());
+    reply.matched.clear();
+    return resource_exhausted(std::string(reserved.message()), options_.retry_hint_ms);
+  }
+  return {};
+}
+
+void TargetMachine::on_commit(SessionId id, Session& session, const Commit& commit) {
+  auto it = session.open.find(commit.number);
+  if (it == session.open.end()) {
+    if (const Message* answer = answers(session).find(commit.number)) {
+      actions_.push_back(SendMessage{id, *answer});
+    } else {
+      actions_.push_back(SendMessage{
+          id, CommitReply{commit.number,
+                          not_found(fmt::format("no transfer {} is open here", commit.number)),
+                          {}}});
+    }
+    return;
+  }
+  Inbound& inbound = it->second;
+  if (inbound.state != State::kReserved) return;  // a repeated commit, or one that came too late
+  inbound.state = State::kLanding;
+  inbound.expected = inbound.reply.reserved.empty() ? 0 : std::max(commit.notifications, 1u);
+  inbound.sums = commit.sums;
+  if (inbound.notified >= inbound.expected) landed(id, commit.number, inbound);
+}
+
+void TargetMachine::on_notified(SessionId id, Slot slot) {
+  const SlotTable::Entry* entry = slots_.find(slot);
+  if (entry == nullptr || entry->session != id) return;  // of a slot that is over
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  auto open = it->second.open.find(entry->number);
+  if (open == it->second.open.end()) return;
+  Inbound& inbound = open->second;
+  ++inbound.notified;
+  if (inbound.state == State::kLanding && inbound.notified >= inbound.expected) {
+    landed(id, open->first, inbound);
+  }
+}
+
+void TargetMachine::landed(SessionId id, uint64_t number, Inbound& inbound) {
+  actions_.push_back(CloseSlot{id, inbound.reply.slot});
+  slots_.close(inbound.reply.slot, inbound.reply.reserved);
+  inbound.state = State::kVerifying;
+  VerifyBlocks verify{id, number, {}, {}};
+  const size_t matched = inbound.reply.matched.size();
+  for (const SealedSum& sum : inbound.sums) {
+    if (sum.position < matched || sum.position - matched >= inbound.reply.reserved.size()) continue;
+    verify.blocks.push_back(inbound.reply.reserved[sum.position - matched].index());
+    verify.sums.push_back(sum.checksum);
+  }
+  if (options_.verify != Verify::kOff && !verify.blocks.empty()) {
+    actions_.push_back(std::move(verify));
+  } else {
+    on_verified(id, number, {});
+  }
+}
+
+void TargetMachine::on_verified(SessionId id, uint64_t number, const std::vector<uint32_t>& bad) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end()) return;
+  Session& session = it->second;
+  auto open = session.open.find(number);
+  if (open == session.open.end() || open->second.state != State::kVerifying) return;
+  Inbound& inbound = open->second;
+  checksum_failures_ += bad.size();
+  if (!bad.empty()) {
+    // All lanes have notified, so nothing is in flight; but what wrote wrong bytes once may again.
+    for (uint32_t block : bad) {
+      pool_.quarantine(id, block, session.info.name + " (checksum)");
+      session.bad_blocks.push_back(block);
+      std::erase_if(inbound.reply.reserved,
+                    [block](const BlockAddress& address) { return address.index() == block; });
+    }
+    give_back(id, inbound);
+    finish(id, session, number,
+           CommitReply{number,
+                       corruption(fmt::format("{} of the transfer's blocks arrived with bytes that "
+                                              "are not those sealed, the first in block {}",
+                                              bad.size(), bad.front())),
+                       {}});
+  } else if (inbound.cancelled) {
+    give_back(id, inbound);
+    finish(id, session, number, CancelReply{number});
+  } else {
+    publish(id, session, number);
+  }
+  end_if_empty(id);
+}
+
+void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
+  Inbound& inbound = session.open.at(number);
+  const Offer& offer = inbound.offer;
+  std::vector<BlockAddress> blocks = inbound.reply.matched;
+  blocks.insert(blocks.end(), inbound.reply.reserved.begin(), inbound.reply.reserved.end());
+  const size_t whole = offer.tokens.size() / pool_.shape().tokens_per_block;
+  std::vector<Seal> seals;
+  std::optional<uint64_t> tail_sum;
+  for (const SealedSum& sum : inbound.sums) {
+    if (sum.position < whole) seals.push_back({sum.position, sum.checksum});
+    if (sum.position == whole) tail_sum = sum.checksum;
+  }
+  if (options_.verify == Verify::kOff) seals.clear(), tail_sum.reset();
+  const Prompt prompt{offer.content, offer.tokens};
+  auto outcome = index_.insert(id, prompt, std::span(blocks).first(whole), seals);
+  if (!outcome.ok()) {
+    give_back(id, inbound);
+    finish(id, session, number, CommitReply{number, outcome.status(), {}});
+    return;
+  }
+  if (whole < blocks.size()) {
+    pool_.seal(blocks.back().index(), tail_sum);
+    if (options_.deliver_arrivals) outcome->serving.push_back(blocks.back());  // else nobody's
+  }
+  CommitReply reply{number, {}, hand_over(id, inbound, *outcome)};
+  if (options_.deliver_arrivals) {
+    const auto tail = static_cast<uint32_t>(offer.tokens.size() % pool_.shape().tokens_per_block);
+    Arrival arrival{session.info.name,
+                    number,
+                    offer.request_id,
+                    std::move(inbound.offer.user_data),
+                    offer.content,
+                    std::move(inbound.offer.tokens),
+                    reply.serving,
+                    tail == 0 ? pool_.shape().tokens_per_block : tail,
+                    inbound.reply.matched.size() * pool_.shape().tokens_per_block};
+    ++undelivered_;
+    actions_.push_back(DeliverArrival{std::move(arrival)});
+  }
+  finish(id, session, number, std::move(reply));
+}
+
+std::vector<BlockAddress> TargetMachine::hand_over(SessionId id, const Inbound& inbound,
+                                                   const InsertOutcome& outcome) {
+  std::vector<BlockAddress> own = inbound.reply.matched;
+  own.insert(own.end(), inbound.reply.reserved.begin(), inbound.reply.reserved.end());
+  if (options_.deliver_arrivals) {
+    const Status pinned = pool_.pin(kCallerSession, outcome.serving);
+    MEMPOOL_CHECK(pinned.ok());  // the index has just answered with them
+  }
+  const Status unpinned = pool_.unpin(id, own);  // frees what a published copy made needless
+  MEMPOOL_CHECK(unpinned.ok());
+  return outcome.serving;
+}
+
+void TargetMachine::give_back(SessionId id, const Inbound& inbound) {
+  const Status matched = pool_.unpin(id, inbound.reply.matched);
+  const Status reserved = pool_.unpin(id, inbound.reply.reserved);
+  MEMPOOL_CHECK(matched.ok() && reserved.ok());
+}
+
+void TargetMachine::on_cancel(SessionId id, Session& session, const Cancel& cancel) {
+  auto it = session.open.find(cancel.number);
+  if (it == session.open.end()) {
+    // Remembered also when the offer has yet to come: it must not reserve anything then.
+    AnswerTable& known = answers(session);
+    if (known.find(cancel.number) == nullptr && !known.forgotten(cancel.number)) {
+      OfferReply refusal;
+      refusal.number = cancel.number;
+      refusal.status = cancelled(fmt::format("transfer {} was cancelled", cancel.number));
+      known.finish(cancel.number, std::move(refusal));
+    }
+    actions_.push_back(SendMessage{id, CancelReply{cancel.number}});
+    return;
+  }
+  Inbound& inbound = it->second;
+  if (inbound.state == State::kVerifying) {
+    inbound.cancelled = true;
+    return;
+  }
+  if (inbound.state == State::kDraining) {
+    for (const BlockAddress& block : inbound.reply.reserved) pool_.release(block.index());
+    inbound.reply.reserved.clear();
+  } else {
+    actions_.push_back(CloseSlot{id, inbound.reply.slot});
+    slots_.close(inbound.reply.slot, inbound.reply.reserved);
+  }
+  give_back(id, inbound);
+  finish(id, session, cancel.number, CancelReply{cancel.number});
+}
+
+void TargetMachine::set_aside(SessionId id, Inbound& inbound, const std::string& writer) {
+  actions_.push_back(CloseSlot{id, inbound.reply.slot});
+  slots_.close(inbound.reply.slot, inbound.reply.reserved);
+  for (const BlockAddress& block : inbound.reply.reserved) {
+    pool_.quarantine(id, block.index(), writer);
+  }
+  inbound.state = State::kDraining;
+}
+
+void TargetMachine::drain(SessionId id, const Session& session, Inbound& inbound, TimePoint now) {
+  set_aside(id, inbound, session.info.name);
+  inbound.ask_at = now + options_.retransmit;
+  inbound.fence_at = now + options_.fence_timeout;
+  actions_.push_back(SendMessage{id, StopRequest{inbound.offer.number}});
+}
+
+void TargetMachine::fence(SessionId id, Session& session) {
+  if (std::exchange(session.fencing, true)) return;
+  for (auto& [number, inbound] : session.open) {
+    if (inbound.state == State::kVerifying) {
+      inbound.cancelled = true;
+    } else if (inbound.state != State::kDraining) {
+      set_aside(id, inbound, session.info.name);
+    }
+  }
+  actions_.push_back(FencePeer{id});
+}
+
+void TargetMachine::on_session_down(SessionId id) {
+  if (auto it = sessions_.find(id); it != sessions_.end()) fence(id, it->second);
+}
+
+void TargetMachine::on_fenced(SessionId id) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end() || !it->second.fencing) return;
+  Session& session = it->second;
+  session.fenced = true;
+  std::vector<uint64_t> numbers;
+  for (const auto& [number, inbound] : session.open) {
+    if (inbound.state == State::kDraining) numbers.push_back(number);
+  }
+  for (uint64_t number : numbers) {
+    Inbound& inbound = session.open.at(number);
+    for (const BlockAddress& block : inbound.reply.reserved) pool_.release(block.index());
+    inbound.reply.reserved.clear();
+    give_back(id, inbound);
+    finish(id, session, number,
+           CommitReply{
+               number, unavailable(fmt::format("transfer {} ended with its session", number)), {}});
+  }
+  end_if_empty(id);
+}
+
+void TargetMachine::end_if_empty(SessionId id) {
+  auto it = sessions_.find(id);
+  if (it == sessions_.end() || !it->second.fenced || !it->second.open.empty()) return;
+  for (uint32_t block : it->second.bad_blocks) pool_.release(block);
+  pool_.end_session(id);
+  sessions_.erase(it);
+}
+
+void TargetMachine::on_time(TimePoint now) {
+  for (auto& [id, session] : sessions_) {
+    if (session.fencing) continue;
+    bool fence_now = false;
+    for (auto& [number, inbound] : session.open) {
+      if (inbound.state == State::kReserved || inbound.state == State::kLanding) {
+        if (inbound.deadline <= now) {
+          drain(id, session, inbound, now);
+        }
+      } else if (inbound.state == State::kDraining) {
+        if (inbound.fence_at <= now) fence_now = true;
+        if (inbound.ask_at <= now) {
+          inbound.ask_at = now + options_.retransmit;
+          actions_.push_back(SendMessage{id, StopRequest{number}});
+        }
+      }
+    }
+    if (fence_now) fence(id, session);
+  }
+}
+
+TimePoint TargetMachine::next_time() const {
+  TimePoint next = TimePoint::max();
+  for (const auto& [id, session] : sessions_) {
+    if (session.fencing) continue;
+    for (const auto& [number, inbound] : session.open) {
+      if (inbound.state == State::kReserved || inbound.state == State::kLanding) {
+        next = std::min(next, inbound.deadline);
+      } else if (inbound.state == State::kDraining) {
+        next = std::min({next, inbound.ask_at, inbound.fence_at});
+      }
+    }
+  }
+  return next;
+}
+
+}  // namespace mempool

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the target's half of the protocol: reservations, commits, cancels, quarantine and fences of
+// every inbound transfer. No socket, no clock: events and times come in, actions go out.
+//
+//   reserved -> landing (commit came; lanes still count) -> verifying -> published
+//   reserved, landing -> draining (blocks in quarantine; the source is asked) -> free
+//
+// Invariants: a block leaves quarantine only when the source said that nothing is in flight, or its
+// peer was fenced; what is published was committed, all lanes notified and the checks passed; a
+// number has one effect.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/action.h"
+#include "agent/answer_table.h"
+#include "agent/message.h"
+#include "agent/slot_table.h"
+#include "core/block_pool.h"
+#include "core/checksum.h"
+#include "core/clock.h"
+#include "index/local_index.h"
+
+namespace mempool {
+
+/// Thread: serialized (the agent's one lock); admits() is confined to the agent's thread, the only
+/// one that changes slots.
+class TargetMachine {
+ public:
+  struct Options {
+    ContentId model;
+    Verify verify = Verify::kSampled;
+    bool deliver_arrivals = true;
+    uint32_t max_open = 64;  // reserved, or published and not yet received
+    uint32_t max_sessions = 1024;
+    uint32_t retry_hint_ms = 10;
+    uint32_t max_user_bytes = 64 * 1024;
+    Duration retransmit = std::chrono::milliseconds(200);
+    Duration fence_timeout = std::chrono::milliseconds(1000);
+  };
+
+  TargetMachine(const Options& options, BlockPool& pool, LocalIndex& index);
+
+  /// Errors: kUnavailable while an older session of the same peer is still being fenced;
+  /// kResourceExhausted past max_sessions.
+  Status on_session_up(SessionId session, const PeerInfo& info);
+  /// The connection is gone: what it had open goes to quarantine and the peer is fenced.
+  void on_session_down(SessionId session);
+  void on_message(SessionId session, const Message& message, TimePoint now);
+  /// One lane says that a slot's writes have landed.
+  void on_notified(SessionId session, Slot slot);
+  /// `bad` lists the blocks whose bytes do not have their sum.
+  void on_verified(SessionId session, uint64_t number, const std::vector<uint32_t>& bad);
+  void on_fenced(SessionId session);
+  /// The engine took an arrival from the queue.
+  void on_received() { --undelivered_; }
+
+  void on_time(TimePoint now);
+  TimePoint next_time() const;
+
+  /// Tell whether a peer may touch this range now.
+  bool admits(SessionId session, Slot slot, Operation operation, uint32_t region, uint64_t offset,
+              uint64_t bytes) const {
+    return operation == Operation::kWrite && slots_.admits(session, slot, region, offset, bytes);
+  }
+
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+  size_t open() const;
+  uint64_t evicted() const { return evicted_; }
+  uint64_t checksum_failures() const { return checksum_failures_; }
+
+ private:
+  enum class State : uint8_t { kReserved, kLanding, kVerifying, kDraining };
+  struct Inbound {
+    State state = State::kReserved;
+    Offer offer;  // as it came
+    OfferReply reply;
+    std::vector<SealedSum> sums;
+    uint32_t notified = 0;
+    uint32_t expected = 0;
+    bool cancelled = false;  // while verifying
+    TimePoint deadline;
+    TimePoint ask_at = TimePoint::max();
+    TimePoint fence_at = TimePoint::max();
+  };
+  struct Session {
+    PeerInfo info;
+    bool fencing = false;
+    bool fenced = false;
+    std::map<uint64_t, Inbound> open;
+    std::vector<uint32_t> bad_blocks;  // arrived wrong; aside until the session is over
+  };
+  struct History {  // outlives sessions, so that a number has one effect per incarnation
+    uint64_t incarnation = 0;
+    AnswerTable answers;
+  };
+
+  void on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now);
+  Status check_offer(const Offer& offer) const;
+  Status reserve(SessionId id, const Offer& offer, OfferReply& reply);
+  void on_commit(SessionId id, Session& session, const Commit& commit);
+  void on_cancel(SessionId id, Session& session, const Cancel& cancel);
+  void landed(SessionId id, uint64_t number, Inbound& inbound);
+  void publish(SessionId id, Session& session, uint64_t number);
+  std::vector<BlockAddress> hand_over(SessionId id, const Inbound& inbound,
+                                      const InsertOutcome& outcome);
+  void drain(SessionId id, const Session& session, Inbound& inbound, TimePoint now);
+  void give_back(SessionId id, const Inbound& inbound);
+  void set_aside(SessionId id, Inbound& inbound, const std::string& writer);
+  void fence(SessionId id, Session& session);
+  void finish(SessionId id, Session& session, uint64_t number, Message answer);
+  void end_if_empty(SessionId id);
+  AnswerTable& answers(const Session& session);
+
+  Options options_;
+  BlockPool& pool_;
+  LocalIndex& index_;
+  SlotTable slots_;
+  std::map<SessionId, Session> sessions_;
+  std::map<std::string, History> history_;
+  uint32_t undelivered_ = 0;
+  uint64_t evicted_ = 0;
+  uint64_t checksum_failures_ = 0;
+  std::vector<Action> actions_;
+};
+
+}  // namespace mempool
