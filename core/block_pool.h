@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the blocks of one medium: their memory, states, generations, pins and quarantine.
 //
-//   free -> reserved -> private or published -> free      a peer's transfer lands in it
-//   free -> writing  -> private or published -> free      the local engine fills it
-//   reserved -> quarantined -> free                       bytes of a dead transfer may still land
+//   free -> reserved -> private <-> published -> free     a peer's transfer lands in it
+//   free -> writing  -> private <-> published -> free     the local engine fills it
+//   reserved or private -> quarantined -> free            bytes may still land, or are corrupt
+//   free -> retired                                       its 32-bit generation is used up
 //
 // Invariants, which audit() recomputes from the records:
 //   free + reserved + writing + private + published + quarantined + retired = total;
-//   a block's pins are the sum of its sessions' pins; a free block has none;
+//   a block's pins are the sum of its sessions' pins; a free block has none, and a reserved,
+//   writing or private one at least one;
 //   each step to free raises the generation before any byte of the block is used again.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "core/checksum.h"
+#include "core/check.h"
 #include "core/free_map.h"
 #include "core/host_memory.h"
 #include "mempool/content.h"
@@ -47,7 +51,7 @@ std::string_view to_string(BlockState state);
 
 struct PoolOptions {
   Medium medium = Medium::kHost;
-  ContentSpec shape;                     // decides the size of a block; its names do not matter here
+  ContentSpec shape;  // decides the size of a block; its names do not matter here
   Placement placement;
   std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
 };
@@ -71,20 +75,24 @@ struct BlockView {
   }
 };
 
+inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
+
 /// What audit() counted, by state.
 struct PoolAudit {
   uint64_t total = 0;
   std::array<uint64_t, kBlockStates> blocks{};  // indexed by BlockState
   uint64_t pins = 0;
-  std::unordered_map<std::string, uint64_t> quarantine;  // blocks by the name of who may still write
+  // Quarantined blocks by the name of who may still write into them; released ones that wait for
+  // their last pin are under kAwaitingUnpin.
+  std::unordered_map<std::string, uint64_t> quarantine;
   uint64_t count(BlockState state) const { return blocks[static_cast<size_t>(state)]; }
 };
 
 /// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
 class BlockPool {
  public:
-  /// Errors: kInvalidArgument for a shape or segment list that makes no pool; kResourceExhausted
-  /// when the machine has not that much memory left.
+  /// Errors: kInvalidArgument for a shape or segment list that makes no pool; kUnsupported for a
+  /// medium other than host; kResourceExhausted when the machine has not that much memory left.
   static Result<std::unique_ptr<BlockPool>> create(const PoolOptions& options,
                                                    uint64_t incarnation);
 
@@ -97,17 +105,21 @@ class BlockPool {
   std::span<const PoolSegment> segments() const { return segments_; }
   uint64_t block_bytes() const { return segments_.front().layout.block_bytes; }
   uint64_t bytes() const { return block_bytes() * blocks(); }
-  /// Requires: index < blocks().
+  /// Requires: index < blocks(), here and wherever an index is taken.
   BlockView view(uint32_t index) const;
   uint32_t free_blocks() const { return free_.count(); }
   uint64_t count(BlockState state) const { return counts_[static_cast<size_t>(state)]; }
 
   // ---- addresses ---------------------------------------------------------------------------
-  BlockAddress address(uint32_t index) const;
-  /// Check that an address names a live block of this pool.
+  BlockAddress address(uint32_t index) const {
+    return BlockAddress::make(incarnation_, low_generation(index), medium_, index);
+  }
+  /// Check that an address names a live block of this pool: any but a free or retired one.
   /// Errors: kStale for a foreign incarnation or an old generation; kInvalidArgument for another
   /// medium or an index past the end.
-  Status check(const BlockAddress& address) const;
+  Status check(const BlockAddress& address) const {
+    return is_live(address) ? Status() : explain_dead(address);
+  }
   BlockState state(uint32_t index) const { return records_[index].state; }
   uint32_t pins(uint32_t index) const { return records_[index].pins; }
   /// Pins of one session on one block.
@@ -119,32 +131,42 @@ class BlockPool {
   /// Errors: kResourceExhausted.
   Status alloc(SessionId session, size_t count, BlockState state, std::vector<BlockAddress>& out,
                std::optional<uint32_t> after = std::nullopt);
-  /// Give blocks back. Errors: kStale (a double free is one); kInvalidArgument when the session's
-  /// pin is not the only one, the index holds the block, or the list names a block twice.
+  /// Give blocks back. Requires: no byte can land in them any more.
+  /// Errors: kStale (a double free is one); kInvalidArgument when the session's pin is not the only
+  /// one, the index holds the block, it is quarantined, or the list names it twice.
   Status free(SessionId session, std::span<const BlockAddress> addresses);
-  /// Hold sealed or writing blocks. Errors: kStale.
+  /// Hold sealed or writing blocks. Errors: kStale; kInvalidArgument for a block that is reserved
+  /// or quarantined.
   Status pin(SessionId session, std::span<const BlockAddress> addresses);
-  /// Let go; the last unpin of a block that no index holds frees it.
+  /// Let go, once for each time the list names a block; the last unpin of a block that no index
+  /// holds frees it. Requires: no byte can land in those any more.
   /// Errors: kStale; kInvalidArgument when the session has no such pin.
   Status unpin(SessionId session, std::span<const BlockAddress> addresses);
-  /// Pin one published block on the match path. Requires: index < blocks(), state is kPublished.
-  void pin_published(SessionId session, uint32_t index);
+  /// Pin one published block on the match path. Requires: published.
+  void pin_published(SessionId session, uint32_t index) {
+    MEMPOOL_CHECK(records_[index].state == BlockState::kPublished);
+    add_pin(session, index);
+  }
   /// Hand one pin of a live block from one session to another. Requires: `from` holds one.
   void move_pin(SessionId from, SessionId to, uint32_t index);
 
-  /// Seal: reserved or writing -> private. `checksum` is kept when given. Requires: live.
+  /// Seal: reserved or writing -> private. A private block may be sealed anew, as a tail that has
+  /// filled since. `checksum` takes the place of the one before.
+  /// Requires: reserved, writing or private.
   void seal(uint32_t index, std::optional<uint64_t> checksum);
   /// The index takes a sealed block. Requires: private.
   void publish(uint32_t index);
   /// The index lets go: published -> private, or free when nobody pins it. Requires: published.
   void unpublish(uint32_t index);
-  /// Set blocks aside until no byte of `writer` can land; drops `session`'s pin.
-  /// Requires: reserved and pinned by `session` only, or sealed (a corrupt block: other pins stay,
-  /// and the block stays aside until they are gone and it is released).
+  /// Set a block aside until no byte of `writer` can land; drops one pin of `session`.
+  /// Requires: reserved and pinned by `session` only, or private and pinned by `session` (a corrupt
+  /// block, unpublished first: other pins stay, and the block stays aside until they are gone and
+  /// it is released).
   void quarantine(SessionId session, uint32_t index, const std::string& writer);
-  /// quarantined -> free. Requires: quarantined.
+  /// quarantined -> free, once the last pin is gone too. Requires: quarantined, not yet released.
   void release(uint32_t index);
-  /// Drop every pin of a session (its engine or peer is gone).
+  /// Drop every pin of a session, as unpin does. Requires: its engine or peer is gone, or what it
+  /// may still write into is in quarantine.
   void end_session(SessionId session);
 
   /// The seal checksum, where one was computed.
@@ -157,17 +179,50 @@ class BlockPool {
   Result<PoolAudit> audit() const;
 
  private:
+  friend class BlockPoolBreaker;  // tests break invariants on purpose, for audit() to find
+
   // One record a block; a cache line holds four.
   struct Record {
-    uint32_t pins = 0;
+    uint32_t pins = 0;         // of all sessions
     uint32_t caller_pins = 0;  // of session 0, whose pins are too many for a map
+    uint32_t listed = 0;       // scratch: how often the list at hand has named the block so far
     BlockState state = BlockState::kFree;
     bool has_checksum = false;
-    uint16_t listed = 0;       // scratch: names a block met twice in one list
   };
+  static_assert(sizeof(Record) == 16);
 
   BlockPool() = default;
-  // Implementation-private helpers are added by block_pool.cc's owner.
+  Status map_memory(uint32_t blocks);
+
+  uint32_t low_generation(uint32_t index) const {
+    return static_cast<uint32_t>(generations_[index].load(std::memory_order_relaxed));
+  }
+  bool is_live(const BlockAddress& address) const {
+    const uint32_t index = address.index();
+    return address.incarnation == incarnation_ && address.medium() == medium_ &&
+           index < records_.size() && address.generation == low_generation(index) &&
+           records_[index].state != BlockState::kFree &&
+           records_[index].state != BlockState::kRetired;
+  }
+  Status explain_dead(const BlockAddress& address) const;
+  Status check_free(SessionId session, const BlockAddress& address) const;
+  Status check_unpin(SessionId session, const BlockAddress& address) const;
+
+  void add_pin(SessionId session, uint32_t index) {
+    ++records_[index].pins;
+    if (session == kCallerSession) {
+      ++records_[index].caller_pins;
+    } else {
+      ++peer_pins_[session][index];
+    }
+  }
+  void drop_pin(SessionId session, uint32_t index);
+  void enter(uint32_t index, BlockState state);
+  void unlist(std::span<const BlockAddress> addresses);
+  void collect_if_unheld(uint32_t index);
+  void free_collected();
+
+  Status audit_block(uint32_t index, uint32_t peer_pins) const;
 
   Medium medium_ = Medium::kHost;
   uint64_t incarnation_ = 0;
@@ -182,6 +237,7 @@ class BlockPool {
   std::array<uint64_t, kBlockStates> counts_{};
   std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> peer_pins_;
   std::unordered_map<uint32_t, std::string> quarantined_;  // block -> who may still write into it
+  std::vector<uint32_t> batch_;  // scratch: blocks taken, or on their way to free
 };
 
 }  // namespace mempool

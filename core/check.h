@@ -11,11 +11,11 @@
 #define MEMPOOL_CONCAT(a, b) MEMPOOL_CONCAT_INNER(a, b)
 
 /// Return from the calling function when `expression` gives a failed Status.
-#define MEMPOOL_RETURN_IF_ERROR(expression)                            \
-  do {                                                                 \
+#define MEMPOOL_RETURN_IF_ERROR(expression)                                      \
+  do {                                                                           \
     if (::mempool::Status mempool_status = (expression); !mempool_status.ok()) { \
-      return mempool_status;                                           \
-    }                                                                  \
+      return mempool_status;                                                     \
+    }                                                                            \
   } while (false)
 
 #define MEMPOOL_ASSIGN_OR_RETURN_INNER(result, target, expression) \
@@ -29,10 +29,10 @@
 
 /// Abort with the place when an invariant of ours is broken. Never for bytes from outside: those
 /// give a Status.
-#define MEMPOOL_CHECK(condition)                                                              \
-  do {                                                                                        \
-    if (!(condition)) {                                                                       \
-      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);      \
-      std::abort();                                                                           \
-    }                                                                                         \
+#define MEMPOOL_CHECK(condition)                                                         \
+  do {                                                                                   \
+    if (!(condition)) {                                                                  \
+      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the seal checksum: XXH3 over one shard's block in (layer, part) order, so that a discrete and
-// an aggregated copy of the same block have the same sum.
+// Owns the seal checksum: XXH3 over one shard's block in (layer, part) order, so that a discrete
+// and an aggregated copy of the same block have the same sum.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns host memory of the pool: sealed memfd mappings, and the question whether the machine has room.
+// Owns host memory of the pool: sealed memfd mappings.
 #pragma once
 
 #include <cstddef>
@@ -10,18 +10,15 @@
 
 namespace mempool {
 
-/// Bytes this process may still take: the least of MemAvailable and what each cgroup above it
-/// leaves. `root` stands before /proc and /sys, for tests.
-Result<uint64_t> available_memory_bytes(const std::string& root = "");
-
 /// A memfd of fixed size, mapped read-write here and sealed against growing and shrinking, so that
 /// a peer that maps it can never be cut off under its feet. Move-only. Thread: confined; the bytes
 /// themselves follow the owner's rules.
 class HostMemory {
  public:
   /// Map `bytes` (rounded up to pages) of zeroed memory and touch them all.
-  /// Errors: kResourceExhausted, before any page is touched, when the machine or the cgroup has
-  /// less than that left; kInternal with errno when the kernel refuses.
+  /// Errors: kInvalidArgument for no bytes; kResourceExhausted, before any page is touched, when
+  /// the machine or the cgroup has less than that left; kInternal with errno when the kernel
+  /// refuses.
   static Result<HostMemory> create(const std::string& name, uint64_t bytes);
 
   HostMemory() = default;

@@ -23,19 +23,19 @@ uint32_t element_bytes(ElementType type);
 /// Everything that decides what the KV of a token is. Two prompts share KV only when all of it is
 /// equal, so each field goes into the ContentId; how the bytes lie (Placement) does not.
 struct ContentSpec {
-  std::string model;             // name and weights revision are the caller's words, compared as bytes
+  std::string model;  // name and weights revision are the caller's words, compared as bytes
   std::string revision;
-  std::string adapter;           // LoRA or other adapter; empty for none
+  std::string adapter;  // LoRA or other adapter; empty for none
   ElementType element = ElementType::kFloat16;
-  std::string quantization;      // scheme of the KV itself; empty for none
+  std::string quantization;  // scheme of the KV itself; empty for none
   uint32_t layers = 0;
-  uint32_t kv_heads = 0;         // 1 when mla_rank is given
-  uint32_t head_size = 0;        // elements of one head's vector; unused when mla_rank is given
-  uint32_t mla_rank = 0;         // elements of MLA's one compressed vector; 0: separate K and V
+  uint32_t kv_heads = 0;   // 1 when mla_rank is given
+  uint32_t head_size = 0;  // elements of one head's vector; unused when mla_rank is given
+  uint32_t mla_rank = 0;   // elements of MLA's one compressed vector; 0: separate K and V
   uint32_t tokens_per_block = 16;
   std::string position_encoding;
-  std::string tenant_salt;       // tenants with different salts never share KV
-  std::vector<std::byte> root;   // whatever else the KV depends on (image hashes, for one)
+  std::string tenant_salt;      // tenants with different salts never share KV
+  std::vector<std::byte> root;  // whatever else the KV depends on (image hashes, for one)
 };
 
 /// 128-bit name of a content: the first half of SHA-256 over the spec's canonical bytes.
@@ -58,7 +58,11 @@ struct Prompt {
   std::span<const TokenId> tokens;
 };
 
-/// Check a spec and name it. Errors: kInvalidArgument for a zero or oversized dimension.
+/// Check the element type and the dimensions of a spec.
+/// Errors: kInvalidArgument for a zero or oversized dimension, or more than one head with MLA.
+Status check_shape(const ContentSpec& spec);
+
+/// Check a spec and name it. Errors: those of check_shape.
 Result<Content> make_content(const ContentSpec& spec);
 std::string to_string(const ContentId& id);
 
@@ -74,7 +78,7 @@ enum class TokenOrder : uint8_t { kTokenHead, kHeadToken };
 struct Placement {
   BlockForm form = BlockForm::kDiscrete;
   TokenOrder order = TokenOrder::kTokenHead;
-  uint32_t shard = 0;        // this tensor-parallel rank
+  uint32_t shard = 0;  // this tensor-parallel rank
   uint32_t shard_count = 1;
   uint32_t first_layer = 0;  // pipeline stage: layers [first_layer, first_layer + layers)
   uint32_t layers = 0;       // 0: all of the content's

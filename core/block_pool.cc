@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the making of a pool and every step in the life of its blocks.
+#include "core/block_pool.h"
+
+#include <fmt/format.h>
+
+#include <new>
+#include <utility>
+
+#include "core/memory_room.h"
+
+namespace mempool {
+namespace {
+
+constexpr uint64_t kFirstGeneration = 1;  // a zeroed word or address never names a block
+
+/// Say which block a refusal is about.
+Status refuse(const BlockAddress& address, std::string_view reason) {
+  return invalid_argument(fmt::format("block {}: {}", to_string(address), reason));
+}
+
+/// The layout of each segment. Errors: kInvalidArgument for a list that makes no pool.
+Result<std::vector<BlockLayout>> make_layouts(const PoolOptions& options) {
+  std::vector<BlockLayout> layouts;
+  uint64_t blocks = 0;
+  for (const uint32_t count : options.segment_blocks) {
+    MEMPOOL_ASSIGN_OR_RETURN(BlockLayout layout,
+                             make_layout(options.shape, options.placement, count));
+    layouts.push_back(layout);
+    blocks += count;
+  }
+  if (blocks == 0 || blocks - 1 > BlockAddress::kIndexMax) {
+    return invalid_argument(fmt::format("{} pool: {} blocks in {} segments, give 1 to {}",
+                                        to_string(options.medium), blocks, layouts.size(),
+                                        BlockAddress::kIndexMax + 1));
+  }
+  return layouts;
+}
+
+}  // namespace
+
+std::string_view to_string(BlockState state) {
+  switch (state) {
+    case BlockState::kFree:
+      return "free";
+    case BlockState::kReserved:
+      return "reserved";
+    case BlockState::kWriting:
+      return "writing";
+    case BlockState::kPrivate:
+      return "private";
+    case BlockState::kPublished:
+      return "published";
+    case BlockState::kQuarantined:
+      return "quarantined";
+    case BlockState::kRetired:
+      return "retired";
+  }
+  return "unknown";
+}
+
+Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
+                                                     uint64_t incarnation) {
+  if (options.medium != Medium::kHost) {
+    return unsupported(fmt::format("{} pool: this build keeps blocks in host memory only",
+                                   to_string(options.medium)));
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockLayout> layouts, make_layouts(options));
+  std::unique_ptr<BlockPool> pool(new BlockPool());
+  pool->medium_ = options.medium;
+  pool->incarnation_ = incarnation;
+  pool->shape_ = options.shape;
+  pool->placement_ = options.placement;
+  uint32_t first_block = 0;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    pool->segments_.push_back({first_block, options.segment_blocks[i], layouts[i], HostMemory()});
+    first_block += options.segment_blocks[i];
+  }
+  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(first_block));
+  return pool;
+}
+
+/// Ask for room for everything before any of it is touched, then map the segments and the records.
+Status BlockPool::map_memory(uint32_t blocks) {
+  uint64_t bytes = uint64_t{blocks} * (sizeof(uint64_t) + sizeof(Record) + sizeof(uint64_t));
+  for (const PoolSegment& segment : segments_) {
+    if (__builtin_add_overflow(bytes, segment.layout.block_bytes * segment.blocks, &bytes)) {
+      return invalid_argument(
+          fmt::format("{} pool: {} blocks of {} bytes are more than an address "
+                      "can count: give fewer",
+                      to_string(medium_), blocks, segment.layout.block_bytes));
+    }
+  }
+  if (Status room = check_room(bytes); !room.ok()) {
+    return room.with_context(to_string(medium_) + " pool");
+  }
+  for (PoolSegment& segment : segments_) {
+    MEMPOOL_ASSIGN_OR_RETURN(
+        segment.memory, HostMemory::create(fmt::format("mempool-blocks-{}", segment.first_block),
+                                           segment.layout.block_bytes * segment.blocks));
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(generation_memory_,
+                           HostMemory::create("mempool-generations", blocks * sizeof(uint64_t)));
+  generations_ = reinterpret_cast<std::atomic<uint64_t>*>(generation_memory_.data());
+  for (uint32_t index = 0; index < blocks; ++index) {
+    new (generations_ + index) std::atomic<uint64_t>(kFirstGeneration);
+  }
+  records_.resize(blocks);
+  checksums_.resize(blocks);
+  free_ = FreeMap(blocks);
+  counts_[static_cast<size_t>(BlockState::kFree)] = blocks;
+  return Status();
+}
+
+BlockView BlockPool::view(uint32_t index) const {
+  size_t i = segments_.size() - 1;
+  while (segments_[i].first_block > index) --i;
+  const PoolSegment& segment = segments_[i];
+  return {segment.memory.data(), index - segment.first_block, &segment.layout};
+}
+
+Status BlockPool::explain_dead(const BlockAddress& address) const {
+  if (address.incarnation != incarnation_) {
+    return stale(fmt::format("block {}: not of this life of the instance ({:016x}); match again",
+                             to_string(address), incarnation_));
+  }
+  if (address.medium() != medium_) {
+    return refuse(address, fmt::format("asked of the {} pool", to_string(medium_)));
+  }
+  if (address.index() >= records_.size()) {
+    return refuse(address, fmt::format("the pool has {} blocks", records_.size()));
+  }
+  return stale(fmt::format("block {}: freed since, its generation is {} now; match again",
+                           to_string(address), low_generation(address.index())));
+}
+
+uint32_t BlockPool::pins_of(SessionId session, uint32_t index) const {
+  if (session == kCallerSession) return records_[index].caller_pins;
+  const auto pins = peer_pins_.find(session);
+  if (pins == peer_pins_.end()) return 0;
+  const auto pin = pins->second.find(index);
+  return pin == pins->second.end() ? 0 : pin->second;
+}
+
+Status BlockPool::alloc(SessionId session, size_t count, BlockState state,
+                        std::vector<BlockAddress>& out, std::optional<uint32_t> after) {
+  MEMPOOL_CHECK(state == BlockState::kWriting || state == BlockState::kReserved);
+  if (count > free_.count()) {
+    return resource_exhausted(fmt::format(
+        "{} pool: {} blocks are asked for, {} of {} are free: ask for fewer, or let some go",
+        to_string(medium_), count, free_.count(), blocks()));
+  }
+  const size_t first = out.size();
+  out.resize(first + count);
+  free_.take(static_cast<uint32_t>(count), after, batch_);
+  for (size_t i = 0; i < count; ++i) {
+    records_[batch_[i]].state = state;
+    add_pin(session, batch_[i]);
+    out[first + i] = address(batch_[i]);
+  }
+  batch_.clear();
+  counts_[static_cast<size_t>(BlockState::kFree)] -= count;
+  counts_[static_cast<size_t>(state)] += count;
+  return Status();
+}
+
+Status BlockPool::check_free(SessionId session, const BlockAddress& address) const {
+  if (!is_live(address)) return explain_dead(address);
+  const Record& record = records_[address.index()];
+  if (record.listed != 0) return refuse(address, "named twice in one list; name it once");
+  if (record.state == BlockState::kPublished) {
+    return refuse(address, "the index holds it; erase its prompt, or unpin it");
+  }
+  if (record.state == BlockState::kQuarantined) {
+    return refuse(address, "quarantined; it is freed when its writer is gone");
+  }
+  if (record.pins != 1 || pins_of(session, address.index()) != 1) {
+    return refuse(
+        address,
+        fmt::format("{} pins hold it, and free needs the caller's alone; unpin it", record.pins));
+  }
+  return Status();
+}
+
+Status BlockPool::free(SessionId session, std::span<const BlockAddress> addresses) {
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (Status status = check_free(session, addresses[i]); !status.ok()) {
+      unlist(addresses.first(i));
+      return status;
+    }
+    records_[addresses[i].index()].listed = 1;
+  }
+  for (const BlockAddress& address : addresses) {
+    drop_pin(session, address.index());
+    batch_.push_back(address.index());
+  }
+  unlist(addresses);
+  free_collected();
+  return Status();
+}
+
+Status BlockPool::pin(SessionId session, std::span<const BlockAddress> addresses) {
+  for (const BlockAddress& address : addresses) {
+    MEMPOOL_RETURN_IF_ERROR(check(address));
+    const BlockState state = records_[address.index()].state;
+    if (state == BlockState::kReserved || state == BlockState::kQuarantined) {
+      return refuse(address, fmt::format("{}; only written or sealed blocks can be pinned",
+                                         to_string(state)));
+    }
+  }
+  for (const BlockAddress& address : addresses) add_pin(session, address.index());
+  return Status();
+}
+
+Status BlockPool::check_unpin(SessionId session, const BlockAddress& address) const {
+  if (!is_live(address)) return explain_dead(address);
+  const uint32_t held = pins_of(session, address.index());
+  if (records_[address.index()].listed < held) return Status();
+  return refuse(address,
+                fmt::format("session {} holds {} pins and gives back more", session, held));
+}
+
+Status BlockPool::unpin(SessionId session, std::span<const BlockAddress> addresses) {
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (Status status = check_unpin(session, addresses[i]); !status.ok()) {
+      unlist(addresses.first(i));
+      return status;
+    }
+    ++records_[addresses[i].index()].listed;
+  }
+  unlist(addresses);
+  for (const BlockAddress& address : addresses) {
+    drop_pin(session, address.index());
+    collect_if_unheld(address.index());
+  }
+  free_collected();
+  return Status();
+}
+
+void BlockPool::move_pin(SessionId from, SessionId to, uint32_t index) {
+  MEMPOOL_CHECK(pins_of(from, index) > 0);
+  drop_pin(from, index);
+  add_pin(to, index);
+}
+
+void BlockPool::seal(uint32_t index, std::optional<uint64_t> checksum) {
+  const BlockState state = records_[index].state;
+  MEMPOOL_CHECK(state == BlockState::kReserved || state == BlockState::kWriting ||
+                state == BlockState::kPrivate);
+  enter(index, BlockState::kPrivate);
+  records_[index].has_checksum = checksum.has_value();
+  checksums_[index] = checksum.value_or(0);
+}
+
+void BlockPool::publish(uint32_t index) {
+  MEMPOOL_CHECK(records_[index].state == BlockState::kPrivate);
+  enter(index, BlockState::kPublished);
+}
+
+void BlockPool::unpublish(uint32_t index) {
+  MEMPOOL_CHECK(records_[index].state == BlockState::kPublished);
+  enter(index, BlockState::kPrivate);
+  collect_if_unheld(index);
+  free_collected();
+}
+
+void BlockPool::quarantine(SessionId session, uint32_t index, const std::string& writer) {
+  const Record& record = records_[index];
+  MEMPOOL_CHECK(pins_of(session, index) > 0);
+  MEMPOOL_CHECK(record.state == BlockState::kPrivate ||
+                (record.state == BlockState::kReserved && record.pins == 1));
+  quarantined_.emplace(index, writer);
+  enter(index, BlockState::kQuarantined);
+  drop_pin(session, index);
+}
+
+void BlockPool::release(uint32_t index) {
+  MEMPOOL_CHECK(quarantined_.erase(index) == 1);
+  collect_if_unheld(index);
+  free_collected();
+}
+
+void BlockPool::end_session(SessionId session) {
+  if (session == kCallerSession) {
+    for (uint32_t index = 0; index < blocks(); ++index) {
+      if (records_[index].caller_pins == 0) continue;
+      records_[index].pins -= std::exchange(records_[index].caller_pins, 0);
+      collect_if_unheld(index);
+    }
+  } else if (const auto pins = peer_pins_.extract(session); !pins.empty()) {
+    for (const auto& [index, count] : pins.mapped()) {
+      records_[index].pins -= count;
+      collect_if_unheld(index);
+    }
+  }
+  free_collected();
+}
+
+std::optional<uint64_t> BlockPool::checksum(uint32_t index) const {
+  if (!records_[index].has_checksum) return std::nullopt;
+  return checksums_[index];
+}
+
+void BlockPool::drop_pin(SessionId session, uint32_t index) {
+  --records_[index].pins;
+  if (session == kCallerSession) {
+    --records_[index].caller_pins;
+    return;
+  }
+  const auto pins = peer_pins_.find(session);
+  const auto pin = pins->second.find(index);
+  if (--pin->second == 0) pins->second.erase(pin);
+  if (pins->second.empty()) peer_pins_.erase(pins);
+}
+
+void BlockPool::enter(uint32_t index, BlockState state) {
+  --counts_[static_cast<size_t>(records_[index].state)];
+  ++counts_[static_cast<size_t>(state)];
+  records_[index].state = state;
+}
+
+void BlockPool::unlist(std::span<const BlockAddress> addresses) {
+  for (const BlockAddress& address : addresses) records_[address.index()].listed = 0;
+}
+
+/// Put a block on its way to free when neither a pin, the index nor a possible writer holds it.
+void BlockPool::collect_if_unheld(uint32_t index) {
+  const Record& record = records_[index];
+  if (record.pins != 0 || record.state == BlockState::kPublished) return;
+  if (record.state == BlockState::kQuarantined && quarantined_.contains(index)) return;
+  batch_.push_back(index);
+}
+
+/// Free the collected blocks. Readers copy first and look at the generation again after, so that
+/// all generations must be seen to rise before the first byte of any block can change hands.
+void BlockPool::free_collected() {
+  if (batch_.empty()) return;
+  for (const uint32_t index : batch_) {
+    const uint64_t next = generations_[index].load(std::memory_order_relaxed) + 1;
+    generations_[index].store(next, std::memory_order_relaxed);
+    enter(index, static_cast<uint32_t>(next) == 0 ? BlockState::kRetired : BlockState::kFree);
+    records_[index].has_checksum = false;
+  }
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  for (const uint32_t index : batch_) {
+    if (records_[index].state == BlockState::kFree) free_.give(index);
+  }
+  batch_.clear();
+}
+
+}  // namespace mempool

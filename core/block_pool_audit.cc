@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the audit of a pool: every count again from the records, every invariant by name.
+#include <fmt/format.h>
+
+#include "core/block_pool.h"
+
+namespace mempool {
+
+/// Check one block against what holds it. `peer_pins` is the sum over the sessions but the
+/// caller's.
+Status BlockPool::audit_block(uint32_t index, uint32_t peer_pins) const {
+  const Record& record = records_[index];
+  const auto broken = [&](std::string_view invariant) {
+    return internal_error(fmt::format("audit: {} block {} of the {} pool: {}",
+                                      to_string(record.state), index, to_string(medium_),
+                                      invariant));
+  };
+  const bool free = record.state == BlockState::kFree;
+  const bool retired = record.state == BlockState::kRetired;
+  const bool set_aside = quarantined_.contains(index);
+  if (static_cast<size_t>(record.state) >= kBlockStates) return broken("no such state");
+  if (record.pins != record.caller_pins + peer_pins) {
+    return broken(
+        fmt::format("{} pins, its sessions hold {}", record.pins, record.caller_pins + peer_pins));
+  }
+  if ((free || retired) && record.pins != 0) return broken("pinned");
+  if (free != free_.is_free(index)) return broken("the free map says otherwise");
+  if (retired != (low_generation(index) == 0)) return broken("generation and retirement disagree");
+  if (record.listed != 0) return broken("still listed after a call");
+  if (set_aside && record.state != BlockState::kQuarantined) return broken("has a writer to await");
+  const bool held_by_pins = record.state == BlockState::kReserved ||
+                            record.state == BlockState::kWriting ||
+                            record.state == BlockState::kPrivate ||
+                            (record.state == BlockState::kQuarantined && !set_aside);
+  if (held_by_pins && record.pins == 0) return broken("nobody holds it, and it is not free");
+  return Status();
+}
+
+Result<PoolAudit> BlockPool::audit() const {
+  std::vector<uint32_t> peer_pins(records_.size());
+  for (const auto& [session, pins] : peer_pins_) {
+    for (const auto& [index, count] : pins) peer_pins[index] += count;
+  }
+  PoolAudit audit;
+  audit.total = records_.size();
+  for (uint32_t index = 0; index < blocks(); ++index) {
+    MEMPOOL_RETURN_IF_ERROR(audit_block(index, peer_pins[index]));
+    const Record& record = records_[index];
+    ++audit.blocks[static_cast<size_t>(record.state)];
+    audit.pins += record.pins;
+    if (record.state != BlockState::kQuarantined) continue;
+    const auto writer = quarantined_.find(index);
+    ++audit.quarantine[writer == quarantined_.end() ? std::string(kAwaitingUnpin) : writer->second];
+  }
+  if (audit.blocks != counts_ || audit.count(BlockState::kFree) != free_.count()) {
+    return internal_error(fmt::format(
+        "audit: {} pool: the running counts ({}; {} in the free map) are not those of the records "
+        "({})",
+        to_string(medium_), fmt::join(counts_, " "), free_.count(), fmt::join(audit.blocks, " ")));
+  }
+  return audit;
+}
+
+}  // namespace mempool

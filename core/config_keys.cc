@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the table of every setting: its name, type, default and help.
+#include <algorithm>
+#include <numeric>
+
+#include "core/config.h"
+
+namespace mempool {
+namespace {
+
+constexpr int64_t kPortMost = 65535;
+constexpr int64_t kDimensionMost = 1 << 20;  // make_content() has the last word
+constexpr int64_t kTransfersMost = 1 << 20;
+constexpr int64_t kDelayMost = 24 * 3600 * 1000;
+
+// The shapes of a row, so that the table below reads as one.
+using Text = std::string_view;
+constexpr ConfigKey text(Text name, Text fallback, Text help) {
+  return {.name = name, .type = ConfigType::kString, .fallback = fallback, .help = help};
+}
+constexpr ConfigKey secret(Text name, Text help) {
+  return {.name = name, .type = ConfigType::kString, .help = help, .secret = true};
+}
+constexpr ConfigKey choice(Text name, Text choices, Text fallback, Text help) {
+  return {.name = name,
+          .type = ConfigType::kString,
+          .fallback = fallback,
+          .help = help,
+          .choices = choices};
+}
+constexpr ConfigKey integer(Text name, int64_t least, int64_t most, Text fallback, Text help) {
+  return {.name = name,
+          .type = ConfigType::kInteger,
+          .fallback = fallback,
+          .help = help,
+          .least = least,
+          .most = most};
+}
+constexpr ConfigKey of_type(ConfigType type, Text name, Text fallback, Text help) {
+  return {.name = name, .type = type, .fallback = fallback, .help = help};
+}
+
+// clang-format off
+constexpr ConfigKey kKeys[] = {
+    text("agent.name", "agent", "What peers and logs call this instance."),
+    text("agent.listen", "127.0.0.1:0",
+         "host:port of the control plane; port 0 picks one. Any host but loopback needs a token."),
+    secret("agent.token", "Secret that all agents share; token_file keeps it out of this file."),
+    text("agent.token_file", "", "File that holds the shared secret, instead of token."),
+    of_type(ConfigType::kList, "agent.transports", "tcp",
+            "Transports in order of preference; the first that fits wins."),
+    of_type(ConfigType::kList, "agent.require", "",
+            "Transports without which the agent refuses to start."),
+    of_type(ConfigType::kBool, "agent.deliver_arrivals", "true",
+            "Hand arrivals to an engine; false releases them to the index at once."),
+
+    choice("pool.medium", "host", "host", "Where blocks live."),
+    of_type(ConfigType::kSize, "pool.bytes", "1GiB", "Size of the pool, rounded down to blocks."),
+    integer("pool.blocks", 0, (1 << 28) - 1, "0", "Size of the pool in blocks; 0 goes by bytes."),
+    integer("pool.segments", 1, 4096, "1", "Memory segments that the pool is cut into."),
+
+    text("content.model", "llama-3-8b", "Model whose KV this is; only equal contents share it."),
+    text("content.revision", "", "Revision of the weights."),
+    text("content.adapter", "", "LoRA or other adapter; empty for none."),
+    choice("content.element", "float32|float16|bfloat16|float8_e4m3|float8_e5m2|int8", "float16",
+           "Type of one element of the KV."),
+    text("content.quantization", "", "Scheme of the KV itself; empty for none."),
+    integer("content.layers", 1, kDimensionMost, "32", "Layers of the model."),
+    integer("content.kv_heads", 1, kDimensionMost, "8", "KV heads of a layer; 1 with MLA."),
+    integer("content.head_size", 0, kDimensionMost, "128", "Elements of one head's vector."),
+    integer("content.mla_rank", 0, kDimensionMost, "0",
+            "Elements of MLA's one compressed vector; 0 for separate K and V."),
+    integer("content.tokens_per_block", 1, kDimensionMost, "16", "Tokens of one block."),
+    text("content.position_encoding", "", "Position encoding, where models differ only in it."),
+    secret("content.tenant_salt", "Tenants with different salts never share KV."),
+
+    choice("placement.form", "discrete|aggregated", "discrete",
+           "How a block lies: each layer's K and V apart, or all of it in one run."),
+    choice("placement.order", "token_head|head_token", "token_head", "Order inside one piece."),
+
+    choice("verify.mode", "off|sampled|always", "sampled",
+           "Which blocks have their seal checksum checked; sampled is 1 in 64."),
+    choice("index.policy", "lru", "lru", "Which unpinned block is evicted first."),
+
+    integer("limits.max_inbound", 1, kTransfersMost, "64",
+            "Transfers that a target holds open or undelivered."),
+    integer("limits.max_outbound", 1, kTransfersMost, "1024",
+            "Transfers that a source holds open."),
+    integer("limits.retry_hint_ms", 0, kDelayMost, "10", "Wait that a full target advises."),
+
+    integer("timeouts.heartbeat_ms", 1, kDelayMost, "200", "Time between two signs of life."),
+    integer("timeouts.peer_timeout_ms", 1, kDelayMost, "2000",
+            "Silence after which a peer is lost."),
+    integer("timeouts.fence_timeout_ms", 1, kDelayMost, "1000",
+            "Time that a peer has to answer a cancel before it is fenced."),
+    integer("timeouts.retransmit_ms", 1, kDelayMost, "200",
+            "Time after which an unanswered control message is sent again."),
+    integer("timeouts.default_deadline_ms", 1, kDelayMost, "30000",
+            "Deadline of a transfer that names none."),
+
+    integer("tcp.port", 0, kPortMost, "0", "Port of the data connections; 0 picks one."),
+    integer("tcp.streams", 1, 64, "1", "Data connections to one peer."),
+
+    text("admin.listen", "127.0.0.1:0", "host:port of /metrics, /healthz and status."),
+
+    choice("log.level", "debug|info|warning|error", "info", "Least severe record written."),
+    choice("log.format", "text|json", "text", "Form of a record."),
+
+    of_type(ConfigType::kTable, "peers", "", "Peers known from the start: name = \"host:port\"."),
+};
+// clang-format on
+
+/// Edits that turn one text into the other, by one row of the usual table.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string_view after_dot(std::string_view name) {
+  const size_t dot = name.find('.');
+  return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+}  // namespace
+
+std::span<const ConfigKey> config_keys() {
+  return kKeys;
+}
+
+const ConfigKey* find_config_key(std::string_view name) {
+  for (const ConfigKey& key : kKeys) {
+    if (key.name == name && key.type != ConfigType::kTable) return &key;
+    if (key.type == ConfigType::kTable && name.size() > key.name.size() + 1 &&
+        name.starts_with(key.name) && name[key.name.size()] == '.') {
+      return &key;
+    }
+  }
+  return nullptr;
+}
+
+std::string_view nearest_config_name(std::string_view name) {
+  // A right key in the wrong section, or in none, is the likelier mistake than a typing error.
+  name = name.substr(0, 128);
+  const auto distance = [name](const ConfigKey& key) {
+    const size_t misplaced = edit_distance(after_dot(name), after_dot(key.name)) + 1;
+    return std::min(edit_distance(name, key.name), misplaced);
+  };
+  return std::ranges::min_element(kKeys, {}, distance)->name;
+}
+
+}  // namespace mempool

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the making of a sealed memfd: reserve, map, seal, touch.
+#include "core/host_memory.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/check.h"
+#include "core/memory_room.h"
+
+namespace mempool {
+namespace {
+
+Status refused(const std::string& name, const char* call) {
+  return internal_error(fmt::format("memory {}: {}: {}", name, call, std::strerror(errno)));
+}
+
+/// Give every page to this process now, so that no transfer meets a fault or a full machine.
+Status populate(const std::string& name, std::byte* data, uint64_t bytes, uint64_t page_bytes) {
+  if (madvise(data, bytes, MADV_POPULATE_WRITE) == 0) return Status();
+  if (errno != EINVAL) return refused(name, "madvise");
+  // A kernel before 5.14: the pages are new and zero, so that a zero changes nothing.
+  for (uint64_t offset = 0; offset < bytes; offset += page_bytes) {
+    *const_cast<volatile std::byte*>(data + offset) = std::byte{0};
+  }
+  return Status();
+}
+
+}  // namespace
+
+Result<HostMemory> HostMemory::create(const std::string& name, uint64_t bytes) {
+  const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  if (bytes == 0) return invalid_argument(fmt::format("memory {}: 0 bytes, give at least 1", name));
+  if (Status room = check_room(bytes); !room.ok()) return room.with_context("memory " + name);
+
+  HostMemory memory;  // what is made so far goes with it when a later step fails
+  const uint64_t size = (bytes + page_bytes - 1) / page_bytes * page_bytes;
+  memory.descriptor_ = memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (memory.descriptor_ < 0) return refused(name, "memfd_create");
+  if (ftruncate(memory.descriptor_, static_cast<off_t>(size)) != 0)
+    return refused(name, "ftruncate");
+  void* mapping = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.descriptor_, 0);
+  if (mapping == MAP_FAILED) return refused(name, "mmap");
+  memory.data_ = static_cast<std::byte*>(mapping);
+  memory.size_ = size;
+  if (fcntl(memory.descriptor_, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+    return refused(name, "fcntl(F_ADD_SEALS)");
+  }
+  MEMPOOL_RETURN_IF_ERROR(populate(name, memory.data_, size, page_bytes));
+  return memory;
+}
+
+HostMemory::HostMemory(HostMemory&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+HostMemory& HostMemory::operator=(HostMemory&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+HostMemory::~HostMemory() {
+  if (data_ != nullptr) munmap(data_, size_);
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+}  // namespace mempool
