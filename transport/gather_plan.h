@@ -6,6 +6,8 @@
 // sides after merging. A *call* is one operation posted to a backend: run pairs within its limits.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -50,16 +52,17 @@ struct CallLimits {
 /// Thread: confined. Copies both block lists, borrows nothing after create().
 class GatherPlan {
  public:
-  /// Plan to move `local.blocks[i]` to or from `remote.blocks[i]` for the heads and layers that both
-  /// sides' layouts hold. Errors: kInvalidArgument for lists of different length or a block outside
-  /// the segments; kUnsupported, naming both, where the layouts do not map (other part count, vector
-  /// size or tokens per block, or no head or layer in common).
+  /// Plan to move `local.blocks[i]` to or from `remote.blocks[i]` for the heads and layers that
+  /// both sides' layouts hold. Errors: kInvalidArgument for lists of different length or a block
+  /// outside the segments; kUnsupported, naming both, where the layouts do not map (other part
+  /// count, vector size or tokens per block, or no head or layer in common).
   static Result<GatherPlan> create(const PlanSide& local, const PlanSide& remote);
 
   /// Bytes that the plan moves in all.
   uint64_t bytes() const { return bytes_; }
-  /// Contiguous ranges of the finer side, unmerged: what the paper counts as network calls
-  /// (2 x layers x blocks when a side is discrete; blocks when both are aggregated).
+  /// Ranges contiguous on both sides inside one block, never merged across blocks: what the paper
+  /// counts as network calls (2 x layers x blocks when a side is discrete; blocks when both are
+  /// aggregated).
   uint64_t paper_calls() const { return paper_calls_; }
 
   /// Fill `out` with the run pairs of the next call; 0 at the end. A run pair larger than
@@ -69,10 +72,53 @@ class GatherPlan {
   void rewind();
 
  private:
-  // Chosen and documented by gather_plan.cc's owner: loop dimensions with both strides, the block
-  // lists, and the cursor.
+  // Both sides as five nested loops, outermost first: layer, part, block, row, column; or, where
+  // whole blocks lie in one run, block, layer, part, row, column. Rows and columns are the tokens
+  // and heads of a piece, in the remote's order, that do not melt into one chunk.
+  enum : size_t { kRow = 3, kColumn = 4, kAxes = 5 };
+
+  struct Strides {
+    uint32_t region = 0;
+    uint64_t layer = 0;
+    uint64_t part = 0;
+  };
+  struct Anchor {  // where one block's first common byte lies
+    uint32_t local_segment = 0;
+    uint32_t remote_segment = 0;
+    uint64_t local_offset = 0;
+    uint64_t remote_offset = 0;
+  };
+  struct Loop {
+    uint64_t count = 1;
+    uint64_t local_stride = 0;
+    uint64_t remote_stride = 0;
+  };
+
+  static size_t fold(std::span<const Loop> loops, uint64_t& bytes);
+  void plan_pieces(const PlanSegment& local, const PlanSegment& remote);
+  Status place_blocks(const PlanSide& local, const PlanSide& remote);
+  uint64_t ranges_of(const Anchor& anchor) const;
+  bool at_end() const { return at_[0] == counts_[0]; }
+  RunPair chunk() const;
+  void advance();
+
+  std::vector<Strides> local_;
+  std::vector<Strides> remote_;
+  std::vector<Anchor> anchors_;
+  uint32_t layers_ = 0;
+  uint32_t parts_ = 0;
+  Loop rows_;
+  Loop columns_;
+  uint64_t chunk_bytes_ = 0;
   uint64_t bytes_ = 0;
   uint64_t paper_calls_ = 0;
+
+  size_t layer_axis_ = 0;
+  size_t part_axis_ = 1;
+  size_t block_axis_ = 2;
+  std::array<uint64_t, kAxes> counts_{};
+  std::array<uint64_t, kAxes> at_{};
+  uint64_t taken_ = 0;  // bytes of the chunk under the cursor that an earlier call took
 };
 
 }  // namespace mempool

@@ -28,12 +28,12 @@ enum class MemoryKind : uint8_t { kHost = 1, kDevice = 2 };
 
 /// Memory to be registered. The owner keeps it mapped until deregistered.
 struct Region {
-  uint32_t id = 0;              // the agent's number for it, the same for every transport
+  uint32_t id = 0;  // the agent's number for it, the same for every transport
   MemoryKind kind = MemoryKind::kHost;
-  bool adopted = false;         // an engine's own memory rather than the pool's
+  bool adopted = false;  // an engine's own memory rather than the pool's
   std::byte* base = nullptr;
   uint64_t bytes = 0;
-  int descriptor = -1;          // memfd (later dma-buf) that maps it, or -1
+  int descriptor = -1;  // memfd (later dma-buf) that maps it, or -1
 };
 
 /// A target's word for one transfer. The generation tells late frames of an earlier use apart.
@@ -48,19 +48,20 @@ enum class Operation : uint8_t { kWrite, kRead };
 /// What a backend can do, filled at open. Data, so that nobody above asks which backend it is.
 struct Capabilities {
   std::string name;
-  bool write = false;                     // one-sided write
-  bool read = false;                      // one-sided read
-  bool notify = false;                    // can tell the target that a slot's writes have landed
-  bool target_checks = false;             // the target's end admits each range before it lands
-  bool counts_system_calls = false;       // ours, not a vendor library's
-  bool needs_peer_call = false;           // both sides must call (NCCL)
-  uint32_t gather_pieces = 1;             // local pieces a write may name
-  uint32_t scatter_pieces = 1;            // local pieces a read may name
-  uint32_t remote_ranges = 1;             // remote ranges one call may name
-  uint64_t message_bytes = UINT64_MAX;    // largest call
-  uint32_t calls_in_flight = 1;           // posted and not completed, an endpoint
+  bool write = false;                   // one-sided write
+  bool read = false;                    // one-sided read
+  bool notify = false;                  // can tell the target that a slot's writes have landed
+  bool target_checks = false;           // the target's end admits each range before it lands
+  bool counts_system_calls = false;     // ours, not a vendor library's
+  bool needs_peer_call = false;         // both sides must call (NCCL)
+  uint32_t gather_pieces = 1;           // local pieces a write may name
+  uint32_t scatter_pieces = 1;          // local pieces a read may name
+  uint32_t remote_ranges = 1;           // remote ranges one call may name
+  uint64_t message_bytes = UINT64_MAX;  // largest call
+  uint32_t calls_in_flight = 1;         // posted and not completed, an endpoint
   uint32_t reads_in_flight = 1;
-  uint8_t memory_kinds = static_cast<uint8_t>(MemoryKind::kHost);  // mask of kinds it moves directly
+  uint8_t memory_kinds =
+      static_cast<uint8_t>(MemoryKind::kHost);  // mask of kinds it moves directly
 
   CallLimits limits(Operation operation) const {
     return {operation == Operation::kWrite ? gather_pieces : scatter_pieces, remote_ranges,
@@ -70,7 +71,7 @@ struct Capabilities {
 
 /// What a backend has done since it was opened, or an endpoint since it was connected.
 struct CallCounts {
-  uint64_t network_calls = 0;                // work requests, puts, frames
+  uint64_t network_calls = 0;  // work requests, puts, frames
   uint64_t run_pairs = 0;
   uint64_t bytes = 0;
   std::optional<uint64_t> system_calls = 0;  // ours only; none for vendor backends

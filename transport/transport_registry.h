@@ -18,9 +18,9 @@ namespace mempool {
 struct TransportContext {
   boost::asio::io_context* io = nullptr;  // its thread runs everything of this backend
   TransportEvents* events = nullptr;
-  uint64_t incarnation = 0;               // ours; peers know us by it
+  uint64_t incarnation = 0;  // ours; peers know us by it
   std::string bind_host = "127.0.0.1";
-  std::string token;                      // shared secret; empty: loopback only
+  std::string token;                           // shared secret; empty: loopback only
   std::map<std::string, std::string> options;  // the backend's own keys, already known to exist
 };
 
