@@ -15,10 +15,10 @@ namespace mempool {
 struct ChangeRecord {
   enum class Kind : uint8_t { kStored, kRemoved };
   Kind kind = Kind::kStored;
-  uint64_t sequence = 0;              // 1, 2, 3... per index, without a gap
+  uint64_t sequence = 0;  // 1, 2, 3... per index, without a gap
   ContentId root;
-  std::span<const TokenId> parent;    // the tokens before
-  std::span<const TokenId> tokens;    // whole blocks that came or went, in order
+  std::span<const TokenId> parent;  // the tokens before
+  std::span<const TokenId> tokens;  // whole blocks that came or went, in order
   Medium medium = Medium::kHost;
 };
 

@@ -10,19 +10,19 @@
 
 namespace mempool {
 
-/// What the index remembers of one block's use, in ticks of the index's own counter.
+/// What the index remembers of one block's use. Time is counted in ticks of the index, one for each
+/// insert and match; 64 bits, so that it never wraps and the order never breaks.
 struct BlockUse {
-  uint32_t inserted = 0;
-  uint32_t last_use = 0;
-  uint32_t hits = 0;
+  uint64_t last_use = 0;
+  uint64_t hits = 0;  // matches that found the block
 };
 
 /// Thread: serialized, with the index.
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
-  /// Give a block's rank; the lowest leaves first. Using a block never lowers its rank: the index
-  /// looks at ranks late and relies on that.
+  /// Give a block's rank; the lowest leaves first. A later last use or more hits never lower it:
+  /// the index looks at ranks late, and from the leaves up, and relies on that.
   virtual uint64_t rank(const BlockUse& use) const = 0;
 };
 

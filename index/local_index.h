@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns what this instance can answer from: prompts to published blocks, with pins, last use and
 // eviction. It decides which blocks are published; core's pool keeps their states and pins.
+//
+// Invariants, which audit() checks:
+//   the pool's published blocks are the blocks of the tree, each there once with its generation;
+//   no block is used more than the one before it, so none ranks above it;
+//   every leaf stands in the eviction order once, at a rank no higher than its last block's now.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -25,14 +32,14 @@ struct Seal {
 
 /// What insert() did with each block of its list.
 struct InsertOutcome {
-  std::vector<BlockAddress> serving;   // per block: the address that now answers for its tokens
-  std::vector<size_t> duplicates;      // positions whose tokens were published already by another block
+  std::vector<BlockAddress> serving;  // per block: the address that now answers for its tokens
+  std::vector<size_t> duplicates;     // positions whose tokens another block had published already
 };
 
 /// Thread: serialized (the agent's one lock).
 class LocalIndex {
  public:
-  /// `pool` must outlive the index. `sink` may be empty.
+  /// `pool` must outlive the index. `sink` may be empty; it must not call the index.
   LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink = nullptr);
 
   /// Seal and publish `blocks`, one for each whole token block of the prompt, in order; each is
@@ -51,7 +58,8 @@ class LocalIndex {
   /// Remove the prompt's last whole block and everything that continues it; shorter prefixes stay.
   /// Pinned blocks become private. Gives the number of blocks removed.
   size_t erase(const Prompt& prompt);
-  /// Remove one published block (its bytes are bad) and everything that continues it.
+  /// Remove one published block (its bytes are bad) and everything that continues it. Looks through
+  /// all slots for it: a table of blocks would cost every insert what a rare fault needs.
   size_t erase_block(uint32_t block);
   /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank.
   size_t evict(size_t count);
@@ -60,16 +68,57 @@ class LocalIndex {
   size_t nodes() const { return tree_.nodes(); }
   /// Bytes of the index's own memory.
   size_t memory_bytes() const;
-  /// Check that each held block is published with the generation the index knows, once, and that
-  /// no published block is missing here. Errors: kInternal naming what broke.
+  /// Errors: kInternal naming the invariant that broke.
   Status audit() const;
 
  private:
-  // Added by local_index.cc's owner.
+  // A leaf in the eviction order. Matching leaves the order alone: a rank that rose since is found
+  // out when the leaf's turn comes.
+  struct Leaf {
+    uint64_t rank = 0;
+    NodeId node = 0;
+    auto operator<=>(const Leaf&) const = default;
+  };
+
+  std::span<const TokenId> whole_blocks(std::span<const TokenId> tokens) const;
+  BlockAddress address(const IndexSlot& slot) const;
+  /// Read what the tree already has for the list into `outcome`, and give how far that goes.
+  RadixTree::Position find_serving(const ContentId& content, std::span<const TokenId> tokens,
+                                   std::span<const BlockAddress> blocks,
+                                   InsertOutcome& outcome) const;
+  Status check_list(SessionId session, std::span<const BlockAddress> blocks,
+                    std::span<const BlockAddress> published);
+  Status check_unpublished(SessionId session, const BlockAddress& block) const;
+  void publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks);
+
+  /// Remove a node's blocks from the first `keep` on, and all below it.
+  size_t remove(NodeId node, size_t keep);
+  /// Take the blocks of a leaf from the first `keep` on out of tree and pool; gives the node that
+  /// now ends there, or kNoNode. The caller must settle() it.
+  NodeId cut_leaf(NodeId leaf, size_t keep);
+  /// Restore order where something was cut: a new leaf joins the eviction order, an only child its
+  /// parent.
+  void settle(NodeId node);
+  /// Count the last blocks of a leaf that may go while their rank is at most `rank`.
+  size_t evictable(NodeId leaf, uint64_t rank, size_t most) const;
+  Status audit_slots(NodeId node, std::vector<bool>& seen) const;
+
+  uint64_t tail_rank(NodeId leaf) const { return policy_->rank(tree_.slots(leaf).back().use); }
+  void enqueue(NodeId leaf);
+  void dequeue(NodeId leaf);
+  void record(ChangeRecord::Kind kind, const ContentId& root, std::span<const TokenId> parent,
+              std::span<const TokenId> tokens);
+
   BlockPool& pool_;
   std::unique_ptr<EvictionPolicy> policy_;
   ChangeSink sink_;
   RadixTree tree_;
+  std::set<Leaf> order_;
+  std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in order_
+  std::vector<bool> listed_;           // scratch of check_list(), by block index; all false between
+  std::vector<TokenId> before_;        // scratch of cut_leaf()
+  uint64_t tick_ = 0;
+  uint64_t sequence_ = 0;
 };
 
 }  // namespace mempool

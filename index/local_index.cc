@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the local index's calls: each joins the tree, the pool's states and pins, and the policy.
+#include "index/local_index.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <limits>
+
+#include "core/check.h"
+
+namespace mempool {
+
+LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink)
+    : pool_(pool),
+      policy_(std::move(policy)),
+      sink_(std::move(sink)),
+      tree_(pool.shape().tokens_per_block),
+      listed_(pool.blocks()) {}
+
+std::span<const TokenId> LocalIndex::whole_blocks(std::span<const TokenId> tokens) const {
+  return tokens.first(tokens.size() - tokens.size() % tree_.tokens_per_block());
+}
+
+BlockAddress LocalIndex::address(const IndexSlot& slot) const {
+  return {pool_.incarnation(), slot.generation, slot.place};
+}
+
+// ---- insert ----------------------------------------------------------------------------------
+
+Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt,
+                                         std::span<const BlockAddress> blocks,
+                                         std::span<const Seal> seals) {
+  const auto tokens = whole_blocks(prompt.tokens);
+  const size_t count = tokens.size() / tree_.tokens_per_block();
+  if (blocks.size() != count) {
+    return invalid_argument(
+        fmt::format("insert got {} blocks for the {} whole blocks of {} tokens; give one for each",
+                    blocks.size(), count, prompt.tokens.size()));
+  }
+  InsertOutcome outcome;
+  const auto at = find_serving(prompt.content.id, tokens, blocks, outcome);
+  const auto published = std::span<const BlockAddress>(outcome.serving).first(at.blocks);
+  MEMPOOL_RETURN_IF_ERROR(check_list(session, blocks, published));
+
+  ++tick_;
+  for (auto up = at; up.offset > 0; up = tree_.above(up)) {
+    for (IndexSlot& slot : tree_.slots(up.node).first(up.offset)) slot.use.last_use = tick_;
+  }
+  if (at.blocks == count) return outcome;
+
+  for (const Seal& seal : seals) {
+    if (seal.position < at.blocks) continue;
+    const uint32_t index = blocks[seal.position].index();
+    if (pool_.state(index) != BlockState::kPrivate) pool_.seal(index, seal.checksum);
+  }
+  const auto fresh = tokens.subspan(at.blocks * tree_.tokens_per_block());
+  const NodeId leaf = tree_.extend(prompt.content.id, at, fresh);
+  publish(tree_.slots(leaf).last(count - at.blocks), blocks.subspan(at.blocks));
+  enqueue(leaf);
+  record(ChangeRecord::Kind::kStored, prompt.content.id, tokens.first(tokens.size() - fresh.size()),
+         fresh);
+  return outcome;
+}
+
+RadixTree::Position LocalIndex::find_serving(const ContentId& content,
+                                             std::span<const TokenId> tokens,
+                                             std::span<const BlockAddress> blocks,
+                                             InsertOutcome& outcome) const {
+  outcome.serving.assign(blocks.begin(), blocks.end());
+  auto at = tree_.root(content);
+  while (tree_.descend(tokens, at)) {
+    size_t position = at.blocks - at.offset;
+    for (const IndexSlot& slot : tree_.slots(at.node).first(at.offset)) {
+      outcome.serving[position] = address(slot);
+      if (outcome.serving[position] != blocks[position]) outcome.duplicates.push_back(position);
+      ++position;
+    }
+  }
+  return at;
+}
+
+Status LocalIndex::check_list(SessionId session, std::span<const BlockAddress> blocks,
+                              std::span<const BlockAddress> published) {
+  const auto is_published = [&](size_t position) {
+    return position < published.size() && published[position] == blocks[position];
+  };
+  Status status;
+  size_t position = 0;
+  for (; position < blocks.size(); ++position) {
+    if (is_published(position)) continue;
+    status = check_unpublished(session, blocks[position]);
+    if (!status.ok()) break;
+    listed_[blocks[position].index()] = true;
+  }
+  const size_t checked = position;
+  for (position = 0; position < checked; ++position) {
+    if (!is_published(position)) listed_[blocks[position].index()] = false;
+  }
+  if (status.ok()) return status;
+  return status.with_context(fmt::format("block {} of the inserted list", checked));
+}
+
+Status LocalIndex::check_unpublished(SessionId session, const BlockAddress& block) const {
+  MEMPOOL_RETURN_IF_ERROR(pool_.check(block));
+  if (pool_.state(block.index()) == BlockState::kPublished) {
+    return invalid_argument(fmt::format(
+        "{} is published under other tokens; copy it to insert it here too", to_string(block)));
+  }
+  if (pool_.pins_of(session, block.index()) == 0) {
+    return invalid_argument(fmt::format("{} is not held by session {}; allocate or pin it first",
+                                        to_string(block), session));
+  }
+  if (listed_[block.index()]) {
+    return invalid_argument(
+        fmt::format("{} is listed twice; each token block needs its own", to_string(block)));
+  }
+  return {};
+}
+
+void LocalIndex::publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks) {
+  for (size_t i = 0; i < slots.size(); ++i) {
+    const uint32_t index = blocks[i].index();
+    if (pool_.state(index) != BlockState::kPrivate) pool_.seal(index, std::nullopt);
+    pool_.publish(index);
+    slots[i] = {blocks[i].place, blocks[i].generation, {.last_use = tick_}};
+  }
+}
+
+// ---- match -----------------------------------------------------------------------------------
+
+size_t LocalIndex::match(SessionId session, const Prompt& prompt, std::vector<BlockAddress>& out) {
+  ++tick_;
+  auto at = tree_.root(prompt.content.id);
+  while (tree_.descend(prompt.tokens, at)) {
+    for (IndexSlot& slot : tree_.slots(at.node).first(at.offset)) {
+      slot.use.last_use = tick_;
+      ++slot.use.hits;
+      pool_.pin_published(session, slot.index());
+      out.push_back(address(slot));
+    }
+  }
+  return at.blocks * tree_.tokens_per_block();
+}
+
+size_t LocalIndex::peek(const Prompt& prompt) const {
+  auto at = tree_.root(prompt.content.id);
+  while (tree_.descend(prompt.tokens, at)) continue;
+  return at.blocks * tree_.tokens_per_block();
+}
+
+// ---- removal ---------------------------------------------------------------------------------
+
+size_t LocalIndex::erase(const Prompt& prompt) {
+  const auto tokens = whole_blocks(prompt.tokens);
+  auto at = tree_.root(prompt.content.id);
+  while (tree_.descend(tokens, at)) continue;
+  const bool whole = at.blocks > 0 && at.blocks * tree_.tokens_per_block() == tokens.size();
+  return whole ? remove(at.node, at.offset - 1) : 0;
+}
+
+size_t LocalIndex::erase_block(uint32_t block) {
+  const auto at = tree_.find_place(pool_.address(block).place);
+  return at ? remove(at->node, at->offset - 1) : 0;
+}
+
+size_t LocalIndex::remove(NodeId node, size_t keep) {
+  const size_t before = tree_.blocks();
+  while (!tree_.is_leaf(node)) cut_leaf(tree_.first_leaf(node), 0);
+  settle(cut_leaf(node, keep));
+  return before - tree_.blocks();
+}
+
+size_t LocalIndex::evict(size_t count) {
+  size_t freed = 0;
+  Leaf from;  // the leaves that stand before it are pinned
+  while (freed < count) {
+    const auto first = order_.lower_bound(from);
+    if (first == order_.end()) break;
+    const Leaf leaf = *first;
+    if (tail_rank(leaf.node) > leaf.rank) {
+      enqueue(leaf.node);
+      continue;
+    }
+    const auto next = std::next(first);
+    const uint64_t bound = next == order_.end() ? std::numeric_limits<uint64_t>::max() : next->rank;
+    const size_t blocks = evictable(leaf.node, bound, count - freed);
+    if (blocks == 0) {
+      from = {leaf.rank, leaf.node + 1};
+      continue;
+    }
+    settle(cut_leaf(leaf.node, tree_.slots(leaf.node).size() - blocks));
+    freed += blocks;
+    from = {.rank = leaf.rank};  // what became a leaf now does not rank below what left
+  }
+  return freed;
+}
+
+size_t LocalIndex::evictable(NodeId leaf, uint64_t rank, size_t most) const {
+  const auto slots = tree_.slots(leaf);
+  size_t blocks = 0;
+  while (blocks < std::min(most, slots.size())) {
+    const IndexSlot& slot = slots[slots.size() - 1 - blocks];
+    if (pool_.pins(slot.index()) > 0 || policy_->rank(slot.use) > rank) break;
+    ++blocks;
+  }
+  return blocks;
+}
+
+NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep) {
+  const auto gone = tree_.slots(leaf).subspan(keep);
+  if (sink_) {
+    const auto edge = tree_.tokens(leaf);
+    const auto kept = edge.first(keep * tree_.tokens_per_block());
+    before_.clear();
+    const ContentId root = tree_.trace(leaf, before_);
+    before_.insert(before_.end(), kept.begin(), kept.end());
+    record(ChangeRecord::Kind::kRemoved, root, before_, edge.subspan(kept.size()));
+  }
+  for (const IndexSlot& slot : gone) pool_.unpublish(slot.index());
+  dequeue(leaf);
+  return tree_.cut(leaf, keep);
+}
+
+void LocalIndex::settle(NodeId node) {
+  if (node == kNoNode || tree_.is_root(node)) return;
+  if (tree_.is_leaf(node)) {
+    enqueue(node);
+  } else {
+    tree_.merge_only_child(node);
+  }
+}
+
+// ---- eviction order and change records ---------------------------------------------------------
+
+void LocalIndex::enqueue(NodeId leaf) {
+  dequeue(leaf);
+  if (queued_rank_.size() <= leaf) queued_rank_.resize(leaf + 1);
+  queued_rank_[leaf] = tail_rank(leaf);
+  order_.insert({queued_rank_[leaf], leaf});
+}
+
+void LocalIndex::dequeue(NodeId leaf) {
+  if (leaf < queued_rank_.size()) order_.erase({queued_rank_[leaf], leaf});
+}
+
+void LocalIndex::record(ChangeRecord::Kind kind, const ContentId& root,
+                        std::span<const TokenId> parent, std::span<const TokenId> tokens) {
+  if (!sink_) return;
+  sink_({.kind = kind,
+         .sequence = ++sequence_,
+         .root = root,
+         .parent = parent,
+         .tokens = tokens,
+         .medium = pool_.medium()});
+}
+
+// ---- for operators -----------------------------------------------------------------------------
+
+size_t LocalIndex::memory_bytes() const {
+  constexpr size_t kOrderEntryBytes = 4 * sizeof(void*) + sizeof(Leaf);  // a red-black tree's node
+  return tree_.memory_bytes() + order_.size() * kOrderEntryBytes +
+         queued_rank_.capacity() * sizeof(uint64_t) + listed_.capacity() / 8 +
+         before_.capacity() * sizeof(TokenId);
+}
+
+}  // namespace mempool
