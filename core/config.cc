@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns how settings are read, checked, merged and printed.
+// Owns how settings are merged from their sources and printed.
 #include "core/config.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
+#include <cctype>
+#include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <sstream>
 
 #include "core/check.h"
 
@@ -21,140 +20,60 @@ namespace mempool {
 namespace {
 
 constexpr size_t kFileBytesMost = 1 << 20;
+constexpr std::string_view kVariablePrefix = "MEMPOOL_";
 
-struct SizeUnit {
-  std::string_view name;
-  uint64_t bytes;
-};
-constexpr SizeUnit kSizeUnits[] = {
-    {"TiB", uint64_t{1} << 40},
-    {"GiB", uint64_t{1} << 30},
-    {"MiB", uint64_t{1} << 20},
-    {"KiB", uint64_t{1} << 10},
-    {"TB", 1000000000000},
-    {"GB", 1000000000},
-    {"MB", 1000000},
-    {"KB", 1000},
-    {"B", 1},
-};
+Status unknown_key(std::string_view name) {
+  return invalid_argument(
+      fmt::format("unknown key \"{}\"; did you mean \"{}\"?", name, nearest_config_name(name)));
+}
 
-std::string_view type_words(ConfigType type) {
-  switch (type) {
-    case ConfigType::kString:
-      return "a string";
-    case ConfigType::kInteger:
-      return "an integer";
-    case ConfigType::kBool:
-      return "true or false";
-    case ConfigType::kList:
-      return "a list of strings";
-    case ConfigType::kSize:
-      return "a size such as \"3GiB\"";
-    case ConfigType::kTable:
-      return "a table of strings";
+Result<ConfigValue> list_from_array(const ConfigKey& key, const toml::array& array) {
+  ConfigList list;
+  for (const toml::node& element : array) {
+    const auto* text = element.as_string();
+    if (text == nullptr) return wrong_config_type(key);
+    list.push_back(text->get());
   }
-  return "something else";
+  return ConfigValue(std::move(list));
 }
 
-std::vector<std::string> split(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find(separator), text.size());
-    if (end > 0) parts.emplace_back(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
+/// Read a node whose TOML type is one that the key takes.
+Result<ConfigValue> value_from_node(const ConfigKey& key, const toml::node& node) {
+  const ConfigType type = key.type;
+  if (const auto* text = node.as_string()) {
+    if (type == ConfigType::kString || type == ConfigType::kTable) return ConfigValue(text->get());
+    if (type == ConfigType::kSize) return parse_config_value(key, text->get());
+  } else if (const auto* number = node.as_integer()) {
+    if (type == ConfigType::kInteger || type == ConfigType::kSize)
+      return ConfigValue(number->get());
+  } else if (const auto* flag = node.as_boolean()) {
+    if (type == ConfigType::kBool) return ConfigValue(flag->get());
+  } else if (const auto* array = node.as_array()) {
+    if (type == ConfigType::kList) return list_from_array(key, *array);
   }
-  return parts;
+  return wrong_config_type(key);
 }
 
-/// Write a string as TOML's basic string.
-std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\u{:04X}", static_cast<unsigned>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
+template <typename T>
+const T& value_of(const std::map<std::string, ConfigValue, std::less<>>& values,
+                  std::string_view key) {
+  const auto place = values.find(key);
+  MEMPOOL_CHECK(place != values.end() && std::holds_alternative<T>(place->second));
+  return std::get<T>(place->second);
 }
 
-bool matches_choice(const ConfigKey& key, std::string_view text) {
-  const std::vector<std::string> choices = split(key.choices, '|');
-  return choices.empty() || std::ranges::find(choices, text) != choices.end();
-}
-
-Status wrong_type(const ConfigKey& key, std::string_view name) {
-  return invalid_argument(fmt::format("{} takes {}", name, type_words(key.type)));
-}
-
-/// Read a node of the types that TOML and a key can share; a size may be either.
-template <typename Value>
-Result<Value> value_from_node(const ConfigKey& key, std::string_view name, const toml::node& node) {
-  switch (key.type) {
-    case ConfigType::kString:
-    case ConfigType::kTable:
-      if (const auto* text = node.as_string()) return Value(text->get());
-      break;
-    case ConfigType::kInteger:
-      if (const auto* number = node.as_integer()) return Value(number->get());
-      break;
-    case ConfigType::kBool:
-      if (const auto* flag = node.as_boolean()) return Value(flag->get());
-      break;
-    case ConfigType::kSize:
-      if (const auto* number = node.as_integer()) return Value(number->get());
-      if (const auto* text = node.as_string()) {
-        MEMPOOL_ASSIGN_OR_RETURN(const uint64_t bytes, parse_size(text->get()));
-        return Value(static_cast<int64_t>(bytes));
-      }
-      break;
-    case ConfigType::kList:
-      if (const auto* array = node.as_array()) {
-        std::vector<std::string> list;
-        for (const toml::node& element : *array) {
-          const auto* text = element.as_string();
-          if (text == nullptr) return wrong_type(key, name);
-          list.push_back(text->get());
-        }
-        return Value(std::move(list));
-      }
-      break;
-  }
-  return wrong_type(key, name);
+/// Turn "AGENT_TOKEN_FILE" into "agent.token_file"; empty when it starts with no section of ours.
+std::string name_of_variable(std::string_view variable) {
+  const size_t underscore = variable.find('_');
+  if (underscore == std::string_view::npos) return {};
+  std::string name(variable);
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (!is_config_section(std::string_view(name).substr(0, underscore))) return {};
+  name[underscore] = '.';
+  return name;
 }
 
 }  // namespace
-
-Result<uint64_t> parse_size(std::string_view text) {
-  const auto wrong = [text] {
-    return invalid_argument(
-        fmt::format("\"{}\" is no size; write one like \"3GiB\" or 4096", text));
-  };
-  uint64_t count = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
-  if (error != std::errc()) return wrong();
-  const std::string_view unit(end, text.data() + text.size() - end);
-  uint64_t scale = unit.empty() ? 1 : 0;
-  for (const SizeUnit& known : kSizeUnits) {
-    if (unit == known.name) scale = known.bytes;
-  }
-  if (scale == 0 || count > std::numeric_limits<int64_t>::max() / scale) return wrong();
-  return count * scale;
-}
-
-std::string print_size(uint64_t bytes) {
-  for (const SizeUnit& unit : kSizeUnits) {
-    const bool binary = unit.name.size() == 3;
-    if (binary && bytes != 0 && bytes % unit.bytes == 0) {
-      return fmt::format("{}{}", bytes / unit.bytes, unit.name);
-    }
-  }
-  return fmt::format("{}", bytes);
-}
 
 std::vector<std::string> process_environment() {
   std::vector<std::string> all;
@@ -166,7 +85,9 @@ std::vector<std::string> process_environment() {
 
 Config::Config() {
   for (const ConfigKey& key : config_keys()) {
-    values_.emplace(key.name, value_from_text(key, key.fallback).value());
+    values_.emplace(key.name, key.type == ConfigType::kTable
+                                  ? ConfigValue(ConfigTable())
+                                  : parse_config_value(key, key.fallback).value());
   }
 }
 
@@ -174,14 +95,7 @@ Result<Config> Config::load(const ConfigSources& sources) {
   Config config;
   if (!sources.file.empty()) MEMPOOL_RETURN_IF_ERROR(config.merge_file(sources.file));
   MEMPOOL_RETURN_IF_ERROR(config.merge_environment(sources.environment));
-  for (const std::string& flag : sources.flags) {
-    const size_t equals = flag.find('=');
-    if (equals == std::string::npos) {
-      return invalid_argument(fmt::format("flag {}: write it as section.key=value", flag));
-    }
-    const std::string name = flag.substr(0, equals);
-    MEMPOOL_RETURN_IF_ERROR(config.merge_text(name, flag.substr(equals + 1), "flag " + name));
-  }
+  MEMPOOL_RETURN_IF_ERROR(config.merge_flags(sources.flags));
   return config;
 }
 
@@ -194,9 +108,8 @@ Result<Config> Config::parse(std::string_view toml, std::string_view origin) {
 Status Config::merge_file(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   std::string text(kFileBytesMost + 1, '\0');
-  stream.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (stream.bad() || (stream.fail() && !stream.eof())) {
-    return not_found(fmt::format("{}: cannot be read: {}", path, std::strerror(errno)));
+  if (!stream.read(text.data(), static_cast<std::streamsize>(text.size())) && !stream.eof()) {
+    return not_found(fmt::format("{}: cannot read it: {}", path, std::strerror(errno)));
   }
   text.resize(static_cast<size_t>(stream.gcount()));
   if (text.size() > kFileBytesMost) {
@@ -215,14 +128,108 @@ Status Config::merge_toml(std::string_view toml, std::string_view origin) {
     return invalid_argument(fmt::format("{}: {}", at(error.source()), error.description()));
   }
   for (const auto& [section, node] : parsed.table()) {
-    const toml::table* table = node.as_table();
-    if (table == nullptr) {
-      MEMPOOL_RETURN_IF_ERROR(unknown_key(section.str()).with_context(at(node.source())));
+    const toml::table* entries = node.as_table();
+    if (entries == nullptr || (entries->empty() && !is_config_section(section.str()))) {
+      return unknown_key(section.str()).with_context(at(node.source()));
     }
-    for (const auto& [leaf, value] : *table) {
+    for (const auto& [leaf, entry] : *entries) {
       const std::string name = fmt::format("{}.{}", section.str(), leaf.str());
-      MEMPOOL_RETURN_IF_ERROR(merge_node(name, value).with_context(at(value.source())));
+      const ConfigKey* key = is_config_section(section.str()) ? find_config_key(name) : nullptr;
+      if (key == nullptr) return unknown_key(name).with_context(at(entry.source()));
+      Result<ConfigValue> value = value_from_node(*key, entry);
+      const Status status = value.ok() ? set(name, *key, std::move(*value)) : value.status();
+      if (!status.ok()) return status.with_context(at(entry.source()));
     }
   }
   return Status();
 }
+
+Status Config::merge_environment(const std::vector<std::string>& environment) {
+  for (const std::string_view entry : environment) {
+    if (!entry.starts_with(kVariablePrefix)) continue;
+    const size_t equals = std::min(entry.find('='), entry.size());
+    const std::string_view variable = entry.substr(0, equals);
+    const std::string name = name_of_variable(variable.substr(kVariablePrefix.size()));
+    if (name.empty()) continue;
+    const std::string_view text = entry.substr(std::min(equals + 1, entry.size()));
+    const Status status = merge_text(name, text);
+    if (!status.ok()) return status.with_context(fmt::format("environment {}", variable));
+  }
+  return Status();
+}
+
+Status Config::merge_flags(const std::vector<std::string>& flags) {
+  for (const std::string_view flag : flags) {
+    const size_t equals = flag.find('=');
+    if (equals == std::string_view::npos) {
+      return invalid_argument(fmt::format("flag {}: write it as section.key=value", flag));
+    }
+    const std::string_view name = flag.substr(0, equals);
+    const Status status = merge_text(name, flag.substr(equals + 1));
+    if (!status.ok()) return status.with_context(fmt::format("flag {}", name));
+  }
+  return Status();
+}
+
+Status Config::merge_text(std::string_view name, std::string_view text) {
+  const ConfigKey* key = find_config_key(name);
+  if (key == nullptr) return unknown_key(name);
+  MEMPOOL_ASSIGN_OR_RETURN(ConfigValue value, parse_config_value(*key, text));
+  return set(name, *key, std::move(value));
+}
+
+Status Config::set(std::string_view name, const ConfigKey& key, ConfigValue value) {
+  MEMPOOL_RETURN_IF_ERROR(check_config_value(key, value));
+  ConfigValue& place = values_.find(key.name)->second;
+  if (key.type == ConfigType::kTable) {
+    const std::string_view entry = name.substr(key.name.size() + 1);
+    std::get<ConfigTable>(place)[std::string(entry)] = std::get<std::string>(value);
+  } else {
+    place = std::move(value);
+  }
+  given_.emplace(key.name);
+  return Status();
+}
+
+const std::string& Config::get_string(std::string_view key) const {
+  return value_of<std::string>(values_, key);
+}
+int64_t Config::get_integer(std::string_view key) const {
+  return value_of<int64_t>(values_, key);
+}
+bool Config::get_bool(std::string_view key) const {
+  return value_of<bool>(values_, key);
+}
+const ConfigList& Config::get_list(std::string_view key) const {
+  return value_of<ConfigList>(values_, key);
+}
+uint64_t Config::get_size(std::string_view key) const {
+  return static_cast<uint64_t>(value_of<int64_t>(values_, key));
+}
+const ConfigTable& Config::get_table(std::string_view section) const {
+  return value_of<ConfigTable>(values_, section);
+}
+
+std::string Config::print() const {
+  std::string out;
+  std::string_view section;
+  for (const ConfigKey& key : config_keys()) {
+    const std::string_view of = key.name.substr(0, key.name.find('.'));
+    if (of != section) out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", of);
+    section = of;
+    out += fmt::format("# {}\n", key.help);
+    if (!key.choices.empty()) out += fmt::format("# One of {}.\n", key.choices);
+    const ConfigValue& value = values_.find(key.name)->second;
+    if (key.type == ConfigType::kTable) {
+      for (const auto& [name, text] : std::get<ConfigTable>(value)) {
+        out += print_config_entry(name, text) + '\n';
+      }
+    } else {
+      const std::string_view leaf = key.name.substr(of.size() + 1);
+      out += fmt::format("{} = {}\n", leaf, print_config_value(key, value));
+    }
+  }
+  return out;
+}
+
+}  // namespace mempool

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the table of every setting: its name, type, default and help.
+#include "core/config_keys.h"
+
 #include <algorithm>
 #include <numeric>
-
-#include "core/config.h"
+#include <vector>
 
 namespace mempool {
 namespace {
@@ -138,19 +139,24 @@ std::span<const ConfigKey> config_keys() {
 }
 
 const ConfigKey* find_config_key(std::string_view name) {
-  for (const ConfigKey& key : kKeys) {
-    if (key.name == name && key.type != ConfigType::kTable) return &key;
-    if (key.type == ConfigType::kTable && name.size() > key.name.size() + 1 &&
-        name.starts_with(key.name) && name[key.name.size()] == '.') {
-      return &key;
-    }
-  }
-  return nullptr;
+  const auto sets = [name](const ConfigKey& key) {
+    if (key.type != ConfigType::kTable) return name == key.name;
+    return name.starts_with(key.name) && name.substr(key.name.size()).starts_with('.') &&
+           name.size() > key.name.size() + 1;
+  };
+  const auto* const key = std::ranges::find_if(kKeys, sets);
+  return key == std::end(kKeys) ? nullptr : key;
+}
+
+bool is_config_section(std::string_view section) {
+  return std::ranges::any_of(kKeys, [section](const ConfigKey& key) {
+    return key.name.substr(0, key.name.find('.')) == section;
+  });
 }
 
 std::string_view nearest_config_name(std::string_view name) {
-  // A right key in the wrong section, or in none, is the likelier mistake than a typing error.
-  name = name.substr(0, 128);
+  // A right key in the wrong section, or in none, is as likely as one letter wrong.
+  name = name.substr(0, 64);  // bounds the work for names from outside
   const auto distance = [name](const ConfigKey& key) {
     const size_t misplaced = edit_distance(after_dot(name), after_dot(key.name)) + 1;
     return std::min(edit_distance(name, key.name), misplaced);
