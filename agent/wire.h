@@ -3,11 +3,11 @@
 // docs/wire_format.md shows them.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -20,11 +20,25 @@ namespace mempool {
 /// The protocol's version; an agent speaks this one and the one before.
 inline constexpr uint16_t kWireVersion = 1;
 inline constexpr uint16_t kWireVersionOldest = 1;
+
 /// The largest frame after its length word; before the peer has proven itself, far less.
 inline constexpr uint32_t kFrameBytesMax = 32u << 20;
 inline constexpr uint32_t kHandshakeBytesMax = 4096;
-/// The most tokens one offer may name, and so the most blocks a list may have.
+/// The most tokens one offer may name, and the most blocks an answer may.
 inline constexpr size_t kOfferTokensMax = 4u << 20;
+inline constexpr size_t kOfferBlocksMax = 1u << 20;
+inline constexpr size_t kUserDataBytesMax = 64u << 10;
+inline constexpr size_t kTraceBytesMax = 128;
+inline constexpr size_t kNameBytesMax = 255;
+inline constexpr size_t kStatusBytesMax = 1024;
+/// What one Welcome may list.
+inline constexpr size_t kSegmentsMax = 1024;
+inline constexpr size_t kTransportsMax = 16;
+inline constexpr size_t kTransportAddressBytesMax = 4096;
+inline constexpr size_t kRegionKeyBytesMax = 1024;
+/// The most layers, heads or tokens of a layout; far above any model, far below an overflow.
+inline constexpr uint32_t kLayoutDimensionMax = 1u << 16;
+inline constexpr uint64_t kVectorBytesMax = 1u << 20;
 
 /// Dialer -> acceptor, first.
 struct Hello {
@@ -33,7 +47,7 @@ struct Hello {
   uint64_t features = 0;
   std::string name;
   uint64_t incarnation = 0;
-  std::array<std::byte, 16> nonce{};
+  Nonce nonce{};
 };
 
 /// Acceptor -> dialer: the version to speak, and proof of the token over both nonces.
@@ -42,7 +56,7 @@ struct HelloReply {
   uint64_t features = 0;
   std::string name;
   uint64_t incarnation = 0;
-  std::array<std::byte, 16> nonce{};
+  Nonce nonce{};
   Proof proof{};
 };
 
@@ -79,10 +93,17 @@ struct Refusal {
 
 using Frame = std::variant<Hello, HelloReply, Introduction, Welcome, Refusal, Message>;
 
-/// Give a frame's bytes, the 4-byte little-endian length word in front.
+/// Give a frame's bytes, the 4-byte little-endian length word in front. The message of a status is
+/// cut to its bound, and what is not printable in it becomes '?'.
+/// Requires: every other list and text is within the bounds above.
 std::vector<std::byte> encode(const Frame& frame);
-/// Read the bytes behind a length word. Errors: kCorruption for anything that is not a whole,
-/// bounded frame of this version; it names the field.
+/// Read the bytes behind a length word. Errors, naming the field: kCorruption for anything that is
+/// not a whole, bounded frame of a kind this version knows; kUnsupported for a layout of several
+/// groups. Requires: `bytes` starts at a multiple of 8, as new memory does.
 Result<Frame> decode(std::span<const std::byte> bytes);
+
+/// Check that a name can travel: 1 to kNameBytesMax printable ASCII characters.
+/// Errors: kInvalidArgument.
+Status check_name(std::string_view name);
 
 }  // namespace mempool
