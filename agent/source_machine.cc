@@ -37,7 +37,7 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
                     transfers_.size()),
         10);
   }
-  MEMPOOL_RETURN_IF_ERROR(pool_.pin(kTransferSession, request.blocks));
+  MEMPOOL_RETURN_IF_ERROR(pool_.pin(kAgentSession, request.blocks));
   const TransferId id = next_id_++;
   Outbound& transfer = transfers_[id];
   transfer.peer = peer;
@@ -202,7 +202,7 @@ void SourceMachine::end_call(TransferId id, Outbound& transfer, const Status& st
 
 void SourceMachine::unpin(Outbound& transfer) {
   if (!std::exchange(transfer.pinned, false)) return;
-  const Status unpinned = pool_.unpin(kTransferSession, transfer.request.blocks);
+  const Status unpinned = pool_.unpin(kAgentSession, transfer.request.blocks);
   MEMPOOL_CHECK(unpinned.ok());  // start() pinned them, and a pinned block cannot go stale
 }
 

@@ -23,8 +23,8 @@
 
 namespace mempool {
 
-/// Holds the pins of source blocks while a transfer reads them.
-inline constexpr SessionId kTransferSession = 1;
+/// Holds the pins of the agent's own work: source blocks being sent, blocks being read.
+inline constexpr SessionId kAgentSession = 1;
 /// The first id for sessions with peers.
 inline constexpr SessionId kFirstPeerSession = 2;
 

@@ -118,9 +118,9 @@ Status TargetMachine::check_offer(const Offer& offer) const {
     return unsupported(fmt::format("this instance has no blocks in {} memory; it has {}",
                                    to_string(offer.medium), to_string(pool_.medium())));
   }
-  if (offer.user_data.size() > options_.max_user_bytes) {
+  if (offer.user_data.size() > kUserBytesMax) {
     return invalid_argument(fmt::format("user data of {} bytes; the most is {}",
-                                        offer.user_data.size(), options_.max_user_bytes));
+                                        offer.user_data.size(), kUserBytesMax));
   }
   return {};
 }
@@ -214,7 +214,6 @@ void TargetMachine::on_verified(SessionId id, uint64_t number, const std::vector
   auto open = session.open.find(number);
   if (open == session.open.end() || open->second.state != State::kVerifying) return;
   Inbound& inbound = open->second;
-  checksum_failures_ += bad.size();
   if (!bad.empty()) {
     // All lanes have notified, so nothing is in flight; but what wrote wrong bytes once may again.
     for (uint32_t block : bad) {

@@ -26,6 +26,9 @@
 
 namespace mempool {
 
+/// The most bytes of user data that one transfer carries.
+inline constexpr size_t kUserBytesMax = 64 * 1024;
+
 /// Thread: serialized (the agent's one lock); admits() is confined to the agent's thread, the only
 /// one that changes slots.
 class TargetMachine {
@@ -37,7 +40,6 @@ class TargetMachine {
     uint32_t max_open = 64;  // reserved, or published and not yet received
     uint32_t max_sessions = 1024;
     uint32_t retry_hint_ms = 10;
-    uint32_t max_user_bytes = 64 * 1024;
     Duration retransmit = std::chrono::milliseconds(200);
     Duration fence_timeout = std::chrono::milliseconds(1000);
   };
@@ -61,6 +63,8 @@ class TargetMachine {
   void on_time(TimePoint now);
   TimePoint next_time() const;
 
+  /// The open slot's entry, or null.
+  const SlotTable::Entry* find_slot(Slot slot) const { return slots_.find(slot); }
   /// Tell whether a peer may touch this range now.
   bool admits(SessionId session, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) const {
@@ -69,8 +73,8 @@ class TargetMachine {
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
   size_t open() const;
+  /// Blocks evicted to make room for offers.
   uint64_t evicted() const { return evicted_; }
-  uint64_t checksum_failures() const { return checksum_failures_; }
 
  private:
   enum class State : uint8_t { kReserved, kLanding, kVerifying, kDraining };
@@ -123,7 +127,6 @@ class TargetMachine {
   std::map<std::string, History> history_;
   uint32_t undelivered_ = 0;
   uint64_t evicted_ = 0;
-  uint64_t checksum_failures_ = 0;
   std::vector<Action> actions_;
 };
 

@@ -25,6 +25,7 @@ struct AgentOptions {
   std::string name = "agent";
   std::string listen = "127.0.0.1:0";  // host:port of the control plane; port 0 picks one
   std::string token;                   // shared secret; needed for any host but loopback
+  std::string admin;                   // host:port of /metrics, /healthz and /status; empty: none
   std::vector<std::string> transports = {"tcp"};  // in order of preference
   std::vector<std::string> require;  // transports without which the agent refuses to start
   std::map<std::string, std::string> transport_options;  // "tcp.streams" and the like
@@ -122,6 +123,7 @@ struct AgentStatus {
   std::string name;
   uint64_t incarnation = 0;
   std::string listen;  // host:port that was bound
+  std::string admin;   // likewise, empty for none
   uint64_t block_bytes = 0;
   uint64_t total = 0;
   std::map<std::string, uint64_t> blocks;  // by state

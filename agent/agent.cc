@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the public calls: each checks its input, takes the short lock, and asks pool, index or
+// machine. Hashing happens before the lock.
+#include "mempool/agent.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/agent_impl.h"
+#include "core/check.h"
+#include "core/checksum.h"
+#include "core/log.h"
+#include "core/random.h"
+
+namespace mempool {
+namespace {
+
+std::string_view dimension_that_differs(const ContentSpec& left, const ContentSpec& right) {
+  if (left.layers != right.layers) return "layers";
+  if (left.kv_heads != right.kv_heads) return "kv_heads";
+  if (left.head_size != right.head_size) return "head_size";
+  if (left.mla_rank != right.mla_rank) return "mla_rank";
+  if (left.element != right.element) return "element";
+  if (left.tokens_per_block != right.tokens_per_block) return "tokens_per_block";
+  return "";
+}
+
+}  // namespace
+
+Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Agent::~Agent() = default;
+
+Result<std::unique_ptr<Agent>> Agent::start(const AgentOptions& options) {
+  auto impl = std::make_unique<Impl>(options);
+  MEMPOOL_RETURN_IF_ERROR(impl->start());
+  return std::unique_ptr<Agent>(new Agent(std::move(impl)));
+}
+
+Result<Content> Agent::content(const ContentSpec& spec) const {
+  const std::string_view differs = dimension_that_differs(spec, impl_->options_.content);
+  if (!differs.empty()) {
+    return invalid_argument(fmt::format(
+        "the content's {} is not the pool's; a content of another shape needs a pool of its own",
+        differs));
+  }
+  return make_content(spec);
+}
+
+// ---- blocks ----------------------------------------------------------------------------------
+
+Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
+  std::vector<BlockAddress> blocks;
+  blocks.reserve(count);
+  const std::lock_guard lock(impl_->mutex_);
+  BlockPool& pool = *impl_->pool_;
+  if (medium != pool.medium()) {
+    return unsupported(fmt::format("this agent has no blocks in {} memory; it has {}",
+                                   to_string(medium), to_string(pool.medium())));
+  }
+  if (count > pool.free_blocks()) {
+    impl_->metrics_.evictions.with().add(impl_->index_->evict(count - pool.free_blocks()));
+  }
+  MEMPOOL_RETURN_IF_ERROR(pool.alloc(kCallerSession, count, BlockState::kWriting, blocks));
+  return blocks;
+}
+
+Status Agent::free(std::span<const BlockAddress> blocks) {
+  const std::lock_guard lock(impl_->mutex_);
+  return impl_->noted(impl_->pool_->free(kCallerSession, blocks));
+}
+
+Status Agent::pin(std::span<const BlockAddress> blocks) {
+  const std::lock_guard lock(impl_->mutex_);
+  return impl_->noted(impl_->pool_->pin(kCallerSession, blocks));
+}
+
+Status Agent::unpin(std::span<const BlockAddress> blocks) {
+  const std::lock_guard lock(impl_->mutex_);
+  return impl_->noted(impl_->pool_->unpin(kCallerSession, blocks));
+}
+
+Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer,
+                                          uint32_t part) const {
+  const std::lock_guard lock(impl_->mutex_);
+  MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
+  const BlockView view = impl_->pool_->view(block.index());
+  if (layer >= view.layout->layers || part >= view.layout->parts) {
+    return invalid_argument(
+        fmt::format("no piece (layer {}, part {}); a block has {} layers of {} "
+                    "parts",
+                    layer, part, view.layout->layers, view.layout->parts));
+  }
+  return std::span(view.piece(layer, part), view.layout->piece_bytes);
+}
+
+const BlockLayout& Agent::layout(size_t segment) const {
+  return impl_->pool_->segments()[segment].layout;
+}
+
+Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
+  BlockView view;
+  std::optional<uint64_t> sealed;
+  const BlockAddress list[] = {block};
+  {
+    const std::lock_guard lock(impl_->mutex_);
+    MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->pin(kAgentSession, list)));
+    view = impl_->pool_->view(block.index());
+    sealed = impl_->pool_->checksum(block.index());
+  }
+  Status status;
+  const BlockLayout& layout = *view.layout;
+  if (out.size() != layout.block_bytes) {
+    status = invalid_argument(
+        fmt::format("a block has {} bytes, the buffer {}", layout.block_bytes, out.size()));
+  } else {
+    std::byte* at = out.data();
+    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
+      for (uint32_t part = 0; part < layout.parts; ++part) {
+        std::copy_n(view.piece(layer, part), layout.piece_bytes, at);
+        at += layout.piece_bytes;
+      }
+    }
+    BlockLayout packed = layout;  // of the copy: pieces in order, nothing between them
+    packed.part_stride = layout.piece_bytes;
+    packed.layer_stride = layout.parts * layout.piece_bytes;
+    if (impl_->verify_ != Verify::kOff && sealed &&
+        block_checksum(packed, out.data(), 0) != *sealed) {
+      status =
+          corruption(fmt::format("block {} does not have the bytes that were sealed; it is set "
+                                 "aside",
+                                 to_string(block)));
+    }
+  }
+  const std::lock_guard lock(impl_->mutex_);
+  if (status.code() == StatusCode::kCorruption) {
+    impl_->metrics_.checksum_failures.with().add();
+    set_corrupt_aside(*impl_->pool_, *impl_->index_, block);
+  }
+  const Status unpinned = impl_->pool_->unpin(kAgentSession, list);
+  MEMPOOL_CHECK(unpinned.ok());
+  return status;
+}
+
+// ---- index -----------------------------------------------------------------------------------
+
+Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks, false));
+  std::vector<Seal> seals;
+  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
+  const std::lock_guard lock(impl_->mutex_);
+  MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
+  Result<InsertOutcome> outcome = impl_->index_->insert(kCallerSession, prompt, blocks, seals);
+  if (!outcome.ok()) return impl_->noted(outcome.status());
+  InsertResult result;
+  result.serving = std::move(outcome->serving);
+  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
+  return result;
+}
+
+MatchResult Agent::match(const Prompt& prompt) {
+  MatchResult result;
+  result.blocks.reserve(prompt.tokens.size() / impl_->options_.content.tokens_per_block);
+  {
+    const std::lock_guard lock(impl_->mutex_);
+    result.tokens = impl_->index_->match(kCallerSession, prompt, result.blocks);
+  }
+  impl_->match_hits_->add(result.tokens);
+  impl_->match_misses_->add(prompt.tokens.size() - result.tokens);
+  return result;
+}
+
+size_t Agent::erase(const Prompt& prompt) {
+  const std::lock_guard lock(impl_->mutex_);
+  return impl_->index_->erase(prompt);
+}
+
+// ---- transfers -------------------------------------------------------------------------------
+
+Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Prompt& prompt,
+                                             std::span<const BlockAddress> blocks,
+                                             const TransferOptions& options) {
+  const size_t block_tokens = impl_->options_.content.tokens_per_block;
+  const size_t needed = (prompt.tokens.size() + block_tokens - 1) / block_tokens;
+  if (prompt.tokens.empty() || blocks.size() != needed) {
+    return invalid_argument(fmt::format("{} tokens need {} blocks of {} tokens, the list has {}",
+                                        prompt.tokens.size(), needed, block_tokens, blocks.size()));
+  }
+  if (prompt.tokens.size() > kOfferTokensMax || options.user_data.size() > kUserBytesMax) {
+    return invalid_argument(fmt::format("at most {} tokens and {} bytes of user data a transfer",
+                                        kOfferTokensMax, kUserBytesMax));
+  }
+  TransferRequest request;
+  MEMPOOL_ASSIGN_OR_RETURN(request.sums, impl_->sums_of(blocks, true));
+  request.content = prompt.content;
+  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
+  request.blocks.assign(blocks.begin(), blocks.end());
+  request.medium = options.medium;
+  request.request_id = options.request_id;
+  request.user_data = options.user_data;
+  request.trace = options.trace;
+  const TimePoint now = impl_->now();
+  request.deadline =
+      now + (options.deadline.count() > 0 ? options.deadline : impl_->options_.default_deadline);
+  auto state = std::make_shared<Transfer::State>();
+  state->on_done = options.on_done;
+  state->source_blocks = request.blocks;
+  {
+    const std::lock_guard lock(impl_->mutex_);
+    MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
+    if (!impl_->peers_.contains(target)) {
+      return not_found(
+          fmt::format("no peer is named '{}'; add it to [peers] or by add_peer()", target));
+    }
+    Result<TransferId> id = impl_->source_->start(target, std::move(request), now);
+    if (!id.ok()) return impl_->noted(id.status());
+    impl_->calls_[*id] = state;
+    state->cancel = [impl = impl_.get(), id = *id] {
+      {
+        const std::lock_guard lock(impl->mutex_);
+        impl->source_->cancel(id, impl->now());
+      }
+      impl->request_pump();
+    };
+  }
+  impl_->request_pump();
+  return Transfer(std::move(state));
+}
+
+Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
+  Arrival arrival;
+  {
+    std::unique_lock lock(impl_->arrival_mutex_);
+    const bool came = impl_->arrived_.wait_for(
+        lock, timeout, [this] { return !impl_->arrivals_.empty() || impl_->stopped_; });
+    if (impl_->stopped_) return cancelled("the agent stops");
+    if (!came) return deadline_exceeded(fmt::format("nothing arrived in {} ms", timeout.count()));
+    arrival = std::move(impl_->arrivals_.front());
+    impl_->arrivals_.pop_front();
+  }
+  const std::lock_guard lock(impl_->mutex_);
+  impl_->target_->on_received();
+  return arrival;
+}
+
+void Agent::add_peer(const std::string& name, const std::string& address) {
+  const std::lock_guard lock(impl_->mutex_);
+  impl_->peers_[name] = address;
+}
+
+AgentStatus Agent::status() const {
+  return impl_->status();
+}
+
+std::string Agent::metrics() const {
+  return impl_->metrics_text();
+}
+
+}  // namespace mempool

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the driving of the state machines: events from connections, transports and timers go in,
+// actions come out and are carried out.
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <boost/asio/post.hpp>
+
+#include "agent/agent_impl.h"
+#include "core/check.h"
+#include "core/checksum.h"
+#include "core/log.h"
+
+namespace mempool {
+
+namespace asio = boost::asio;
+
+void Agent::Impl::request_pump() {
+  asio::post(io_, [this] { pump(); });
+}
+
+void Agent::Impl::pump() {
+  if (std::exchange(pumping_, true)) return;  // an action's own event: the loop below goes on
+  ++progress_;
+  while (true) {
+    std::vector<Action> actions;
+    {
+      const std::lock_guard lock(mutex_);
+      actions = source_->take_actions();
+      for (Action& action : target_->take_actions()) actions.push_back(std::move(action));
+    }
+    if (actions.empty()) break;
+    for (Action& action : actions) {
+      std::visit([this](auto& each) { carry_out(each); }, action);
+    }
+  }
+  pumping_ = false;
+  TimePoint next = liveness_.next_time();
+  {
+    const std::lock_guard lock(mutex_);
+    next = std::min({next, source_->next_time(), target_->next_time()});
+  }
+  if (next == TimePoint::max()) {
+    timer_.cancel();
+    return;
+  }
+  timer_.expires_at(next);
+  timer_.async_wait([this](boost::system::error_code error) {
+    if (!error) on_tick();
+  });
+}
+
+void Agent::Impl::on_tick() {
+  const TimePoint now = clock_.now();
+  ++progress_;
+  for (SessionId session : liveness_.beats_due(now)) {
+    control_->send(session, Heartbeat{progress_});
+  }
+  for (SessionId session : liveness_.lost(now)) {
+    control_->close(session,
+                    unavailable(fmt::format("silent for {} ms", options_.peer_timeout.count())));
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    source_->on_time(now);
+    target_->on_time(now);
+  }
+  pump();
+}
+
+// ---- control plane ---------------------------------------------------------------------------
+
+Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer) {
+  {
+    const std::lock_guard lock(mutex_);
+    MEMPOOL_RETURN_IF_ERROR(target_->on_session_up(session, peer));
+    Session& state = sessions_[session];
+    state.peer = peer;
+    state.up = true;
+  }
+  liveness_.add(session, clock_.now());
+  Welcome welcome;
+  welcome.model = content_.model;
+  welcome.tokens_per_block = options_.content.tokens_per_block;
+  welcome.segments = plan_segments();
+  for (const auto& transport : transports_) {
+    TransportOffer offer;
+    offer.name = transport->capabilities().name;
+    Result<std::vector<std::byte>> address = transport->address_for(peer.incarnation);
+    if (!address.ok()) continue;  // not for this peer; it will say so
+    offer.address = std::move(*address);
+    for (const PlanSegment& segment : welcome.segments) {
+      Result<std::vector<std::byte>> key = transport->export_key(segment.region);
+      if (key.ok()) offer.keys.push_back({segment.region, std::move(*key)});
+    }
+    welcome.transports.push_back(std::move(offer));
+  }
+  log().info("peer '{}' connected", peer.name);
+  metrics_.peer_up.with({peer.name}).set(1);
+  asio::post(io_, [this] { pump(); });  // after the welcome is on its way
+  return welcome;
+}
+
+void Agent::Impl::on_dialed(const std::string& name, SessionId session, const PeerInfo& peer,
+                            const std::string& host, const Welcome& welcome) {
+  {
+    const std::lock_guard lock(mutex_);
+    Session& state = sessions_[session];
+    state.peer = peer;
+    state.peer.name = name;
+    state.dialed = true;
+    state.host = host;
+    state.welcome = welcome;
+  }
+  liveness_.add(session, clock_.now());
+  connect_transport(session, 0);
+  pump();
+}
+
+void Agent::Impl::on_dial_failed(const std::string& name, const Status& why) {
+  {
+    const std::lock_guard lock(mutex_);
+    source_->on_dial_failed(name, why, clock_.now());
+  }
+  pump();
+}
+
+void Agent::Impl::connect_transport(SessionId session, size_t choice) {
+  Session* state = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;  // closed while a connect was under way
+    state = &it->second;                // changed and erased on this thread only
+  }
+  while (choice < options_.transports.size()) {
+    const std::string& name = options_.transports[choice];
+    const auto own = std::find_if(transports_.begin(), transports_.end(), [&](const auto& each) {
+      return each->capabilities().name == name;
+    });
+    const auto theirs =
+        std::find_if(state->welcome.transports.begin(), state->welcome.transports.end(),
+                     [&](const TransportOffer& offer) { return offer.name == name; });
+    if (own != transports_.end() && theirs != state->welcome.transports.end()) {
+      (*own)->connect(state->peer.incarnation, state->host, theirs->address,
+                      [this, session, choice](Result<std::unique_ptr<Endpoint>> endpoint) {
+                        on_endpoint(session, choice, std::move(endpoint));
+                      });
+      return;
+    }
+    const std::lock_guard lock(mutex_);
+    state->refusals.push_back(fmt::format(
+        "{}: {}", name, own == transports_.end() ? closed_transports_[name] : "not at the peer"));
+    ++choice;
+  }
+  control_->close(session,
+                  unavailable(fmt::format("no transport reaches '{}' ({})", state->peer.name,
+                                          fmt::join(state->refusals, "; "))));
+}
+
+void Agent::Impl::on_endpoint(SessionId session, size_t choice,
+                              Result<std::unique_ptr<Endpoint>> endpoint) {
+  const std::string& name = options_.transports[choice];
+  const Capabilities* offers = nullptr;
+  for (const auto& transport : transports_) {
+    if (transport->capabilities().name == name) offers = &transport->capabilities();
+  }
+  Status status = endpoint.status();
+  PeerInfo peer;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;
+    Session& state = it->second;
+    for (const TransportOffer& offer : state.welcome.transports) {
+      if (offer.name != name) continue;
+      for (const TransportOffer::Key& key : offer.keys) {
+        if (status.ok()) status = (*endpoint)->import_key(key.region, key.key);
+      }
+    }
+    if (!status.ok()) state.refusals.push_back(fmt::format("{}: {}", name, status.to_string()));
+    peer = state.peer;
+  }
+  if (!status.ok()) {
+    connect_transport(session, choice + 1);
+    return;
+  }
+  mover_->add_link(session, std::move(*endpoint), *offers, peer.segments);
+  log().info("connected to '{}' over {}", peer.name, name);
+  metrics_.peer_up.with({peer.name}).set(1);
+  {
+    const std::lock_guard lock(mutex_);
+    Session& state = sessions_.at(session);
+    state.up = true;
+    state.transport = name;
+    source_->on_session_up(peer.name, session, peer, clock_.now());
+  }
+  pump();
+}
+
+void Agent::Impl::on_message(SessionId session, const Message& message) {
+  const TimePoint now = clock_.now();
+  if (const auto* beat = std::get_if<Heartbeat>(&message)) {
+    liveness_.on_progress(session, beat->progress, now);
+    return;
+  }
+  liveness_.on_heard(session, now);
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;
+    if (it->second.dialed) {
+      source_->on_message(session, message, now);
+    } else {
+      target_->on_message(session, message, now);
+    }
+  }
+  pump();
+}
+
+void Agent::Impl::on_closed(SessionId session, const Status& why) {
+  liveness_.remove(session);
+  mover_->remove_link(session);
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;
+    const Session& state = it->second;
+    metrics_.peer_up.with({state.peer.name}).set(0);
+    if (!state.dialed) {
+      target_->on_session_down(session);  // the entry stays until the peer is fenced
+    } else {
+      if (state.up) {
+        source_->on_session_down(session, why, clock_.now());
+      } else {
+        source_->on_dial_failed(state.peer.name, why, clock_.now());
+      }
+      sessions_.erase(it);
+    }
+  }
+  pump();
+}
+
+// ---- transports ------------------------------------------------------------------------------
+
+void Agent::Impl::on_data_done(TransferId transfer, const Status& status,
+                               const DataReport& report) {
+  if (status.ok()) {
+    metrics_.transfer_bytes.with({"source", report.transport}).add(report.bytes);
+    metrics_.network_calls.with({report.transport}).add(report.network_calls);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    source_->on_data_done(transfer, status, report, clock_.now());
+  }
+  pump();
+}
+
+void Agent::Impl::on_peer_notified(uint64_t peer, Slot slot) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, session] : sessions_) {
+      if (!session.dialed && session.peer.incarnation == peer) target_->on_notified(id, slot);
+    }
+  }
+  pump();
+}
+
+void Agent::Impl::on_peer_lost(uint64_t peer, const Status& why) {
+  std::vector<SessionId> affected;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, session] : sessions_) {
+      if (session.dialed && session.peer.incarnation == peer) affected.push_back(id);
+    }
+  }
+  for (SessionId session : affected) control_->close(session, why);
+}
+
+void Agent::Impl::on_peer_fenced(uint64_t peer) {
+  auto it = fences_.find(peer);
+  if (it == fences_.end() || --it->second > 0) return;
+  fences_.erase(it);
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto session = sessions_.begin(); session != sessions_.end();) {
+      if (!session->second.dialed && session->second.peer.incarnation == peer) {
+        target_->on_fenced(session->first);
+        session = sessions_.erase(session);
+      } else {
+        ++session;
+      }
+    }
+  }
+  pump();
+}
+
+uint64_t Agent::Impl::incarnation_of(SessionId session) const {
+  const std::lock_guard lock(mutex_);
+  auto it = sessions_.find(session);
+  return it == sessions_.end() ? 0 : it->second.peer.incarnation;
+}
+
+// ---- actions ---------------------------------------------------------------------------------
+
+void Agent::Impl::carry_out(DialPeer& action) {
+  std::string address;
+  {
+    const std::lock_guard lock(mutex_);
+    address = peers_.at(action.peer);
+  }
+  control_->dial(action.peer, address);
+}
+
+void Agent::Impl::carry_out(SendMessage& action) {
+  control_->send(action.session, action.message);
+}
+
+void Agent::Impl::carry_out(PostData& action) {
+  mover_->start(action);
+}
+
+void Agent::Impl::carry_out(StopData& action) {
+  mover_->stop(action.transfer);
+}
+
+void Agent::Impl::carry_out(OpenSlot& action) {
+  const uint64_t peer = incarnation_of(action.session);
+  for (const auto& transport : transports_) {
+    if (const Status opened = transport->open_slot(peer, action.slot); !opened.ok()) {
+      log().warning("slot {}: {}", action.slot.index, opened.to_string());
+    }
+  }
+}
+
+void Agent::Impl::carry_out(CloseSlot& action) {
+  const uint64_t peer = incarnation_of(action.session);
+  for (const auto& transport : transports_) transport->close_slot(peer, action.slot);
+}
+
+void Agent::Impl::carry_out(FencePeer& action) {
+  const uint64_t peer = incarnation_of(action.session);
+  fences_[peer] = transports_.size();
+  control_->close(action.session, unavailable("the peer was fenced"));
+  for (const auto& transport : transports_) transport->fence(peer);
+}
+
+void Agent::Impl::carry_out(VerifyBlocks& action) {
+  std::vector<uint32_t> bad;
+  for (size_t i = 0; i < action.blocks.size(); ++i) {
+    const BlockView view = pool_->view(action.blocks[i]);
+    if (block_checksum(*view.layout, view.segment, view.block) != action.sums[i]) {
+      bad.push_back(action.blocks[i]);
+    }
+  }
+  metrics_.checksum_failures.with().add(bad.size());
+  const std::lock_guard lock(mutex_);
+  target_->on_verified(action.session, action.number, bad);
+}
+
+void Agent::Impl::carry_out(EndCall& action) {
+  std::shared_ptr<Transfer::State> call;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = calls_.find(action.transfer);
+    if (it == calls_.end()) return;
+    call = std::move(it->second);
+    calls_.erase(it);
+  }
+  metrics_.transfers.with({"source", std::string(status_code_name(action.status.code()))}).add();
+  metrics_.transfer_seconds.with().observe(action.report.complete_us / 1e6);
+  if (action.status.code() == StatusCode::kCorruption) recheck_sources(*call);
+  call->end(action.status, std::move(action.report));
+}
+
+void Agent::Impl::carry_out(DeliverArrival& action) {
+  metrics_.transfers.with({"target", "OK"}).add();
+  {
+    const std::lock_guard lock(arrival_mutex_);
+    arrivals_.push_back(std::move(action.arrival));
+  }
+  arrived_.notify_one();
+}
+
+void Agent::Impl::recheck_sources(const Transfer::State& call) {
+  // The target saw bytes that are not those sealed. If they are wrong here too, the block must not
+  // serve anybody again. Rare, so hashing under the lock is right: nothing changes meanwhile.
+  const std::lock_guard lock(mutex_);
+  for (const BlockAddress& block : call.source_blocks) {
+    if (!pool_->check(block).ok()) continue;
+    const auto sealed = pool_->checksum(block.index());
+    const BlockView view = pool_->view(block.index());
+    if (!sealed || block_checksum(*view.layout, view.segment, view.block) == *sealed) continue;
+    metrics_.checksum_failures.with().add();
+    set_corrupt_aside(*pool_, *index_, block);
+    log().error("block {} no longer has the bytes that were sealed; it is set aside",
+                to_string(block));
+  }
+}
+
+void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& block) {
+  const BlockAddress list[] = {block};
+  if (!pool.pin(kAgentSession, list).ok()) return;  // aside already
+  if (pool.state(block.index()) == BlockState::kPublished) index.erase_block(block.index());
+  pool.quarantine(kAgentSession, block.index(), "corruption");
+}
+
+}  // namespace mempool

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the making and ending of an agent, its look inside for operators, and the transports'
+// events.
+#include "agent/agent_impl.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
+
+#include "agent/status_json.h"
+#include "core/check.h"
+#include "core/listen_socket.h"
+#include "core/log.h"
+#include "core/random.h"
+
+namespace mempool {
+
+/// One backend's events. Thread: confined to the agent's thread.
+class Agent::Impl::Port : public TransportEvents {
+ public:
+  explicit Port(Impl& impl) : impl_(impl) {}
+
+  void on_completion(uint64_t cookie, const Status& status) override {
+    impl_.mover_->on_completion(cookie, status);
+  }
+  void on_notified(uint64_t peer, Slot slot) override { impl_.on_peer_notified(peer, slot); }
+  void on_lost(uint64_t peer, const Status& why) override { impl_.on_peer_lost(peer, why); }
+  void on_fenced(uint64_t peer) override { impl_.on_peer_fenced(peer); }
+  bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
+              uint64_t bytes) override {
+    const SlotTable::Entry* entry = impl_.target_->find_slot(slot);
+    if (entry == nullptr || impl_.sessions_.at(entry->session).peer.incarnation != peer) {
+      return false;
+    }
+    return impl_.target_->admits(entry->session, slot, operation, region, offset, bytes);
+  }
+
+ private:
+  Impl& impl_;
+};
+
+Agent::Impl::Impl(const AgentOptions& options)
+    : options_(options),
+      incarnation_(options.incarnation != 0 ? options.incarnation : random_word()),
+      clock_(system_clock()),
+      peers_(options.peers),
+      io_(1),
+      work_(boost::asio::make_work_guard(io_)),
+      timer_(io_),
+      liveness_(options.heartbeat, options.peer_timeout) {
+  match_hits_ = &metrics_.match_tokens.with({"hit"});
+  match_misses_ = &metrics_.match_tokens.with({"miss"});
+}
+
+Agent::Impl::~Impl() {
+  {
+    const std::lock_guard lock(arrival_mutex_);
+    stopped_ = true;
+  }
+  arrived_.notify_all();
+  if (thread_.joinable()) {
+    boost::asio::post(io_, [this] {
+      {
+        const std::lock_guard lock(mutex_);
+        source_->cancel_all(clock_.now());
+      }
+      pump();  // tells the targets; what is still open there ends with the session
+      io_.stop();
+    });
+    thread_.join();
+  }
+  for (auto& [id, call] : std::exchange(calls_, {})) call->end(cancelled("the agent stops"), {});
+  if (control_ != nullptr) control_->shutdown();
+}
+
+Status Agent::Impl::start() {
+  MEMPOOL_RETURN_IF_ERROR(open_pool());
+  MEMPOOL_RETURN_IF_ERROR(open_transports());
+  control_ = std::make_unique<ControlPlane>(
+      io_,
+      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model,
+                            options_.content.tokens_per_block},
+      *this);
+  MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
+  MEMPOOL_RETURN_IF_ERROR(open_admin());
+  mover_ = std::make_unique<DataMover>(
+      clock_, plan_segments(),
+      [this](TransferId transfer, const Status& status, const DataReport& report) {
+        on_data_done(transfer, status, report);
+      });
+  thread_ = std::thread([this] {
+    try {
+      io_.run();
+    } catch (const std::exception& error) {
+      log().error("the agent's thread ended: {}", error.what());
+      std::abort();  // a handler threw: a defect, and going on would hang every call
+    }
+  });
+  log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
+             pool_->blocks(), pool_->block_bytes());
+  return {};
+}
+
+Status Agent::Impl::open_pool() {
+  if (options_.name.empty() || options_.name.size() > 255) {
+    return invalid_argument("an agent's name has 1 to 255 bytes");
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(verify_, parse_verify(options_.verify));
+  MEMPOOL_ASSIGN_OR_RETURN(content_, make_content(options_.content));
+  MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create({Medium::kHost, options_.content,
+                                                     options_.placement, options_.segment_blocks},
+                                                    incarnation_));
+  MEMPOOL_ASSIGN_OR_RETURN(auto policy, make_eviction_policy(options_.eviction));
+  index_ = std::make_unique<LocalIndex>(*pool_, std::move(policy));
+  SourceMachine::Options source;
+  source.max_open = options_.max_outbound;
+  source.retransmit = options_.retransmit;
+  source_ = std::make_unique<SourceMachine>(source, *pool_);
+  TargetMachine::Options target;
+  target.model = content_.model;
+  target.verify = verify_;
+  target.deliver_arrivals = options_.deliver_arrivals;
+  target.max_open = options_.max_inbound;
+  target.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
+  target.retransmit = options_.retransmit;
+  target.fence_timeout = options_.fence_timeout;
+  target_ = std::make_unique<TargetMachine>(target, *pool_, *index_);
+  return {};
+}
+
+Status Agent::Impl::open_transports() {
+  TransportRegistry registry;
+  register_builtin_transports(registry);
+  TransportContext context;
+  context.io = &io_;
+  context.incarnation = incarnation_;
+  uint16_t port = 0;
+  MEMPOOL_RETURN_IF_ERROR(split_address(options_.listen, context.bind_host, port));
+  context.token = options_.token;
+  for (const std::string& name : options_.transports) {
+    context.options.clear();
+    for (const auto& [key, value] : options_.transport_options) {
+      if (key.starts_with(name + ".")) context.options[key.substr(name.size() + 1)] = value;
+    }
+    ports_.push_back(std::make_unique<Port>(*this));
+    context.events = ports_.back().get();
+    Result<std::unique_ptr<Transport>> transport = registry.open(name, context);
+    Status status = transport.status();
+    for (const PoolSegment& segment : pool_->segments()) {
+      if (!status.ok()) break;
+      const auto id = static_cast<uint32_t>(&segment - pool_->segments().data());
+      status = (*transport)
+                   ->register_region({id, MemoryKind::kHost, false, segment.memory.data(),
+                                      segment.memory.size(), segment.memory.descriptor()});
+    }
+    if (status.ok()) {
+      transports_.push_back(std::move(*transport));
+    } else {
+      log().warning("transport '{}' is off: {}", name, status.to_string());
+      closed_transports_[name] = status.to_string();
+    }
+  }
+  for (const std::string& name : options_.require) {
+    const bool open = std::any_of(transports_.begin(), transports_.end(), [&](const auto& each) {
+      return each->capabilities().name == name;
+    });
+    if (open) continue;
+    return unavailable(fmt::format("required transport '{}' is not open: {}", name,
+                                   closed_transports_.contains(name)
+                                       ? closed_transports_.at(name)
+                                       : "not in [agent] transports"));
+  }
+  if (transports_.empty()) return unavailable("no transport could be opened; see the log");
+  return {};
+}
+
+Status Agent::Impl::open_admin() {
+  if (options_.admin.empty()) return {};
+  MEMPOOL_ASSIGN_OR_RETURN(
+      admin_, AdminServer::open(io_, options_.admin, options_.token,
+                                [this](std::string_view path) -> std::optional<AdminServer::Page> {
+                                  if (path == "/healthz") return {{"text/plain", "ok\n"}};
+                                  if (path == "/metrics") {
+                                    return {{"text/plain; version=0.0.4", metrics_text()}};
+                                  }
+                                  if (path == "/status") {
+                                    return {{"application/json", status_json(status())}};
+                                  }
+                                  return std::nullopt;
+                                }));
+  return {};
+}
+
+std::vector<PlanSegment> Agent::Impl::plan_segments() const {
+  std::vector<PlanSegment> result;
+  for (const PoolSegment& segment : pool_->segments()) {
+    result.push_back({static_cast<uint32_t>(result.size()), segment.first_block, segment.blocks,
+                      segment.layout});
+  }
+  return result;
+}
+
+Status Agent::Impl::noted(Status status) {
+  if (status.code() == StatusCode::kStale) metrics_.stale_rejected.with().add();
+  return status;
+}
+
+Status Agent::Impl::check_content(const Content& content) const {
+  if (content.model == content_.model) return {};
+  return invalid_argument(
+      fmt::format("the prompt is of another content (model {}) than this pool "
+                  "(model {}); make it with agent.content()",
+                  to_string(content.model), to_string(content_.model)));
+}
+
+Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks,
+                                                    bool published_too) {
+  std::vector<SealedSum> sums;
+  if (verify_ == Verify::kOff) return sums;
+  std::vector<uint32_t> to_hash;  // positions
+  {
+    const std::lock_guard lock(mutex_);
+    for (uint32_t position = 0; position < blocks.size(); ++position) {
+      const BlockAddress& block = blocks[position];
+      MEMPOOL_RETURN_IF_ERROR(noted(pool_->check(block)));
+      const std::optional<uint64_t> sealed = pool_->checksum(block.index());
+      if (pool_->state(block.index()) == BlockState::kPublished) {
+        if (sealed && published_too) sums.push_back({position, *sealed});
+      } else if (sealed || picks(verify_, block.index(), block.generation)) {
+        to_hash.push_back(position);  // it may have filled since it was sealed
+      }
+    }
+  }
+  for (uint32_t position : to_hash) {
+    const BlockView view = pool_->view(blocks[position].index());
+    sums.push_back({position, block_checksum(*view.layout, view.segment, view.block)});
+  }
+  std::sort(sums.begin(), sums.end(),
+            [](const SealedSum& a, const SealedSum& b) { return a.position < b.position; });
+  return sums;
+}
+
+AgentStatus Agent::Impl::status() const {
+  AgentStatus result;
+  result.name = options_.name;
+  result.incarnation = incarnation_;
+  result.listen = control_->address();
+  if (admin_ != nullptr) result.admin = admin_->address();
+  const std::lock_guard lock(mutex_);
+  result.block_bytes = pool_->block_bytes();
+  result.total = pool_->blocks();
+  const Result<PoolAudit> audit = pool_->audit();
+  result.audit = audit.ok() ? index_->audit() : audit.status();
+  for (size_t i = 0; i < kBlockStates; ++i) {
+    const auto state = static_cast<BlockState>(i);
+    result.blocks[std::string(to_string(state))] = pool_->count(state);
+  }
+  if (audit.ok()) {
+    result.pins = audit->pins;
+    result.quarantine.insert(audit->quarantine.begin(), audit->quarantine.end());
+  }
+  result.index_blocks = index_->blocks();
+  result.index_nodes = index_->nodes();
+  result.index_bytes = index_->memory_bytes();
+  for (const auto& [id, session] : sessions_) {
+    result.peers.push_back({session.peer.name, session.dialed ? "target" : "source", session.up,
+                            session.transport, session.refusals});
+  }
+  return result;
+}
+
+std::string Agent::Impl::metrics_text() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (size_t i = 0; i < kBlockStates; ++i) {
+      const auto state = static_cast<BlockState>(i);
+      metrics_.blocks.with({std::string(to_string(state))})
+          .set(static_cast<int64_t>(pool_->count(state)));
+    }
+    const Result<PoolAudit> audit = pool_->audit();
+    for (const std::string& writer : quarantine_writers_) {
+      metrics_.quarantine_blocks.with({writer}).set(0);
+    }
+    for (const auto& [writer, count] :
+         audit.ok() ? audit->quarantine : decltype(audit->quarantine){}) {
+      quarantine_writers_.insert(writer);
+      metrics_.quarantine_blocks.with({writer}).set(static_cast<int64_t>(count));
+    }
+    const uint64_t evicted = target_->evicted();
+    metrics_.evictions.with().add(evicted - std::exchange(evictions_counted_, evicted));
+  }
+  return metrics_.text();
+}
+
+}  // namespace mempool

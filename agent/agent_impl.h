@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns an agent's parts and its one thread: the state machines' driver over Asio.
+//
+// Lock order: mutex_ is the one short lock over pool, index and machines; nothing blocks, hashes or
+// sends under it. Actions the machines ask for are carried out on the agent's thread, unlocked.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "agent/admin_server.h"
+#include "agent/control_plane.h"
+#include "agent/data_mover.h"
+#include "agent/liveness.h"
+#include "agent/source_machine.h"
+#include "agent/target_machine.h"
+#include "agent/transfer.h"
+#include "core/block_pool.h"
+#include "core/clock.h"
+#include "core/metrics.h"
+#include "index/local_index.h"
+#include "mempool/agent.h"
+#include "transport/transport.h"
+#include "transport/transport_registry.h"
+
+namespace mempool {
+
+/// Thread: confined to the agent's thread, but for start(), the destructor, request_pump() and what
+/// mutex_ or arrival_mutex_ guard.
+class Agent::Impl : public ControlEvents {
+ public:
+  explicit Impl(const AgentOptions& options);
+  ~Impl() override;
+
+  Status start();
+
+  /// Have the agent's thread carry out what the machines have asked for. Thread: safe.
+  void request_pump();
+  AgentStatus status() const;
+  std::string metrics_text();
+  TimePoint now() const { return clock_.now(); }
+  /// Pass a status on, counting it when it is a stale address.
+  Status noted(Status status);
+  /// Errors: kInvalidArgument for a content of another model or shape. Requires: mutex_ is held.
+  Status check_content(const Content& content) const;
+  /// Give the seal checksums of a list: fresh ones of blocks still being filled and, where asked,
+  /// the stored ones of published blocks. Hashes outside the lock. Errors: kStale.
+  Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks, bool published_too);
+
+  const AgentOptions options_;
+  const uint64_t incarnation_;
+  const Clock& clock_;
+  Content content_;  // of options_.content
+  Verify verify_ = Verify::kSampled;
+  Metrics metrics_;
+  Counter* match_hits_ = nullptr;  // of metrics_, looked up once
+  Counter* match_misses_ = nullptr;
+
+  mutable std::mutex mutex_;  // guards what follows, up to arrival_mutex_
+  std::unique_ptr<BlockPool> pool_;
+  std::unique_ptr<LocalIndex> index_;
+  std::unique_ptr<SourceMachine> source_;
+  std::unique_ptr<TargetMachine> target_;
+  std::map<std::string, std::string> peers_;
+  std::map<TransferId, std::shared_ptr<Transfer::State>> calls_;  // shared with their handles
+  struct Session {
+    PeerInfo peer;
+    bool dialed = false;
+    bool up = false;
+    std::string host;
+    std::string transport;
+    std::vector<std::string> refusals;
+    Welcome welcome;
+  };
+  std::map<SessionId, Session> sessions_;
+  std::set<std::string> quarantine_writers_;  // that metrics have shown
+  uint64_t evictions_counted_ = 0;            // of the target machine's, by metrics
+
+  std::mutex arrival_mutex_;  // guards what follows
+  std::condition_variable arrived_;
+  std::deque<Arrival> arrivals_;
+  bool stopped_ = false;
+
+ private:
+  // One backend's events, with the backend they come from.
+  class Port;
+
+  // ControlEvents
+  Result<Welcome> on_accepted(SessionId session, const PeerInfo& peer) override;
+  void on_dialed(const std::string& name, SessionId session, const PeerInfo& peer,
+                 const std::string& host, const Welcome& welcome) override;
+  void on_dial_failed(const std::string& name, const Status& why) override;
+  void on_message(SessionId session, const Message& message) override;
+  void on_closed(SessionId session, const Status& why) override;
+
+  Status open_pool();
+  Status open_transports();
+  Status open_admin();
+  std::vector<PlanSegment> plan_segments() const;
+  void connect_transport(SessionId session, size_t choice);
+  void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
+  void on_data_done(TransferId transfer, const Status& status, const DataReport& report);
+  void on_peer_notified(uint64_t peer, Slot slot);
+  void on_peer_lost(uint64_t peer, const Status& why);
+  void on_peer_fenced(uint64_t peer);
+
+  void pump();
+  void on_tick();
+  void carry_out(DialPeer& action);
+  void carry_out(SendMessage& action);
+  void carry_out(PostData& action);
+  void carry_out(StopData& action);
+  void carry_out(EndCall& action);
+  void carry_out(OpenSlot& action);
+  void carry_out(CloseSlot& action);
+  void carry_out(VerifyBlocks& action);
+  void carry_out(FencePeer& action);
+  void carry_out(DeliverArrival& action);
+  void recheck_sources(const Transfer::State& call);
+  uint64_t incarnation_of(SessionId session) const;
+
+  boost::asio::io_context io_;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  boost::asio::steady_timer timer_;
+  std::vector<std::unique_ptr<Port>> ports_;
+  std::vector<std::unique_ptr<Transport>> transports_;
+  std::map<std::string, std::string> closed_transports_;  // name -> why it did not open
+  std::unique_ptr<ControlPlane> control_;
+  std::unique_ptr<DataMover> mover_;
+  std::unique_ptr<AdminServer> admin_;
+  Liveness liveness_;
+  std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
+  uint64_t progress_ = 0;
+  bool pumping_ = false;
+  std::thread thread_;
+};
+
+/// Take a block whose bytes are wrong out of the index and into quarantine, for good.
+/// Requires: the agent's lock is held.
+void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& block);
+
+}  // namespace mempool

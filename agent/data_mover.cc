@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns posting: the next call of each transfer in turn, until the endpoint has no room.
+#include "agent/data_mover.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/check.h"
+
+namespace mempool {
+namespace {
+
+// More pairs than this in one call would only grow the buffers: a backend takes what it can.
+constexpr size_t kPairsPerCall = 1024;
+
+}  // namespace
+
+DataMover::DataMover(const Clock& clock, std::vector<PlanSegment> own_segments, DoneHandler done)
+    : clock_(clock), own_segments_(std::move(own_segments)), done_(std::move(done)) {}
+
+void DataMover::add_link(SessionId session, std::unique_ptr<Endpoint> endpoint,
+                         const Capabilities& offers, std::vector<PlanSegment> remote_segments) {
+  Link& link = links_[session];
+  link.endpoint = std::move(endpoint);
+  link.offers = offers;
+  link.remote_segments = std::move(remote_segments);
+}
+
+void DataMover::remove_link(SessionId session) {
+  auto it = links_.find(session);
+  if (it == links_.end()) return;
+  it->second.closing = true;
+  it->second.endpoint->close();
+  std::vector<TransferId> ids;
+  for (const auto& [id, send] : sends_) {
+    if (send->session == session) ids.push_back(id);
+  }
+  for (TransferId id : ids) stop(id);
+  if (auto left = links_.find(session); left != links_.end() && left->second.sends == 0) {
+    links_.erase(left);
+  }
+}
+
+void DataMover::start(const PostData& data) {
+  auto it = links_.find(data.session);
+  if (it == links_.end() || it->second.closing) {
+    done_(data.transfer, unavailable("the session ended before its data was posted"), {});
+    return;
+  }
+  Link& link = it->second;
+  Result<GatherPlan> plan = GatherPlan::create({own_segments_, data.source_blocks},
+                                               {link.remote_segments, data.target_blocks});
+  if (!plan.ok()) {
+    done_(data.transfer, plan.status(), {});
+    return;
+  }
+  auto send =
+      std::make_unique<Send>(Send{data.transfer, data.session, data.slot, std::move(*plan), 0, {}});
+  send->pairs.resize(kPairsPerCall);
+  send->report.transport = link.offers.name;
+  send->report.bytes = send->plan.bytes();
+  send->report.paper_calls = send->plan.paper_calls();
+  send->system_calls_before = link.endpoint->counts().system_calls;
+  sends_[data.transfer] = std::move(send);
+  link.turns.push_back(data.transfer);
+  ++link.sends;
+  post_turns(data.session);
+}
+
+void DataMover::stop(TransferId transfer) {
+  auto it = sends_.find(transfer);
+  if (it == sends_.end()) return;
+  Send& send = *it->second;
+  Link& link = links_.at(send.session);
+  if (send.failure.ok()) {
+    send.failure = link.closing ? unavailable("the session ended while data was moving")
+                                : cancelled("the transfer was stopped");
+  }
+  std::erase(link.turns, transfer);
+  if (!link.closing) link.endpoint->stop(send.slot);
+  end_if_quiet(transfer);
+}
+
+Status DataMover::post_one(Link& link, Send& send) {
+  if (send.pending_pairs == 0 && !send.posted) {
+    send.pending_pairs = send.plan.next_call(link.offers.limits(Operation::kWrite), send.pairs);
+    send.posted = send.pending_pairs == 0;
+  }
+  if (send.posted) {
+    MEMPOOL_RETURN_IF_ERROR(link.endpoint->notify(send.slot, send.id));
+    send.notified = true;
+    send.report.lanes = link.endpoint->lanes();
+    send.report.network_calls += send.report.lanes;
+    send.report.posted = clock_.now();
+  } else {
+    const Call call{Operation::kWrite, send.slot, send.id,
+                    std::span(send.pairs).first(send.pending_pairs)};
+    MEMPOOL_RETURN_IF_ERROR(link.endpoint->post(call));
+    send.report.network_calls += 1;
+    send.report.run_pair_calls += send.pending_pairs;
+    send.pending_pairs = 0;
+  }
+  ++send.outstanding;
+  return {};
+}
+
+void DataMover::post_turns(SessionId session) {
+  auto it = links_.find(session);
+  if (it == links_.end() || it->second.closing) return;
+  Link& link = it->second;
+  while (!link.turns.empty()) {
+    const TransferId id = link.turns.front();
+    Send& send = *sends_.at(id);
+    const Status posted = post_one(link, send);
+    if (posted.code() == StatusCode::kResourceExhausted) return;  // a completion makes room
+    link.turns.pop_front();
+    if (!posted.ok()) {
+      send.failure = posted;
+      link.endpoint->stop(send.slot);
+      end_if_quiet(id);
+    } else if (!send.notified) {
+      link.turns.push_back(id);
+    }
+  }
+}
+
+void DataMover::on_completion(uint64_t cookie, const Status& status) {
+  auto it = sends_.find(cookie);
+  if (it == sends_.end()) return;
+  Send& send = *it->second;
+  const SessionId session = send.session;
+  --send.outstanding;
+  if (!status.ok() && send.failure.ok()) {
+    send.failure = status;
+    Link& link = links_.at(session);
+    std::erase(link.turns, cookie);
+    if (!link.closing) link.endpoint->stop(send.slot);
+  }
+  end_if_quiet(cookie);
+  post_turns(session);
+}
+
+void DataMover::end_if_quiet(TransferId transfer) {
+  auto it = sends_.find(transfer);
+  if (it == sends_.end()) return;
+  Send& send = *it->second;
+  if (send.outstanding > 0 || (send.failure.ok() && !send.notified)) return;
+  Link& link = links_.at(send.session);
+  if (auto calls = link.endpoint->counts().system_calls; calls && send.system_calls_before) {
+    send.report.system_calls = *calls - *send.system_calls_before;
+  }
+  const std::unique_ptr<Send> ended = std::move(it->second);
+  sends_.erase(it);
+  const SessionId session = ended->session;
+  if (--link.sends == 0 && link.closing) links_.erase(session);
+  done_(transfer, ended->failure, ended->report);
+}
+
+}  // namespace mempool

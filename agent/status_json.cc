@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the names of the status's fields.
+#include "agent/status_json.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace mempool {
+
+std::string status_json(const AgentStatus& status) {
+  nlohmann::json peers = nlohmann::json::array();
+  for (const AgentStatus::Peer& peer : status.peers) {
+    peers.push_back({{"name", peer.name},
+                     {"role", peer.role},
+                     {"up", peer.up},
+                     {"transport", peer.transport},
+                     {"refusals", peer.refusals}});
+  }
+  const nlohmann::json document = {{"name", status.name},
+                                   {"incarnation", fmt::format("{:016x}", status.incarnation)},
+                                   {"listen", status.listen},
+                                   {"admin", status.admin},
+                                   {"pool",
+                                    {{"block_bytes", status.block_bytes},
+                                     {"total", status.total},
+                                     {"blocks", status.blocks},
+                                     {"pins", status.pins},
+                                     {"quarantine", status.quarantine}}},
+                                   {"index",
+                                    {{"blocks", status.index_blocks},
+                                     {"nodes", status.index_nodes},
+                                     {"bytes", status.index_bytes}}},
+                                   {"peers", peers},
+                                   {"audit", status.audit.ok() ? "ok" : status.audit.to_string()}};
+  return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace mempool
