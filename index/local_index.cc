@@ -53,7 +53,7 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   for (const Seal& seal : seals) {
     if (seal.position < at.blocks) continue;
     const uint32_t index = blocks[seal.position].index();
-    if (pool_.state(index) != BlockState::kPrivate) pool_.seal(index, seal.checksum);
+    pool_.seal(index, seal.checksum);  // a private tail may have filled since it was sealed
   }
   const auto fresh = tokens.subspan(at.blocks * tree_.tokens_per_block());
   const NodeId leaf = tree_.extend(prompt.content.id, at, fresh);
