@@ -8,6 +8,8 @@ function(mempool_library name)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} PRIVATE mempool_flags ${arg_PRIVATE_DEPENDS})
+  set_property(GLOBAL APPEND PROPERTY MEMPOOL_FOLDERS ${name})
+  set_property(GLOBAL APPEND PROPERTY MEMPOOL_PACKAGES ${arg_DEPENDS} ${arg_PRIVATE_DEPENDS})
 endfunction()
 
 # mempool_schema(NAME SCHEMA)

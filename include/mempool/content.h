@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "mempool/export.h"
 #include "mempool/status.h"
 #include "mempool/types.h"
 
@@ -18,7 +19,7 @@ namespace mempool {
 enum class ElementType : uint8_t { kFloat32, kFloat16, kBfloat16, kFloat8E4m3, kFloat8E5m2, kInt8 };
 
 /// Bytes of one element.
-uint32_t element_bytes(ElementType type);
+MEMPOOL_EXPORT uint32_t element_bytes(ElementType type);
 
 /// Everything that decides what the KV of a token is. Two prompts share KV only when all of it is
 /// equal, so each field goes into the ContentId; how the bytes lie (Placement) does not.
@@ -60,11 +61,11 @@ struct Prompt {
 
 /// Check the element type and the dimensions of a spec.
 /// Errors: kInvalidArgument for a zero or oversized dimension, or more than one head with MLA.
-Status check_shape(const ContentSpec& spec);
+MEMPOOL_EXPORT Status check_shape(const ContentSpec& spec);
 
 /// Check a spec and name it. Errors: those of check_shape.
-Result<Content> make_content(const ContentSpec& spec);
-std::string to_string(const ContentId& id);
+MEMPOOL_EXPORT Result<Content> make_content(const ContentSpec& spec);
+MEMPOOL_EXPORT std::string to_string(const ContentId& id);
 
 /// How one block lies in a segment: each layer's K and V apart (2 x layers pieces, as vLLM has it),
 /// or everything in one run.
@@ -120,7 +121,7 @@ struct BlockLayout {
 
 /// Resolve a placement of a content inside a segment of `segment_blocks` blocks.
 /// Errors: kInvalidArgument where the placement names layers or heads the content does not have.
-Result<BlockLayout> make_layout(const ContentSpec& spec, const Placement& placement,
-                                uint32_t segment_blocks);
+MEMPOOL_EXPORT Result<BlockLayout> make_layout(const ContentSpec& spec, const Placement& placement,
+                                               uint32_t segment_blocks);
 
 }  // namespace mempool

@@ -2,4 +2,4 @@
 // Owns the mark of what the shared library shows: everything else in it is hidden.
 #pragma once
 
-#define MEMPOOL_EXPORT __attribute__((visibility("default")))
+#define MEMPOOL_EXPORT [[gnu::visibility("default")]]

@@ -10,6 +10,8 @@
 #include <utility>
 #include <variant>
 
+#include "mempool/export.h"
+
 namespace mempool {
 
 enum class StatusCode : uint8_t {
@@ -29,11 +31,11 @@ enum class StatusCode : uint8_t {
 };
 
 /// Give the code's name, as logs and JSON show it ("STALE").
-std::string_view status_code_name(StatusCode code);
+MEMPOOL_EXPORT std::string_view status_code_name(StatusCode code);
 
 /// How a call ended: a code and, unless ok, a message that names the thing and the mend.
 /// An ok Status allocates nothing. Thread: safe to copy and read; one writer.
-class [[nodiscard]] Status {
+class [[nodiscard]] MEMPOOL_EXPORT Status {
  public:
   Status() = default;
   Status(StatusCode code, std::string message, uint32_t retry_after_ms = 0);
@@ -57,17 +59,17 @@ class [[nodiscard]] Status {
   std::shared_ptr<const State> state_;  // shared: a Status is copied to every waiter of a call
 };
 
-Status invalid_argument(std::string message);
-Status not_found(std::string message);
-Status resource_exhausted(std::string message, uint32_t retry_after_ms = 0);
-Status unavailable(std::string message);
-Status deadline_exceeded(std::string message);
-Status unsupported(std::string message);
-Status cancelled(std::string message);
-Status corruption(std::string message);
-Status stale(std::string message);
-Status permission_denied(std::string message);
-Status internal_error(std::string message);
+MEMPOOL_EXPORT Status invalid_argument(std::string message);
+MEMPOOL_EXPORT Status not_found(std::string message);
+MEMPOOL_EXPORT Status resource_exhausted(std::string message, uint32_t retry_after_ms = 0);
+MEMPOOL_EXPORT Status unavailable(std::string message);
+MEMPOOL_EXPORT Status deadline_exceeded(std::string message);
+MEMPOOL_EXPORT Status unsupported(std::string message);
+MEMPOOL_EXPORT Status cancelled(std::string message);
+MEMPOOL_EXPORT Status corruption(std::string message);
+MEMPOOL_EXPORT Status stale(std::string message);
+MEMPOOL_EXPORT Status permission_denied(std::string message);
+MEMPOOL_EXPORT Status internal_error(std::string message);
 
 /// A value, or the Status that says why there is none. `value()` of a failed Result aborts.
 template <typename T>

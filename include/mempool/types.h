@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "mempool/export.h"
+
 namespace mempool {
 
 /// One token of a prompt, as the model's tokenizer numbers it.
@@ -36,7 +38,7 @@ struct BlockAddress {
 static_assert(sizeof(BlockAddress) == 16);
 
 /// Give "host/17@3 of 1f2e..." for messages and logs.
-std::string to_string(const BlockAddress& address);
-std::string to_string(Medium medium);
+MEMPOOL_EXPORT std::string to_string(const BlockAddress& address);
+MEMPOOL_EXPORT std::string to_string(Medium medium);
 
 }  // namespace mempool

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the build needs on Debian 12, and removes nothing.
+#
+# Run it, or source it: then `cmake_arguments` holds what configure needs beside its preset. Where
+# another Boost is installed, which Debian would remove for 1.81, the headers of 1.81 are unpacked
+# into build/deps instead.
+
+packages=(
+  g++ cmake ninja-build pkg-config ccache python3
+  clang-14 libclang-rt-14-dev
+  libboost1.81-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
+  libflatbuffers-dev flatbuffers-compiler libxxhash-dev libssl-dev prometheus-cpp-dev
+  nlohmann-json3-dev libgtest-dev libgmock-dev librapidcheck-dev
+)
+boost_package=libboost1.81-dev
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+boost_include=$repository/build/deps/usr/include
+cmake_arguments=()
+
+setup_fail() {
+  echo "setup: $*" >&2
+  return 1
+}
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+      echo "$package"
+  done
+}
+
+without_boost() {
+  (($#)) && printf '%s\n' "$@" | grep -vx "$boost_package"
+}
+
+# Print the packages that installing these would remove.
+removed_by() {
+  apt-get -s install --no-install-recommends "$@" 2>/dev/null | awk '$1 == "Remv" { print $2 }'
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  else
+    sudo "$@"
+  fi
+}
+
+unpack_boost() {
+  echo "setup: another Boost is installed and stays; unpacking $boost_package into build/deps"
+  local folder=$repository/build/deps
+  if ! mkdir -p "$folder" || ! (cd "$folder" && apt-get download "$boost_package" &&
+    dpkg-deb -x "$boost_package"_*.deb .); then
+    setup_fail "$boost_package could not be downloaded and unpacked into $folder"
+  fi
+}
+
+install_packages() {
+  local missing=("$@")
+  if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+    setup_fail "needs root or sudo to install: ${missing[*]}"
+    return
+  fi
+  echo "setup: installing ${missing[*]}"
+  as_root apt-get update -q || setup_fail "apt-get update failed" || return
+  if [[ " ${missing[*]} " == *" $boost_package "* && -n $(removed_by "$boost_package") ]]; then
+    unpack_boost || return
+    mapfile -t missing < <(without_boost "${missing[@]}")
+    ((${#missing[@]})) || return 0
+  fi
+  local removed
+  mapfile -t removed < <(removed_by "${missing[@]}")
+  ((${#removed[@]} == 0)) ||
+    setup_fail "nothing was installed, for it would remove ${removed[*]}" || return
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends --no-remove "${missing[@]}" ||
+    setup_fail "apt-get could not install: ${missing[*]}"
+}
+
+setup() {
+  command -v apt-get dpkg-query >/dev/null ||
+    setup_fail "this is no Debian; install what these stand for: ${packages[*]}" || return
+  local missing
+  mapfile -t missing < <(missing_packages "${packages[@]}")
+  if [[ -d $boost_include/boost ]]; then
+    mapfile -t missing < <(without_boost "${missing[@]}")
+  fi
+  if ((${#missing[@]})); then
+    install_packages "${missing[@]}" || return
+  fi
+  if [[ -d $boost_include/boost ]]; then
+    # shellcheck disable=SC2034  # for the script that sources this one
+    cmake_arguments=(-DBoost_NO_BOOST_CMAKE=ON "-DBoost_INCLUDE_DIR=$boost_include")
+  fi
+}
+
+setup
