@@ -102,6 +102,8 @@ class RadixTree {
   Status audit() const;
 
  private:
+  friend class RadixTreeBreaker;  // tests break invariants on purpose, for audit() to find
+
   struct Node {
     std::vector<TokenId> tokens;
     std::vector<IndexSlot> slots;
