@@ -75,6 +75,15 @@ struct CallCounts {
   uint64_t run_pairs = 0;
   uint64_t bytes = 0;
   std::optional<uint64_t> system_calls = 0;  // ours only; none for vendor backends
+
+  CallCounts& operator+=(const CallCounts& more) {
+    network_calls += more.network_calls;
+    run_pairs += more.run_pairs;
+    bytes += more.bytes;
+    if (!more.system_calls) system_calls.reset();
+    if (system_calls) *system_calls += *more.system_calls;
+    return *this;
+  }
 };
 
 /// One operation: run pairs within the backend's limits, on behalf of a slot of the peer.

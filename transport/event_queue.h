@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the way from a backend to the layer above: events wait here until the io_context's thread is
+// outside of every call, so that none is delivered from inside post(), notify() or stop().
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "transport/transport.h"
+
+namespace mempool {
+
+/// Calls of one endpoint whose completion has not been delivered. Shared with the queue, because an
+/// endpoint may be destroyed while completions of its calls still wait.
+using CallsInFlight = std::shared_ptr<uint32_t>;
+
+/// Delivers in the order of the calls here. Its vectors keep their capacity, so a steady state
+/// allocates nothing. Shared, because a posted delivery may come after the transport is gone.
+/// Thread: confined to the io_context's thread.
+class EventQueue : public std::enable_shared_from_this<EventQueue> {
+ public:
+  EventQueue(boost::asio::io_context& io, TransportEvents& events) : io_(io), events_(&events) {}
+
+  void completed(uint64_t cookie, Status status, CallsInFlight calls);
+  void notified(uint64_t peer, Slot slot);
+  void lost(uint64_t peer, Status why);
+  void fenced(uint64_t peer);
+  /// Deliver nothing any more: the transport is going.
+  void close() { events_ = nullptr; }
+  bool closed() const { return events_ == nullptr; }
+
+ private:
+  enum class Kind : uint8_t { kCompleted, kNotified, kLost, kFenced };
+  struct Event {
+    Kind kind;
+    uint64_t word = 0;  // cookie or peer
+    Slot slot;
+    Status status;
+    CallsInFlight calls;
+  };
+
+  void push(Event event);
+  void deliver();
+
+  boost::asio::io_context& io_;
+  TransportEvents* events_;
+  std::vector<Event> waiting_;
+  std::vector<Event> delivering_;
+  bool scheduled_ = false;
+};
+
+}  // namespace mempool

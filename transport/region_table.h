@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the regions registered with one backend, and the key under which a peer names one of them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "mempool/status.h"
+#include "transport/transport.h"
+
+namespace mempool {
+
+/// What a peer learns of a region, for backends whose target resolves the range itself: enough to
+/// refuse a range outside it before anything is sent.
+struct RegionKey {
+  uint64_t incarnation = 0;
+  uint32_t region = 0;
+  uint64_t bytes = 0;
+};
+
+std::vector<std::byte> encode_region_key(const RegionKey& key);
+/// Errors: kInvalidArgument for a malformed key, or one of another region than `region`; kStale for
+/// one of another incarnation than `incarnation`.
+Result<RegionKey> decode_region_key(std::span<const std::byte> bytes, uint64_t incarnation,
+                                    uint32_t region);
+
+/// Tell whether [offset, offset + bytes) lies inside a region of `size` bytes.
+inline bool lies_inside(uint64_t size, uint64_t offset, uint64_t bytes) {
+  return offset <= size && bytes <= size - offset;
+}
+
+/// Thread: confined.
+class RegionTable {
+ public:
+  /// Errors: kAlreadyExists; kInvalidArgument for an empty region; kUnsupported for a kind outside
+  /// `memory_kinds`.
+  Status add(const Region& region, uint8_t memory_kinds);
+  /// Errors: kNotFound.
+  Status remove(uint32_t id);
+  const Region* find(uint32_t id) const;
+  /// Give the first byte of a range; null for an unknown region or a range outside it.
+  std::byte* resolve(uint32_t id, uint64_t offset, uint64_t bytes) const;
+
+ private:
+  std::unordered_map<uint32_t, Region> regions_;
+};
+
+}  // namespace mempool

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the order of the handshake's messages, as two coroutines under one deadline each.
+#include "transport/tcp/handshake.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <variant>
+
+#include "transport/tcp/hello.h"
+
+namespace mempool {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr std::string_view kPurpose = "data:tcp";
+
+asio::awaitable<Status> send(tcp::socket& socket, std::span<const std::byte> bytes) {
+  const auto [error, count] =
+      co_await asio::async_write(socket, asio::buffer(bytes.data(), bytes.size()), kAwait);
+  if (error) co_return unavailable(fmt::format("handshake: {}", error.message()));
+  co_return Status();
+}
+
+asio::awaitable<Status> receive(tcp::socket& socket, std::span<std::byte> bytes) {
+  const auto [error, count] =
+      co_await asio::async_read(socket, asio::buffer(bytes.data(), bytes.size()), kAwait);
+  if (error) co_return unavailable(fmt::format("handshake: {}", error.message()));
+  co_return Status();
+}
+
+template <typename T>
+asio::awaitable<T> within(asio::awaitable<T> exchange, std::chrono::milliseconds timeout) {
+  using asio::experimental::awaitable_operators::operator||;
+  asio::steady_timer timer(co_await asio::this_coro::executor, timeout);
+  auto first = co_await (std::move(exchange) || timer.async_wait(kAwait));
+  if (first.index() == 0) co_return std::get<0>(std::move(first));
+  co_return unavailable(fmt::format("handshake: no answer in {} ms", timeout.count()));
+}
+
+asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& terms,
+                                  uint64_t acceptor, uint64_t connection) {
+  Challenge challenge;
+  challenge.dialer = terms.incarnation;
+  challenge.acceptor = acceptor;
+  challenge.dialer_nonce = make_nonce();
+  const auto hello =
+      encode_hello({terms.incarnation, acceptor, connection, challenge.dialer_nonce});
+  if (Status status = co_await send(socket, hello); !status.ok()) co_return status;
+
+  std::array<std::byte, kAnswerBytes> answer_bytes;
+  if (Status status = co_await receive(socket, answer_bytes); !status.ok()) co_return status;
+  const Result<Answer> answer = decode_answer(answer_bytes);
+  if (!answer.ok()) co_return answer.status();
+  if (answer->verdict != Verdict::kWelcome) co_return verdict_status(answer->verdict);
+  if (answer->acceptor != acceptor) co_return verdict_status(Verdict::kIncarnation);
+  challenge.acceptor_nonce = answer->nonce;
+
+  const Proof proof = make_proof(terms.token, kPurpose, challenge, ProofRole::kDialer);
+  if (Status status = co_await send(socket, proof); !status.ok()) co_return status;
+  std::array<std::byte, kWelcomeBytes> welcome_bytes;
+  if (Status status = co_await receive(socket, welcome_bytes); !status.ok()) co_return status;
+  const Result<Welcome> welcome = decode_welcome(welcome_bytes);
+  if (!welcome.ok()) co_return welcome.status();
+  if (welcome->verdict != Verdict::kWelcome) co_return verdict_status(welcome->verdict);
+  const bool proven =
+      check_proof(terms.token, kPurpose, challenge, ProofRole::kAcceptor, welcome->proof);
+  co_return verdict_status(proven ? Verdict::kWelcome : Verdict::kProof);
+}
+
+// Tell the dialer why not, and give the same words back.
+asio::awaitable<Status> refuse(tcp::socket& socket, const HandshakeTerms& terms, Verdict verdict) {
+  const auto answer = encode_answer({verdict, terms.incarnation, {}});
+  (void)co_await send(socket, answer);
+  co_return verdict_status(verdict);
+}
+
+asio::awaitable<Result<Dialer>> answer_now(tcp::socket& socket, const HandshakeTerms& terms) {
+  std::array<std::byte, kHelloBytes> hello_bytes;
+  if (Status status = co_await receive(socket, hello_bytes); !status.ok()) co_return status;
+  const Result<Hello> hello = decode_hello(hello_bytes);
+  if (!hello.ok() && hello.status().code() == StatusCode::kUnsupported) {
+    co_return co_await refuse(socket, terms, Verdict::kVersion);
+  }
+  if (!hello.ok()) co_return hello.status();
+  if (hello->acceptor != terms.incarnation) {
+    co_return co_await refuse(socket, terms, Verdict::kIncarnation);
+  }
+  const Challenge challenge{hello->dialer, terms.incarnation, hello->nonce, make_nonce()};
+  const auto answer =
+      encode_answer({Verdict::kWelcome, terms.incarnation, challenge.acceptor_nonce});
+  if (Status status = co_await send(socket, answer); !status.ok()) co_return status;
+
+  Proof proof;
+  if (Status status = co_await receive(socket, proof); !status.ok()) co_return status;
+  Welcome welcome;
+  if (check_proof(terms.token, kPurpose, challenge, ProofRole::kDialer, proof)) {
+    welcome.proof = make_proof(terms.token, kPurpose, challenge, ProofRole::kAcceptor);
+  } else {
+    welcome.verdict = Verdict::kProof;
+  }
+  const auto welcome_bytes = encode_welcome(welcome);
+  if (Status status = co_await send(socket, welcome_bytes); !status.ok()) co_return status;
+  if (welcome.verdict != Verdict::kWelcome) co_return verdict_status(welcome.verdict);
+  co_return Dialer{hello->dialer, hello->connection};
+}
+
+}  // namespace
+
+asio::awaitable<Status> greet(tcp::socket& socket, const HandshakeTerms& terms, uint64_t acceptor,
+                              uint64_t connection) {
+  return within(greet_now(socket, terms, acceptor, connection), terms.timeout);
+}
+
+asio::awaitable<Result<Dialer>> answer(tcp::socket& socket, const HandshakeTerms& terms) {
+  return within(answer_now(socket, terms), terms.timeout);
+}
+
+}  // namespace mempool
