@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the checks of transfer_with_insert between two agents, over every transport and placement.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "mempool/agent.h"
+#include "tests/agent/agent_pair.h"
+
+namespace mempool {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::fill;
+using testing::filled_blocks;
+using testing::holds;
+using testing::make_tokens;
+using testing::small_options;
+using testing::small_spec;
+using testing::start_agent;
+
+struct PairCase {
+  std::string transport;
+  BlockForm source;
+  BlockForm target;
+};
+
+class TransferTest : public ::testing::TestWithParam<PairCase> {
+ protected:
+  void SetUp() override {
+    AgentOptions source = small_options("prefill", GetParam().transport);
+    source.placement.form = GetParam().source;
+    AgentOptions target = small_options("decode", GetParam().transport);
+    target.placement.form = GetParam().target;
+    start(source, target);
+  }
+  void start(const AgentOptions& source, const AgentOptions& target) {
+    source_ = start_agent(source);
+    target_ = start_agent(target);
+    ASSERT_NE(source_, nullptr);
+    ASSERT_NE(target_, nullptr);
+    source_->add_peer("decode", target_->status().listen);
+    content_ = *make_content(small_spec());
+  }
+  void TearDown() override {
+    for (Agent* agent : {source_.get(), target_.get()}) {
+      if (agent == nullptr) continue;
+      const AgentStatus status = agent->status();
+      EXPECT_TRUE(status.audit.ok()) << status.audit.to_string();
+    }
+  }
+  Status send(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks,
+              TransferReport* report = nullptr) {
+    auto transfer = source_->transfer_with_insert("decode", {content_, tokens}, blocks);
+    if (!transfer.ok()) return transfer.status();
+    const Status status = transfer->wait();
+    if (report != nullptr) *report = transfer->report();
+    return status;
+  }
+
+  std::unique_ptr<Agent> source_;
+  std::unique_ptr<Agent> target_;
+  Content content_;
+};
+
+TEST_P(TransferTest, what_arrives_is_matchable_with_the_right_bytes) {
+  const auto tokens = make_tokens(22);  // five blocks and a tail of two tokens
+  const auto blocks = filled_blocks(*source_, tokens);
+  TransferReport report;
+  const Status sent = send(tokens, blocks, &report);
+  ASSERT_TRUE(sent.ok()) << sent.to_string();
+  EXPECT_EQ(report.bytes, 6 * source_->layout().block_bytes);
+  EXPECT_EQ(report.transport, GetParam().transport);
+  const auto arrival = target_->receive(5s);
+  ASSERT_TRUE(arrival.ok()) << arrival.status().to_string();
+  EXPECT_EQ(arrival->source, "prefill");
+  EXPECT_EQ(arrival->tokens, tokens);
+  EXPECT_EQ(arrival->last_block_tokens, 2u);
+  EXPECT_EQ(arrival->blocks, report.serving);
+  ASSERT_EQ(arrival->blocks.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) EXPECT_TRUE(holds(*target_, arrival->blocks[i], tokens[i * 4]));
+  const MatchResult match = target_->match({content_, tokens});
+  EXPECT_EQ(match.tokens, 20u);
+  EXPECT_TRUE(std::equal(match.blocks.begin(), match.blocks.end(), arrival->blocks.begin()));
+  EXPECT_TRUE(target_->unpin(match.blocks).ok());
+  EXPECT_TRUE(target_->unpin(arrival->blocks).ok());
+  EXPECT_EQ(target_->status().blocks.at("published"), 5u);
+  EXPECT_EQ(target_->status().pins, 0u);
+  EXPECT_TRUE(source_->free(blocks).ok());  // nothing holds the sources any more
+}
+
+TEST_P(TransferTest, what_the_target_has_is_not_sent_again) {
+  const auto tokens = make_tokens(24);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(send(std::span(tokens).first(12), std::span(blocks).first(3)).ok());
+  TransferReport report;
+  ASSERT_TRUE(send(tokens, blocks, &report).ok());
+  EXPECT_EQ(report.tokens_matched, 12u);
+  EXPECT_EQ(report.bytes_saved, 3 * source_->layout().block_bytes);
+  EXPECT_EQ(report.bytes, 3 * source_->layout().block_bytes);
+  ASSERT_TRUE(send(tokens, blocks, &report).ok());
+  EXPECT_EQ(report.bytes, 0u);
+  for (int i = 0; i < 3; ++i) {
+    const auto arrival = target_->receive(5s);
+    ASSERT_TRUE(arrival.ok());
+    for (size_t b = 0; b < arrival->blocks.size(); ++b) {
+      EXPECT_TRUE(holds(*target_, arrival->blocks[b], tokens[b * 4]));
+    }
+    ASSERT_TRUE(target_->unpin(arrival->blocks).ok());
+  }
+}
+
+TEST_P(TransferTest, user_data_and_request_id_come_along) {
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*source_, tokens);
+  TransferOptions options;
+  options.request_id = 77;
+  options.user_data = {std::byte{1}, std::byte{2}};
+  auto transfer = source_->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok());
+  ASSERT_TRUE(transfer->wait().ok());
+  const auto arrival = target_->receive(5s);
+  ASSERT_TRUE(arrival.ok());
+  EXPECT_EQ(arrival->request_id, 77u);
+  EXPECT_EQ(arrival->user_data, options.user_data);
+}
+
+TEST_P(TransferTest, a_full_target_refuses_at_once_with_a_hint_and_keeps_what_it_has) {
+  const auto held = target_->alloc(60);
+  ASSERT_TRUE(held.ok());
+  const auto tokens = make_tokens(20);
+  const auto blocks = filled_blocks(*source_, tokens);
+  const Status refused = send(tokens, blocks);
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted) << refused.to_string();
+  EXPECT_GT(refused.retry_after_ms(), 0u);
+  ASSERT_TRUE(target_->free(*held).ok());
+  EXPECT_TRUE(send(tokens, blocks).ok());
+}
+
+TEST_P(TransferTest, a_target_that_receives_nothing_pushes_back) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.max_inbound = 1;
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(send(std::span(tokens).first(4), std::span(blocks).first(1)).ok());
+  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kResourceExhausted);
+  ASSERT_TRUE(target_->receive(5s).ok());
+  EXPECT_TRUE(send(tokens, blocks).ok());
+}
+
+TEST_P(TransferTest, an_agent_without_an_engine_lets_arrivals_go_but_keeps_them_matchable) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.deliver_arrivals = false;
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(10);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(send(tokens, blocks).ok());
+  EXPECT_EQ(target_->status().pins, 0u);
+  EXPECT_EQ(target_->match({content_, tokens}).tokens, 8u);
+}
+
+TEST_P(TransferTest, many_transfers_at_once_all_arrive) {
+  constexpr int kTransfers = 12;
+  std::vector<Transfer> transfers;
+  for (TokenId i = 0; i < kTransfers; ++i) {
+    const auto tokens = make_tokens(18, i * 1000);
+    const auto blocks = filled_blocks(*source_, tokens);
+    auto transfer = source_->transfer_with_insert("decode", {content_, tokens}, blocks);
+    ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+    transfers.push_back(*transfer);
+    ASSERT_TRUE(source_->unpin(blocks).ok());  // the transfer holds them on
+  }
+  for (const Transfer& transfer : transfers) EXPECT_TRUE(transfer.wait().ok());
+  for (int i = 0; i < kTransfers; ++i) {
+    const auto arrival = target_->receive(5s);
+    ASSERT_TRUE(arrival.ok());
+    for (size_t b = 0; b < arrival->blocks.size(); ++b) {
+      EXPECT_TRUE(holds(*target_, arrival->blocks[b], arrival->tokens[b * 4]));
+    }
+    ASSERT_TRUE(target_->unpin(arrival->blocks).ok());
+  }
+  EXPECT_EQ(source_->status().blocks.at("free"), source_->status().total);
+}
+
+TEST_P(TransferTest, a_target_that_comes_back_under_its_name_is_found_again) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(send(tokens, blocks).ok());
+  AgentOptions options = small_options("decode", GetParam().transport);
+  options.placement.form = GetParam().target;
+  target_.reset();
+  target_ = start_agent(options);
+  source_->add_peer("decode", target_->status().listen);
+  Status sent = send(tokens, blocks);
+  for (int i = 0; i < 100 && sent.code() == StatusCode::kUnavailable; ++i) {
+    std::this_thread::sleep_for(10ms);  // the source has yet to see that the old session is gone
+    sent = send(tokens, blocks);
+  }
+  EXPECT_TRUE(sent.ok()) << sent.to_string();
+  EXPECT_EQ(target_->match({content_, tokens}).tokens, 8u);
+}
+
+TEST_P(TransferTest, a_target_of_another_content_refuses) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.content.model = "another";
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  const Status refused = send(tokens, blocks);
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused.to_string();
+  EXPECT_TRUE(source_->free(blocks).ok());
+}
+
+TEST_P(TransferTest, the_wrong_token_is_refused) {
+  source_.reset();
+  target_.reset();
+  AgentOptions source = small_options("prefill", GetParam().transport);
+  AgentOptions target = small_options("decode", GetParam().transport);
+  source.token = "one";
+  target.token = "two";
+  start(source, target);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kPermissionDenied);
+}
+
+TEST_P(TransferTest, a_cancelled_transfer_ends_and_gives_everything_back) {
+  for (int round = 0; round < 20; ++round) {
+    const auto tokens = make_tokens(40, static_cast<TokenId>(round) * 1000);
+    const auto blocks = filled_blocks(*source_, tokens);
+    auto transfer = source_->transfer_with_insert("decode", {content_, tokens}, blocks);
+    ASSERT_TRUE(transfer.ok());
+    transfer->cancel();
+    const Status status = transfer->wait();
+    EXPECT_TRUE(status.ok() || status.code() == StatusCode::kCancelled) << status.to_string();
+    ASSERT_TRUE(source_->unpin(blocks).ok());
+    // The commit may have been quicker than the cancel, even where the call said kCancelled.
+    while (true) {
+      const auto arrival = target_->receive(0ms);
+      if (!arrival.ok()) break;
+      EXPECT_TRUE(holds(*target_, arrival->blocks[0], arrival->tokens[0]));
+      ASSERT_TRUE(target_->unpin(arrival->blocks).ok());
+    }
+  }
+  for (int i = 0; i < 500; ++i) {
+    const AgentStatus status = target_->status();
+    if (status.blocks.at("reserved") + status.blocks.at("quarantined") == 0) break;
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_EQ(target_->status().blocks.at("reserved"), 0u);
+  EXPECT_EQ(target_->status().blocks.at("quarantined"), 0u);
+}
+
+std::vector<PairCase> all_cases() {
+  std::vector<PairCase> cases;
+  for (const char* transport : {"local", "tcp"}) {
+    for (BlockForm source : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
+      for (BlockForm target : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
+        cases.push_back({transport, source, target});
+      }
+    }
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Pairs, TransferTest, ::testing::ValuesIn(all_cases()), [](const auto& info) {
+      const auto form = [](BlockForm each) {
+        return each == BlockForm::kDiscrete ? "discrete" : "aggregated";
+      };
+      return info.param.transport + "_" + form(info.param.source) + "_to_" +
+             form(info.param.target);
+    });
+
+}  // namespace
+}  // namespace mempool

@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the proof that the control plane's frames survive the way to bytes and back, and that no
+// bytes whatever do harm.
+#include "agent/wire.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <tuple>
+
+#include "agent/wire_generated.h"
+#include "core/random.h"
+
+namespace mempool {
+namespace {
+
+using ::testing::HasSubstr;
+
+// ---- every field of every frame, so that a field that is added and forgotten does not compile
+// ----
+
+auto fields(const Status& status) {
+  return std::tuple(status.code(), std::string(status.message()), status.retry_after_ms());
+}
+auto fields(const Hello& frame) {
+  const auto& [oldest, version, features, name, incarnation, nonce] = frame;
+  return std::tuple(oldest, version, features, name, incarnation, nonce);
+}
+auto fields(const HelloReply& frame) {
+  const auto& [version, features, name, incarnation, nonce, proof] = frame;
+  return std::tuple(version, features, name, incarnation, nonce, proof);
+}
+auto fields(const Introduction& frame) {
+  const auto& [proof, model, tokens_per_block] = frame;
+  return std::tuple(proof, model, tokens_per_block);
+}
+auto fields(const TransportOffer& offer) {
+  const auto& [name, address, keys] = offer;
+  std::vector<std::tuple<uint32_t, std::vector<std::byte>>> flat;
+  for (const auto& [region, key] : keys) flat.emplace_back(region, key);
+  return std::tuple(name, address, flat);
+}
+auto fields(const Welcome& frame) {
+  const auto& [model, tokens_per_block, segments, transports] = frame;
+  std::vector<decltype(fields(TransportOffer{}))> flat;
+  for (const TransportOffer& offer : transports) flat.push_back(fields(offer));
+  return std::tuple(model, tokens_per_block, segments, flat);
+}
+auto fields(const Refusal& frame) {
+  return fields(frame.status);
+}
+auto fields(const Offer& frame) {
+  const auto& [number, request, deadline, medium, content, tokens, user_data, trace] = frame;
+  return std::tuple(number, request, deadline, medium, content, tokens, user_data, trace);
+}
+auto fields(const OfferReply& frame) {
+  const auto& [number, status, slot, matched, reserved] = frame;
+  return std::tuple(number, fields(status), slot, matched, reserved);
+}
+auto fields(const Commit& frame) {
+  const auto& [number, notifications, sums] = frame;
+  std::vector<std::tuple<uint32_t, uint64_t>> flat;
+  for (const auto& [position, checksum] : sums) flat.emplace_back(position, checksum);
+  return std::tuple(number, notifications, flat);
+}
+auto fields(const CommitReply& frame) {
+  const auto& [number, status, serving] = frame;
+  return std::tuple(number, fields(status), serving);
+}
+auto fields(const Cancel& frame) {
+  return std::tuple(frame.number);
+}
+auto fields(const CancelReply& frame) {
+  return std::tuple(frame.number);
+}
+auto fields(const StopRequest& frame) {
+  return std::tuple(frame.number);
+}
+auto fields(const Heartbeat& frame) {
+  return std::tuple(frame.progress);
+}
+
+template <typename T>
+const T* get(const Frame& frame) {
+  if constexpr (std::is_constructible_v<Message, T> && !std::is_same_v<T, Message>) {
+    const auto* message = std::get_if<Message>(&frame);
+    return message == nullptr ? nullptr : std::get_if<T>(message);
+  } else {
+    return std::get_if<T>(&frame);
+  }
+}
+
+// ---- any frame ----
+
+std::string any_text(int most) {
+  const auto printable = rc::gen::inRange<int>(' ', '~' + 1);
+  std::string text;
+  for (int left = *rc::gen::inRange(0, most + 1); left > 0; --left) {
+    text.push_back(static_cast<char>(*printable));
+  }
+  return text;
+}
+std::string any_name() {
+  return "x" + any_text(20);
+}
+
+template <typename T>
+T any() {
+  return *rc::gen::arbitrary<T>();
+}
+uint64_t any_number() {
+  return *rc::gen::nonZero<uint64_t>();
+}
+uint32_t any_dimension() {
+  return *rc::gen::inRange<uint32_t>(1, 129);
+}
+
+std::vector<std::byte> any_bytes() {
+  std::vector<std::byte> bytes;
+  for (const uint8_t byte : any<std::vector<uint8_t>>()) bytes.push_back(std::byte{byte});
+  return bytes;
+}
+template <size_t kSize>
+std::array<std::byte, kSize> any_array() {
+  std::array<std::byte, kSize> bytes;
+  for (std::byte& byte : bytes) byte = std::byte{any<uint8_t>()};
+  return bytes;
+}
+ContentId any_content() {
+  return {{any<uint64_t>(), any<uint64_t>()}};
+}
+Medium any_medium() {
+  return *rc::gen::element(Medium::kDevice, Medium::kHost);
+}
+
+std::vector<BlockAddress> any_addresses() {
+  std::vector<BlockAddress> list(*rc::gen::inRange<size_t>(0, 20));
+  for (BlockAddress& address : list) {
+    address = BlockAddress::make(any<uint64_t>(), any<uint32_t>(), any_medium(),
+                                 *rc::gen::inRange<uint32_t>(0, BlockAddress::kIndexMax));
+  }
+  return list;
+}
+
+Status any_error() {
+  const auto code = *rc::gen::inRange<int>(1, static_cast<int>(StatusCode::kInternal) + 1);
+  return Status(static_cast<StatusCode>(code), any_text(100), any<uint32_t>());
+}
+Status any_status() {
+  return any<bool>() ? Status() : any_error();
+}
+
+PlanSegment any_segment() {
+  const auto any_stride = rc::gen::inRange<uint64_t>(0, 1ull << 40);
+  PlanSegment segment;
+  segment.region = any<uint32_t>();
+  segment.first_block = *rc::gen::inRange<uint32_t>(0, 1u << 27);
+  segment.blocks = *rc::gen::inRange<uint32_t>(1, 1u << 20);
+  BlockLayout& layout = segment.layout;
+  layout.layers = any_dimension();
+  layout.parts = *rc::gen::element(1, 2);
+  layout.heads = any_dimension();
+  layout.tokens = any_dimension();
+  layout.first_layer = any_dimension();
+  layout.first_head = any_dimension();
+  layout.order = *rc::gen::element(TokenOrder::kTokenHead, TokenOrder::kHeadToken);
+  layout.vector_bytes = any_dimension();
+  layout.piece_bytes = layout.vector_bytes * layout.heads * layout.tokens;
+  layout.block_bytes = layout.piece_bytes * layout.layers * layout.parts;
+  layout.block_stride = *any_stride;
+  layout.layer_stride = *any_stride;
+  layout.part_stride = *any_stride;
+  return segment;
+}
+
+void make(Hello& frame) {
+  frame.version_oldest = *rc::gen::inRange<uint16_t>(0, 100);
+  frame.version = *rc::gen::inRange<uint16_t>(100, UINT16_MAX);
+  frame.features = any<uint64_t>();
+  frame.name = any_name();
+  frame.incarnation = any_number();
+  frame.nonce = any_array<16>();
+}
+void make(HelloReply& frame) {
+  frame.version = any<uint16_t>();
+  frame.features = any<uint64_t>();
+  frame.name = any_name();
+  frame.incarnation = any_number();
+  frame.nonce = any_array<16>();
+  frame.proof = any_array<32>();
+}
+void make(Introduction& frame) {
+  frame.proof = any_array<32>();
+  frame.model = any_content();
+  frame.tokens_per_block = any_dimension();
+}
+void make(Welcome& frame) {
+  frame.model = any_content();
+  frame.tokens_per_block = any_dimension();
+  frame.segments.resize(*rc::gen::inRange<size_t>(0, 5));
+  for (PlanSegment& segment : frame.segments) segment = any_segment();
+  frame.transports.resize(*rc::gen::inRange<size_t>(0, 4));
+  for (TransportOffer& offer : frame.transports) {
+    offer = {any_name(), any_bytes(), {}};
+    offer.keys.resize(*rc::gen::inRange<size_t>(0, 4));
+    for (TransportOffer::Key& key : offer.keys) key = {any<uint32_t>(), any_bytes()};
+  }
+}
+void make(Refusal& frame) {
+  frame.status = any_error();
+}
+void make(Offer& frame) {
+  frame.number = any_number();
+  frame.request_id = any<uint64_t>();
+  frame.deadline_ms = any<uint32_t>();
+  frame.medium = any_medium();
+  frame.content = {any_content(), any_content()};
+  frame.tokens = any<std::vector<TokenId>>();
+  frame.user_data = any_bytes();
+  frame.trace = any_text(60);
+}
+void make(OfferReply& frame) {
+  frame.number = any_number();
+  frame.status = any_status();
+  frame.slot = {any<uint32_t>(), any<uint32_t>()};
+  frame.matched = any_addresses();
+  frame.reserved = any_addresses();
+}
+void make(Commit& frame) {
+  frame.number = any_number();
+  frame.notifications = any<uint32_t>();
+  frame.sums.resize(*rc::gen::inRange<size_t>(0, 20));
+  for (SealedSum& sum : frame.sums) sum = {any<uint32_t>(), any<uint64_t>()};
+}
+void make(CommitReply& frame) {
+  frame.number = any_number();
+  frame.status = any_status();
+  frame.serving = any_addresses();
+}
+void make(Cancel& frame) {
+  frame.number = any_number();
+}
+void make(CancelReply& frame) {
+  frame.number = any_number();
+}
+void make(StopRequest& frame) {
+  frame.number = any_number();
+}
+void make(Heartbeat& frame) {
+  frame.progress = any<uint64_t>();
+}
+
+template <typename T>
+T any_frame() {
+  T frame;
+  make(frame);
+  return frame;
+}
+
+/// The bytes behind the length word, in memory of their own, so that a read past them is seen.
+std::vector<std::byte> body_of(const Frame& frame) {
+  const std::vector<std::byte> bytes = encode(frame);
+  return {bytes.begin() + 4, bytes.end()};
+}
+
+// ---- there and back ----
+
+template <typename T>
+class WireFrame : public ::testing::Test {};
+
+using Frames =
+    ::testing::Types<Hello, HelloReply, Introduction, Welcome, Refusal, Offer, OfferReply, Commit,
+                     CommitReply, Cancel, CancelReply, StopRequest, Heartbeat>;
+TYPED_TEST_SUITE(WireFrame, Frames);
+
+TYPED_TEST(WireFrame, comes_back_as_it_was) {
+  EXPECT_TRUE(rc::check([] {
+    const auto frame = any_frame<TypeParam>();
+    const Result<Frame> back = decode(body_of(frame));
+    RC_ASSERT(back.ok());
+    const TypeParam* same = get<TypeParam>(*back);
+    RC_ASSERT(same != nullptr);
+    RC_ASSERT(fields(*same) == fields(frame));
+  }));
+}
+
+/// A frame, or an error; and whatever passed as a frame can be said again in the same bytes.
+void expect_harmless(const std::vector<std::byte>& bytes) {
+  const Result<Frame> frame = decode(bytes);
+  if (!frame.ok()) {
+    EXPECT_FALSE(frame.status().message().empty());
+    return;
+  }
+  const std::vector<std::byte> once = body_of(*frame);
+  const Result<Frame> again = decode(once);
+  ASSERT_TRUE(again.ok()) << again.status().to_string();
+  EXPECT_EQ(body_of(*again), once);
+}
+
+TYPED_TEST(WireFrame, cut_short_anywhere_is_harmless) {
+  EXPECT_TRUE(rc::check([] {
+    const std::vector<std::byte> whole = body_of(any_frame<TypeParam>());
+    for (size_t size = 0; size < whole.size(); ++size) {
+      expect_harmless(std::vector<std::byte>(whole.begin(), whole.begin() + size));
+    }
+    RC_ASSERT(!::testing::Test::HasFailure());
+  }));
+}
+
+TYPED_TEST(WireFrame, with_flipped_bits_is_harmless) {
+  EXPECT_TRUE(rc::check([] {
+    const std::vector<std::byte> whole = body_of(any_frame<TypeParam>());
+    Random random(any<uint64_t>());
+    for (int round = 0; round < 200; ++round) {
+      std::vector<std::byte> bytes = whole;
+      for (uint64_t flips = 1 + random.below(4); flips > 0; --flips) {
+        bytes[random.below(bytes.size())] ^= std::byte{1} << random.below(8);
+      }
+      expect_harmless(bytes);
+    }
+    RC_ASSERT(!::testing::Test::HasFailure());
+  }));
+}
+
+// ---- what the bytes are ----
+
+std::vector<std::byte> from_hex(std::string_view hex) {
+  std::vector<std::byte> bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    bytes.push_back(std::byte(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16)));
+  }
+  return bytes;
+}
+
+TEST(Wire, bytes_of_version_1_are_still_read) {
+  const Result<Frame> hello = decode(from_hex(
+      "100000004d50433108000c00070008000800000000000001140000001000240004000600000008001c000c001000"
+      "0000010001001c000000000102030405060708090a0b0c0d0e0f8877665544332211080000007072656669"
+      "6c6c3000000000"));
+  ASSERT_TRUE(hello.ok()) << hello.status().to_string();
+  Nonce nonce;
+  for (size_t i = 0; i < nonce.size(); ++i) nonce[i] = std::byte(i);
+  const Hello written{1, 1, 0, "prefill0", 0x1122334455667788, nonce};
+  EXPECT_EQ(fields(std::get<Hello>(*hello)), fields(written));
+
+  const Result<Frame> reply = decode(from_hex(
+      "140000004d5043310000000008000e000700080008000000000000071400000000000e0024001800040008001000"
+      "14000e0000002800000002000000030000002c000000400000000100000000000000000000000800080000000400"
+      "08000000040000000000000000000000010000008877665544332211030000001100001000000000010000008877"
+      "6655443322110400000012000010"));
+  ASSERT_TRUE(reply.ok()) << reply.status().to_string();
+  const OfferReply answered{1,
+                            Status(),
+                            {2, 3},
+                            {BlockAddress::make(0x1122334455667788, 3, Medium::kHost, 17)},
+                            {BlockAddress::make(0x1122334455667788, 4, Medium::kHost, 18)}};
+  EXPECT_EQ(fields(std::get<OfferReply>(std::get<Message>(*reply))), fields(answered));
+}
+
+TEST(Wire, length_word_is_little_endian_and_counts_what_follows) {
+  const std::vector<std::byte> bytes = encode(Message(Heartbeat{7}));
+  uint32_t length = 0;
+  for (int i = 3; i >= 0; --i) length = length << 8 | std::to_integer<uint32_t>(bytes[i]);
+  EXPECT_EQ(length, bytes.size() - 4);
+}
+
+TEST(Wire, offer_is_hardly_larger_than_its_tokens) {
+  Offer offer = {.number = 1};
+  offer.tokens.resize(100'000);
+  EXPECT_LT(encode(Message(offer)).size(), 4 * offer.tokens.size() + 200);
+}
+
+TEST(Wire, handshake_with_the_longest_texts_fits_its_limit) {
+  const std::string name(kNameBytesMax, 'n');
+  EXPECT_LE(body_of(Hello{.name = name, .incarnation = 1}).size(), kHandshakeBytesMax);
+  EXPECT_LE(body_of(HelloReply{.name = name, .incarnation = 1}).size(), kHandshakeBytesMax);
+  EXPECT_LE(body_of(Refusal{internal_error(std::string(5000, 'm'))}).size(), kHandshakeBytesMax);
+}
+
+TEST(Wire, fullest_answer_fits_a_frame) {
+  OfferReply reply = {.number = 1};
+  const BlockAddress address = BlockAddress::make(1, 1, Medium::kHost, 1);
+  reply.matched.assign(kOfferBlocksMax / 2, address);
+  reply.reserved.assign(kOfferBlocksMax / 2, address);
+  EXPECT_TRUE(decode(body_of(Message(reply))).ok());
+}
+
+TEST(Wire, message_of_a_status_is_cut_and_made_printable) {
+  const std::string message = "two\nlines \x01" + std::string(2 * kStatusBytesMax, 'm');
+  const Result<Frame> frame = decode(body_of(Refusal{stale(message)}));
+  ASSERT_TRUE(frame.ok()) << frame.status().to_string();
+  const std::string_view back = std::get<Refusal>(*frame).status.message();
+  EXPECT_EQ(back.size(), kStatusBytesMax);
+  EXPECT_EQ(back.substr(0, 11), "two?lines ?");
+}
+
+// ---- what is refused ----
+
+/// A frame that encode() would never make.
+std::vector<std::byte> bytes_of(const flatbuffers::FlatBufferBuilder& builder) {
+  const auto* first = reinterpret_cast<const std::byte*>(builder.GetBufferPointer());
+  return {first, first + builder.GetSize()};
+}
+
+void expect_refused(const Frame& frame, std::string_view words,
+                    StatusCode code = StatusCode::kCorruption) {
+  const Result<Frame> back = decode(body_of(frame));
+  ASSERT_FALSE(back.ok()) << words;
+  EXPECT_EQ(back.status().code(), code);
+  EXPECT_THAT(std::string(back.status().message()), HasSubstr(words));
+}
+
+TEST(Wire, nothing_and_noise_are_no_frames) {
+  EXPECT_FALSE(decode({}).ok());
+  EXPECT_FALSE(decode(std::vector<std::byte>(4)).ok());
+  EXPECT_FALSE(decode(std::vector<std::byte>(4096, std::byte{0xff})).ok());
+  std::vector<std::byte> other_format = body_of(Message(Cancel{1}));
+  other_format[4] = std::byte{'X'};
+  const Status status = decode(other_format).status();
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("MPC1"));
+}
+
+TEST(Wire, frame_of_an_unknown_kind_is_refused_by_its_number) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = wire::CreateCancel(builder, 1);
+  wire::FinishFrameBuffer(builder, wire::CreateFrame(builder, wire::Body(99), body.Union()));
+  const Status status = decode(bytes_of(builder)).status();
+  EXPECT_EQ(status.code(), StatusCode::kCorruption);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("kind 99"));
+}
+
+TEST(Wire, frame_without_a_required_field_is_refused) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto start = builder.StartTable();
+  builder.AddElement<uint64_t>(wire::Commit::VT_NUMBER, 1, 0);
+  const flatbuffers::Offset<void> body(builder.EndTable(start));  // without its sums
+  wire::FinishFrameBuffer(builder, wire::CreateFrame(builder, wire::Body::Commit, body));
+  EXPECT_EQ(decode(bytes_of(builder)).status().code(), StatusCode::kCorruption);
+}
+
+TEST(Wire, message_without_a_number_is_refused) {
+  expect_refused(Message(Offer{.number = 0}), "Offer.number");
+  expect_refused(Message(OfferReply{}), "OfferReply.number");
+  expect_refused(Message(Commit{}), "Commit.number");
+  expect_refused(Message(CommitReply{}), "CommitReply.number");
+  expect_refused(Message(Cancel{}), "Cancel.number");
+  expect_refused(Message(CancelReply{}), "CancelReply.number");
+  expect_refused(Message(StopRequest{}), "StopRequest.number");
+  expect_refused(Hello{.name = "a"}, "Hello.incarnation");
+  expect_refused(HelloReply{.name = "a"}, "HelloReply.incarnation");
+}
+
+TEST(Wire, lists_past_their_bounds_are_refused_by_name) {
+  Offer offer = {.number = 1};
+  offer.tokens.resize(kOfferTokensMax + 1);
+  expect_refused(Message(offer), "Offer.tokens has 4194305 entries; the most is 4194304");
+  offer = {.number = 1};
+  offer.user_data.resize(kUserDataBytesMax + 1);
+  expect_refused(Message(offer), "Offer.user_data");
+  offer = {.number = 1};
+  offer.trace.assign(kTraceBytesMax + 1, 't');
+  expect_refused(Message(offer), "Frame.trace");
+  OfferReply reply = {.number = 1};
+  reply.reserved.resize(kOfferBlocksMax + 1);
+  expect_refused(Message(reply), "OfferReply.reserved");
+  Commit commit = {.number = 1};
+  commit.sums.resize(kOfferBlocksMax + 1);
+  expect_refused(Message(commit), "Commit.sums");
+  Welcome welcome = {.tokens_per_block = 16};
+  welcome.transports.resize(kTransportsMax + 1, {.name = "tcp"});
+  expect_refused(welcome, "Welcome.transports");
+  welcome.transports = {{.name = "tcp"}};
+  welcome.transports[0].address.resize(kTransportAddressBytesMax + 1);
+  expect_refused(welcome, "TransportOffer.address");
+  welcome.transports[0].address.clear();
+  welcome.transports[0].keys.resize(kSegmentsMax + 1);
+  expect_refused(welcome, "TransportOffer.keys");
+  welcome.transports[0].keys.resize(1);
+  welcome.transports[0].keys[0].key.resize(kRegionKeyBytesMax + 1);
+  expect_refused(welcome, "RegionKey.key");
+}
+
+TEST(Wire, names_that_would_spoil_a_log_are_refused) {
+  for (const std::string& name :
+       {std::string(), std::string("a\nb"), std::string("\x7f"), std::string(256, 'n')}) {
+    expect_refused(Hello{.name = name, .incarnation = 1}, "Hello.name");
+    EXPECT_EQ(check_name(name).code(), StatusCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(check_name("decode 0").ok());
+  expect_refused(Message(Offer{.number = 1, .trace = "00-\n"}), "Frame.trace is not printable");
+}
+
+TEST(Wire, numbers_outside_an_enumeration_are_refused) {
+  expect_refused(Message(Offer{.number = 1, .medium = Medium(2)}), "Offer.medium is 2");
+  expect_refused(Refusal{Status(StatusCode(13), "")}, "Refusal.status is 13");
+  BlockAddress address;
+  address.place = 7u << BlockAddress::kIndexBits;
+  expect_refused(Message(CommitReply{.number = 1, .serving = {address}}),
+                 "CommitReply.serving names medium 7");
+}
+
+TEST(Wire, handshake_that_contradicts_itself_is_refused) {
+  expect_refused(Hello{.version_oldest = 3, .version = 2, .name = "a", .incarnation = 1},
+                 "version_oldest");
+  expect_refused(Refusal{}, "Refusal.status is OK");
+  expect_refused(Introduction{}, "Introduction.tokens_per_block");
+}
+
+/// A segment that passes, for tests to break.
+Welcome good_welcome() {
+  PlanSegment segment{.blocks = 4};
+  segment.layout = {.layers = 2, .parts = 2, .heads = 2, .tokens = 16, .vector_bytes = 64};
+  segment.layout.block_stride = 2048;
+  return {.tokens_per_block = 16, .segments = {segment}};
+}
+
+TEST(Wire, layouts_without_a_dimension_are_refused) {
+  ASSERT_TRUE(decode(body_of(good_welcome())).ok());
+  const auto broken = [](auto breaks) {
+    Welcome welcome = good_welcome();
+    breaks(welcome.segments[0], welcome.segments[0].layout);
+    return welcome;
+  };
+  const auto each = [&](auto breaks, std::string_view words) {
+    expect_refused(broken(breaks), words);
+  };
+  each([](auto&, auto& layout) { layout.layers = 0; }, "LayoutGroup.layers");
+  each([](auto&, auto& layout) { layout.parts = 3; }, "LayoutGroup.parts");
+  each([](auto&, auto& layout) { layout.heads = 0; }, "LayoutGroup.heads");
+  each([](auto&, auto& layout) { layout.tokens = kLayoutDimensionMax + 1; }, "LayoutGroup.tokens");
+  each([](auto&, auto& layout) { layout.first_layer = UINT32_MAX; }, "LayoutGroup.first_layer");
+  each([](auto&, auto& layout) { layout.first_head = UINT32_MAX; }, "LayoutGroup.first_head");
+  each([](auto&, auto& layout) { layout.order = TokenOrder(2); }, "LayoutGroup.order is 2");
+  each([](auto&, auto& layout) { layout.vector_bytes = 0; }, "LayoutGroup.vector_bytes");
+  each([](auto& segment, auto&) { segment.blocks = 0; }, "Segment.blocks");
+  each([](auto& segment, auto&) { segment.first_block = BlockAddress::kIndexMax; },
+       "Segment.blocks");
+}
+
+TEST(Wire, layouts_past_63_bits_are_refused) {
+  for (uint64_t BlockLayout::*stride :
+       {&BlockLayout::block_stride, &BlockLayout::layer_stride, &BlockLayout::part_stride}) {
+    Welcome welcome = good_welcome();
+    welcome.segments[0].layout.*stride = uint64_t{1} << 63;
+    expect_refused(welcome, "63 bits");
+  }
+  Welcome welcome = good_welcome();
+  BlockLayout& layout = welcome.segments[0].layout;
+  layout.layers = layout.heads = layout.tokens = kLayoutDimensionMax;
+  layout.vector_bytes = kVectorBytesMax;
+  expect_refused(welcome, "63 bits");
+}
+
+TEST(Wire, layout_of_several_groups_is_unsupported) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto group = wire::CreateLayoutGroup(builder, 1, 1, 1, 1);
+  const auto groups = builder.CreateVector({group, group});
+  const auto segment = wire::CreateSegment(builder, 0, 0, 1, groups);
+  const wire::ContentId model;
+  const auto welcome = wire::CreateWelcome(
+      builder, &model, 16, builder.CreateVector({segment}),
+      builder.CreateVector(std::vector<flatbuffers::Offset<wire::TransportOffer>>()));
+  wire::FinishFrameBuffer(builder,
+                          wire::CreateFrame(builder, wire::Body::Welcome, welcome.Union()));
+  const Status status = decode(bytes_of(builder)).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnsupported);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("2 groups"));
+}
+
+}  // namespace
+}  // namespace mempool
