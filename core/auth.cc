@@ -46,7 +46,7 @@ Proof make_proof(std::string_view token, std::string_view purpose, const Challen
   message.add(challenge.acceptor);
   message.add(challenge.dialer_nonce);
   message.add(challenge.acceptor_nonce);
-  // A null key would mean "the key of the call before"; an empty token has none of its own.
+  // OpenSSL gives a null key a meaning of its own; an empty token must be no more than empty.
   const char* key = token.empty() ? "" : token.data();
   Proof proof;
   unsigned int length = 0;

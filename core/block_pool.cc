@@ -265,10 +265,9 @@ void BlockPool::unpublish(uint32_t index) {
 }
 
 void BlockPool::quarantine(SessionId session, uint32_t index, const std::string& writer) {
-  const Record& record = records_[index];
+  const BlockState state = records_[index].state;
+  MEMPOOL_CHECK(state == BlockState::kReserved || state == BlockState::kPrivate);
   MEMPOOL_CHECK(pins_of(session, index) > 0);
-  MEMPOOL_CHECK(record.state == BlockState::kPrivate ||
-                (record.state == BlockState::kReserved && record.pins == 1));
   quarantined_.emplace(index, writer);
   enter(index, BlockState::kQuarantined);
   drop_pin(session, index);

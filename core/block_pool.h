@@ -159,9 +159,9 @@ class BlockPool {
   /// The index lets go: published -> private, or free when nobody pins it. Requires: published.
   void unpublish(uint32_t index);
   /// Set a block aside until no byte of `writer` can land; drops one pin of `session`.
-  /// Requires: reserved and pinned by `session` only, or private and pinned by `session` (a corrupt
-  /// block, unpublished first: other pins stay, and the block stays aside until they are gone and
-  /// it is released).
+  /// Requires: reserved or private, and pinned by `session`. The other pins of a private block (a
+  /// corrupt one, unpublished first) stay, and it stays aside until they are gone and it is
+  /// released.
   void quarantine(SessionId session, uint32_t index, const std::string& writer);
   /// quarantined -> free, once the last pin is gone too. Requires: quarantined, not yet released.
   void release(uint32_t index);

@@ -44,8 +44,9 @@ bool picks(Verify verify, uint32_t index, uint32_t generation) {
 uint64_t block_checksum(const BlockLayout& layout, const std::byte* segment, uint64_t block) {
   const bool contiguous = layout.part_stride == layout.piece_bytes &&
                           layout.layer_stride == layout.parts * layout.piece_bytes;
-  if (contiguous)
+  if (contiguous) {
     return XXH3_64bits(segment + layout.piece_offset(block, 0, 0), layout.block_bytes);
+  }
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   for (uint32_t layer = 0; layer < layout.layers; ++layer) {

@@ -2,7 +2,11 @@
 // Tests the block pool against a plain restatement of its rules, over seeded random calls.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
+#include <memory>
+#include <vector>
 
 #include "core/block_pool.h"
 #include "core/random.h"

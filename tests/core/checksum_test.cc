@@ -4,8 +4,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-#include <set>
+#include <algorithm>
 #include <vector>
 
 #include "core/random.h"

@@ -6,6 +6,9 @@
 
 #include <functional>
 #include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace mempool {
 namespace {

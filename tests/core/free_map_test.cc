@@ -62,6 +62,21 @@ TEST(FreeMap, finds_the_one_block_behind_its_own_word) {
   EXPECT_EQ(take(map, 1, 10), run(3, 1));
 }
 
+TEST(FreeMap, goes_forward_before_it_takes_what_lies_behind) {
+  FreeMap map(256);
+  take(map, 256);
+  map.give(3);
+  map.give(200);
+  EXPECT_EQ(take(map, 1, 10), run(200, 1));
+}
+
+TEST(FreeMap, goes_on_where_the_last_call_stopped) {
+  FreeMap map(256);
+  take(map, 5);
+  map.give(0);
+  EXPECT_EQ(take(map, 2), run(5, 2));
+}
+
 TEST(FreeMap, skips_long_taken_stretches) {
   FreeMap map(64 * 64 * 3);
   take(map, 64 * 64 * 3);

@@ -2,7 +2,6 @@
 // Tests the strides of blocks against sizes worked out by hand and against a walk over every piece.
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <vector>
 
 #include "mempool/content.h"
@@ -109,7 +108,7 @@ TEST(Layout, placement_beyond_the_content_is_refused) {
       {.first_layer = 1},
       {.layers = UINT32_MAX},
       {.first_head = 39, .heads = 2},
-      {.first_head = UINT32_MAX, .heads = UINT32_MAX},
+      {.first_head = UINT32_MAX, .heads = 1},
       {.shard = 1, .shard_count = 1},
       {.shard_count = 0},
   };
@@ -129,7 +128,9 @@ TEST(Layout, sizes_that_overflow_are_refused) {
       largest;  // a block of 2^51 bytes fits, a segment of 2^28 of them does not
   one_layer.layers = 1;
   EXPECT_EQ(make_layout(largest, {}, 1).status().code(), StatusCode::kInvalidArgument);
-  EXPECT_TRUE(make_layout(one_layer, {}, 1).ok());
+  EXPECT_TRUE(make_layout(one_layer, {}, 4095).ok());
+  EXPECT_EQ(make_layout(one_layer, {}, 4096).status().code(), StatusCode::kInvalidArgument)
+      << "2^63 bytes are one more than an offset can name";
   EXPECT_EQ(make_layout(one_layer, {}, BlockAddress::kIndexMax + 1).status().code(),
             StatusCode::kInvalidArgument);
 }

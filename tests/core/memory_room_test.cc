@@ -105,6 +105,7 @@ TEST_F(MemoryRoom, finds_its_own_cgroup_where_a_container_mounts_it_at_the_top) 
 TEST_F(MemoryRoom, knows_version_1_at_every_level) {
   write("/proc/self/cgroup", "5:cpu,memory:/docker/abc\n4:memoryless:/other\n0::/\n");
   const std::string mount = "/sys/fs/cgroup/memory";
+  write(mount + "/other/memory.limit_in_bytes", "1\n");
   write(mount + "/docker/abc/memory.limit_in_bytes", "9223372036854771712\n");
   write(mount + "/docker/abc/memory.usage_in_bytes", "100000\n");
   EXPECT_EQ(room(), kMachine);
