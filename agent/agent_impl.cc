@@ -11,6 +11,7 @@
 #include <boost/asio/post.hpp>
 
 #include "agent/status_json.h"
+#include "core/auth.h"
 #include "core/check.h"
 #include "core/listen_socket.h"
 #include "core/log.h"
@@ -139,6 +140,7 @@ Status Agent::Impl::open_transports() {
   context.incarnation = incarnation_;
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(options_.listen, context.bind_host, port));
+  MEMPOOL_RETURN_IF_ERROR(check_bind(context.bind_host, options_.token));
   context.token = options_.token;
   for (const std::string& name : options_.transports) {
     context.options.clear();

@@ -270,14 +270,14 @@ std::vector<PairCase> all_cases() {
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Pairs, TransferTest, ::testing::ValuesIn(all_cases()), [](const auto& info) {
-      const auto form = [](BlockForm each) {
-        return each == BlockForm::kDiscrete ? "discrete" : "aggregated";
-      };
-      return info.param.transport + "_" + form(info.param.source) + "_to_" +
-             form(info.param.target);
-    });
+INSTANTIATE_TEST_SUITE_P(Pairs, TransferTest, ::testing::ValuesIn(all_cases()),
+                         [](const auto& info) {
+                           const auto form = [](BlockForm each) {
+                             return each == BlockForm::kDiscrete ? "discrete" : "aggregated";
+                           };
+                           return info.param.transport + "_" + form(info.param.source) + "_to_" +
+                                  form(info.param.target);
+                         });
 
 }  // namespace
 }  // namespace mempool

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns two agents in one process and the KV that tests put into their blocks.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "mempool/agent.h"
+
+namespace mempool::testing {
+
+inline ContentSpec small_spec() {
+  ContentSpec spec;
+  spec.model = "tiny";
+  spec.layers = 3;
+  spec.kv_heads = 2;
+  spec.head_size = 8;
+  spec.tokens_per_block = 4;
+  return spec;
+}
+
+inline AgentOptions small_options(const std::string& name, const std::string& transport = "tcp") {
+  AgentOptions options;
+  options.name = name;
+  options.content = small_spec();
+  options.segment_blocks = {24, 40};
+  options.transports = {transport};
+  options.verify = "always";
+  options.heartbeat = std::chrono::milliseconds(50);
+  options.peer_timeout = std::chrono::milliseconds(5000);
+  options.retransmit = std::chrono::milliseconds(50);
+  options.fence_timeout = std::chrono::milliseconds(500);
+  return options;
+}
+
+inline std::unique_ptr<Agent> start_agent(const AgentOptions& options) {
+  auto agent = Agent::start(options);
+  EXPECT_TRUE(agent.ok()) << agent.status().to_string();
+  return agent.ok() ? std::move(*agent) : nullptr;
+}
+
+/// 0, 1, 2... from `first`.
+inline std::vector<TokenId> make_tokens(size_t count, TokenId first = 0) {
+  std::vector<TokenId> tokens(count);
+  for (size_t i = 0; i < count; ++i) tokens[i] = first + static_cast<TokenId>(i);
+  return tokens;
+}
+
+/// The byte that position `at` of a piece has, for the block that begins with `token`.
+inline std::byte kv_byte(TokenId token, uint32_t layer, uint32_t part, size_t at) {
+  return static_cast<std::byte>(token * 31 + layer * 7 + part * 3 + at * 5 + 1);
+}
+
+inline void fill(Agent& agent, const BlockAddress& block, TokenId token) {
+  for (uint32_t layer = 0; layer < agent.layout().layers; ++layer) {
+    for (uint32_t part = 0; part < agent.layout().parts; ++part) {
+      auto piece = agent.piece(block, layer, part);
+      ASSERT_TRUE(piece.ok()) << piece.status().to_string();
+      for (size_t at = 0; at < piece->size(); ++at) {
+        (*piece)[at] = kv_byte(token, layer, part, at);
+      }
+    }
+  }
+}
+
+inline bool holds(Agent& agent, const BlockAddress& block, TokenId token) {
+  for (uint32_t layer = 0; layer < agent.layout().layers; ++layer) {
+    for (uint32_t part = 0; part < agent.layout().parts; ++part) {
+      auto piece = agent.piece(block, layer, part);
+      if (!piece.ok()) return false;
+      for (size_t at = 0; at < piece->size(); ++at) {
+        if ((*piece)[at] != kv_byte(token, layer, part, at)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+/// Blocks for all tokens, filled by their first token.
+inline std::vector<BlockAddress> filled_blocks(Agent& agent, std::span<const TokenId> tokens) {
+  const size_t block_tokens = small_spec().tokens_per_block;
+  auto blocks = agent.alloc((tokens.size() + block_tokens - 1) / block_tokens);
+  EXPECT_TRUE(blocks.ok()) << blocks.status().to_string();
+  if (!blocks.ok()) return {};
+  for (size_t i = 0; i < blocks->size(); ++i) fill(agent, (*blocks)[i], tokens[i * block_tokens]);
+  return *blocks;
+}
+
+}  // namespace mempool::testing
