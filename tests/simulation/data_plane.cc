@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the life of a data call: begun (read), landed, ended; and of a slot's notifications.
+#include "tests/simulation/data_plane.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "tests/simulation/instance.h"
+#include "tests/simulation/network.h"
+
+namespace mempool::simulation {
+namespace {
+
+constexpr size_t kMostPairs = 16;  // of one call
+constexpr Duration kStep = std::chrono::microseconds(5);
+
+/// The pool block that holds a byte of a region.
+uint32_t block_at(const BlockPool& pool, uint32_t region, uint64_t offset) {
+  const PoolSegment& segment = pool.segments()[region];
+  const uint64_t array_bytes = segment.layout.block_stride * segment.blocks;
+  return segment.first_block +
+         static_cast<uint32_t>(offset % array_bytes / segment.layout.block_stride);
+}
+
+}  // namespace
+
+void DataPlane::post(Instance& source, const PostData& data) {
+  Connection& connection = network_.connection(data.session);
+  const auto send = std::make_shared<Send>();
+  send->source = &source;
+  send->target = connection.ends[Connection::kAcceptor].instance;
+  send->id = data.transfer;
+  send->connection = &connection;
+  send->slot = data.slot;
+  send->open = 1;
+  sends_[{&source, data.transfer}] = send;
+  if (const Status planned = plan(data, *send); !planned.ok()) {
+    run_.fail("a plan of the simulation's own layouts: " + planned.to_string());
+    return;
+  }
+  send->open += send->writes.size();
+  const bool by_process = run_.options().checked_writes;
+  TimePoint turn = run_.now();
+  for (size_t index = 0; index <= send->writes.size(); ++index) {
+    turn += run_.draw(run_.options().data) / 4;
+    run_.at(turn, [this, send, index, by_process] {
+      const auto act = [this, send, index] {
+        index < send->writes.size() ? begin(send, index) : notify(send);
+      };
+      // Hardware works on while its process is stopped, not when it is gone.
+      if (by_process || index == send->writes.size()) {
+        send->source->in_process(act);
+      } else if (send->source->alive()) {
+        act();
+      }
+    });
+  }
+}
+
+Status DataPlane::plan(const PostData& data, Send& send) {
+  const std::vector<PlanSegment> local = send.source->plan_segments();
+  auto plan = GatherPlan::create({local, data.source_blocks},
+                                 {send.connection->target.segments, data.target_blocks});
+  if (!plan.ok()) return plan.status();
+  std::array<RunPair, kMostPairs> pairs;
+  while (const size_t count = plan->next_call(run_.options().call_limits, pairs)) {
+    Write& write = send.writes.emplace_back();
+    write.pairs.assign(pairs.begin(), pairs.begin() + count);
+    write.lane = static_cast<uint32_t>(run_.random().below(send.connection->lanes.size()));
+  }
+  send.report = {"simulated", static_cast<uint32_t>(send.connection->lanes.size()),
+                 plan->paper_calls(), send.writes.size(), send.writes.size(), plan->bytes(), {},
+                 run_.now()};
+  return {};
+}
+
+TimePoint DataPlane::landing_time(Connection& connection, uint32_t lane) {
+  TimePoint& last = connection.lanes[lane];
+  last = std::max(last + kStep, run_.now() + run_.draw(run_.options().data));
+  return last;
+}
+
+void DataPlane::begin(const SendRef& send, size_t index) {
+  Write& write = send->writes[index];
+  if (write.ended) return;
+  write.begun = true;
+  for (const RunPair& pair : write.pairs) {
+    const std::byte* from =
+        send->source->pool().segments()[pair.local_region].memory.data() + pair.local_offset;
+    write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
+  }
+  if (run_.faulty(run_.options().corrupt)) {
+    run_.trace("a bit flips on the way to {}", send->target->name());
+    write.bytes[run_.random().below(write.bytes.size())] ^= std::byte{4};
+  }
+  network_.deliver(network_.place(send->source->name()), network_.place(send->target->name()),
+                   landing_time(*send->connection, write.lane) - run_.now(),
+                   [this, send, index] { land(send, index); });
+  if (run_.options().checked_writes) end_write(send, index, Status());
+}
+
+void DataPlane::land(const SendRef& send, size_t index) {
+  if (run_.options().checked_writes) {
+    send->target->in_process([this, send, index] { land_pairs(*send, send->writes[index]); });
+    return;
+  }
+  const bool arrives = send->target->alive() && !send->connection->fenced;
+  if (arrives) land_pairs(*send, send->writes[index]);
+  const Status status = arrives ? Status() : unavailable("the peer's end is gone");
+  network_.deliver(network_.place(send->target->name()), network_.place(send->source->name()),
+                   run_.draw(run_.options().data), [this, send, index, status] {
+                     send->source->in_process(
+                         [this, send, index, status] { end_write(send, index, status); });
+                   });
+}
+
+void DataPlane::land_pairs(Send& send, const Write& write) {
+  if (send.connection->fenced) return;
+  size_t from = 0;
+  for (const RunPair& pair : write.pairs) {
+    std::byte* to =
+        send.target->pool().segments()[pair.remote_region].memory.data() + pair.remote_offset;
+    if (may_land(send, pair)) std::memcpy(to, write.bytes.data() + from, pair.bytes);
+    from += pair.bytes;
+  }
+}
+
+/// Where the target checks, what was posted before a slot closed is discarded, and anything else
+/// must be admitted. Where it does not, nothing may be under way to a block that was given back.
+bool DataPlane::may_land(const Send& send, const RunPair& pair) {
+  Instance& target = *send.target;
+  const Connection& connection = *send.connection;
+  if (run_.options().checked_writes) {
+    if (std::ranges::find(connection.open_slots, send.slot) == connection.open_slots.end()) {
+      return false;
+    }
+    const bool admitted =
+        target.target().admits(connection.session, send.slot, Operation::kWrite, pair.remote_region,
+                               pair.remote_offset, pair.bytes);
+    if (!admitted) run_.fail(target.name() + " does not admit a range of an open slot");
+    return admitted;
+  }
+  const uint32_t first = block_at(target.pool(), pair.remote_region, pair.remote_offset);
+  const uint32_t last =
+      block_at(target.pool(), pair.remote_region, pair.remote_offset + pair.bytes - 1);
+  for (uint32_t block = std::min(first, last); block <= std::max(first, last); ++block) {
+    const BlockState state = target.pool().state(block);
+    if (state == BlockState::kReserved || state == BlockState::kQuarantined) continue;
+    run_.fail(fmt::format("bytes of session {} land in block {} of {}, which is {}",
+                          connection.session, block, target.name(), to_string(state)));
+  }
+  return true;
+}
+
+void DataPlane::notify(const SendRef& send) {
+  if (send->notified || send->done || send->stopped) return;
+  send->notified = true;
+  send->report.posted = run_.now();
+  for (uint32_t lane = 0; lane < send->connection->lanes.size(); ++lane) {
+    const Duration delay = landing_time(*send->connection, lane) - run_.now();
+    if (run_.faulty(run_.options().lost_notification)) continue;
+    network_.deliver(network_.place(send->source->name()), network_.place(send->target->name()),
+                     delay, [this, send] {
+                       send->target->in_process([this, send] {
+                         if (send->connection->fenced) return;
+                         send->target->target().on_notified(send->connection->session, send->slot);
+                       });
+                     });
+  }
+  close_one(send);
+}
+
+void DataPlane::end_write(const SendRef& send, size_t index, const Status& status) {
+  if (send->done || std::exchange(send->writes[index].ended, true)) return;
+  if (!status.ok()) send->failure = status;
+  close_one(send);
+}
+
+void DataPlane::close_one(const SendRef& send) {
+  if (--send->open > 0) return;
+  run_.after(kStep, [this, send] {
+    send->source->in_process([this, send] {
+      if (std::exchange(send->done, true)) return;
+      sends_.erase({send->source, send->id});
+      const Status status = send->stopped && send->failure.ok() ? cancelled("stopped")
+                                                                 : send->failure;
+      send->source->source().on_data_done(send->id, status, send->report, run_.now());
+    });
+  });
+}
+
+void DataPlane::stop(Instance& source, TransferId transfer) {
+  const auto it = sends_.find({&source, transfer});
+  if (it == sends_.end() || it->second->open == 0) return;  // done, and about to be told
+  const SendRef send = it->second;
+  send->stopped = true;
+  for (size_t index = 0; index < send->writes.size(); ++index) {
+    const bool with_hardware = !run_.options().checked_writes && run_.random().chance(0.5);
+    if (!send->writes[index].begun && !with_hardware) end_write(send, index, Status());
+  }
+  if (!send->notified) close_one(send);
+}
+
+void DataPlane::cut(Connection& connection) {
+  std::vector<SendRef> affected;
+  for (const auto& [key, send] : sends_) {
+    if (send->connection == &connection) affected.push_back(send);
+  }
+  for (const SendRef& send : affected) {
+    if (send->open == 0) continue;
+    send->failure = unavailable("the session is over");
+    for (Write& write : send->writes) write.ended = true;
+    send->notified = true;
+    send->open = 1;
+    close_one(send);
+  }
+}
+
+void DataPlane::open_slot(SessionId session, Slot slot) {
+  network_.connection(session).open_slots.push_back(slot);
+}
+
+void DataPlane::close_slot(SessionId session, Slot slot) {
+  std::erase(network_.connection(session).open_slots, slot);
+}
+
+}  // namespace mempool::simulation

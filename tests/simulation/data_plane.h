@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the bytes on their way between instances: each call reads its source when its turn comes and
+// lands in the target's memory some time later.
+//
+// Two kinds of network, by the run's options. *Unchecked*, as RDMA: the target's process has no say
+// where bytes land, even when it is stopped, and a call completes after it has landed. *Checked*, as
+// tcp: the target's process reads frames, admits them against the slot or discards them, and a call
+// completes as soon as its source was read. On both, each lane keeps its order, lanes do not.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "agent/action.h"
+#include "agent/source_machine.h"
+#include "mempool/status.h"
+#include "tests/simulation/run.h"
+#include "transport/gather_plan.h"
+#include "transport/transport.h"
+
+namespace mempool::simulation {
+
+class Instance;
+class Network;
+struct Connection;
+
+/// Thread: confined.
+class DataPlane {
+ public:
+  DataPlane(Run& run, Network& network) : run_(run), network_(network) {}
+
+  // ---- what sources ask for ----
+  void post(Instance& source, const PostData& data);
+  /// Begin nothing more; some of an unchecked network's calls are with the hardware already.
+  void stop(Instance& source, TransferId transfer);
+  /// The source's end of a connection is gone: its calls end, what was read may land yet.
+  void cut(Connection& connection);
+
+  // ---- what targets ask for ----
+  void open_slot(SessionId session, Slot slot);
+  void close_slot(SessionId session, Slot slot);
+
+ private:
+  struct Write {
+    std::vector<RunPair> pairs;
+    std::vector<std::byte> bytes;  // what was read at the source
+    uint32_t lane = 0;
+    bool begun = false;
+    bool ended = false;  // at the source
+  };
+  struct Send {
+    Instance* source = nullptr;
+    Instance* target = nullptr;
+    TransferId id = 0;
+    Connection* connection = nullptr;
+    Slot slot;
+    std::vector<Write> writes;
+    size_t open = 0;  // writes not ended, and one for the notifications
+    bool stopped = false;
+    bool notified = false;
+    bool done = false;
+    Status failure;
+    DataReport report;
+  };
+  using SendRef = std::shared_ptr<Send>;  // shared with the events that carry its calls
+
+  Status plan(const PostData& data, Send& send);
+  void begin(const SendRef& send, size_t index);
+  void land(const SendRef& send, size_t index);
+  void land_pairs(Send& send, const Write& write);
+  bool may_land(const Send& send, const RunPair& pair);
+  void notify(const SendRef& send);
+  void end_write(const SendRef& send, size_t index, const Status& status);
+  /// One thing less is open; when nothing is, the source's machine hears that its data is done.
+  void close_one(const SendRef& send);
+  TimePoint landing_time(Connection& connection, uint32_t lane);
+
+  Run& run_;
+  Network& network_;
+  std::map<std::pair<Instance*, TransferId>, SendRef> sends_;
+};
+
+}  // namespace mempool::simulation

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the engine's operations.
+#include "tests/simulation/engine.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "core/checksum.h"
+#include "tests/simulation/instance.h"
+#include "tests/simulation/protocol_times.h"
+#include "tests/simulation/simulated_content.h"
+
+namespace mempool::simulation {
+namespace {
+
+constexpr size_t kMostBlocks = 5;  // of a prompt
+constexpr size_t kMostHolds = 4;
+
+}  // namespace
+
+void Engine::start(std::vector<std::string> peers, uint32_t operations) {
+  peers_ = std::move(peers);
+  operations_left_ = operations;
+  next_operation();
+}
+
+void Engine::next_operation() {
+  if (operations_left_ == 0) return;
+  --operations_left_;
+  run_.after(run_.draw_around(run_.options().pace), [this] {
+    instance_.in_process([this] {
+      operate();
+      next_operation();
+    });
+  });
+}
+
+void Engine::operate() {
+  Random& random = run_.random();
+  if (holds_.size() >= kMostHolds) release(some_hold());
+  const uint64_t dice = random.below(100);
+  if (dice < 30) {
+    const HoldId id = prefill(random.chance(0.7));
+    if (id != 0 && random.chance(0.7)) insert(holds_.at(id));
+  } else if (dice < 65) {
+    const HoldId id = some_hold();
+    const bool hurried = random.chance(run_.options().short_deadlines);
+    const Duration time = run_.draw_around(hurried ? kRetransmit / 8 : kLongestDeadline / 2);
+    if (id != 0) transfer(id, peers_[random.below(peers_.size())], time);
+  } else if (dice < 70) {
+    if (const HoldId id = some_hold(); id != 0) insert(holds_.at(id));
+  } else if (dice < 75) {
+    cancel_one();
+  } else if (dice < 88) {
+    receive();
+  } else if (dice < 92) {
+    erase_one();
+  } else if (dice < 95) {
+    try_dead_address();
+  } else {
+    release(some_hold());
+  }
+}
+
+Engine::HoldId Engine::some_hold() {
+  if (holds_.empty()) return 0;
+  return std::next(holds_.begin(), static_cast<long>(run_.random().below(holds_.size())))->first;
+}
+
+Engine::HoldId Engine::prefill(bool reuse) {
+  BlockPool& pool = instance_.pool();
+  Hold hold;
+  hold.content = simulated_contents()[run_.random().below(simulated_contents().size())];
+  hold.tokens = draw_tokens(run_.random(), kMostBlocks);
+  const size_t block_tokens = pool.shape().tokens_per_block;
+  const size_t wanted = (hold.tokens.size() + block_tokens - 1) / block_tokens;
+  if (reuse) {
+    instance_.index().match(kCallerSession, {hold.content, hold.tokens}, hold.blocks);
+    hold.inserted = !hold.blocks.empty();
+  }
+  const size_t matched = hold.blocks.size();
+  const size_t missing = wanted - matched;
+  if (missing > pool.free_blocks()) instance_.index().evict(missing - pool.free_blocks());
+  if (!pool.alloc(kCallerSession, missing, BlockState::kWriting, hold.blocks).ok()) {
+    run_.expect(pool.unpin(kCallerSession, hold.blocks), "unpin of a match");
+    return 0;
+  }
+  instance_.poison_freed();
+  for (size_t i = matched; i < wanted; ++i) {
+    write_kv(pool, hold.blocks[i].index(), hold.content, hold.tokens, i);
+  }
+  check_hold(hold, "a match");
+  holds_.emplace(next_hold_, std::move(hold));
+  return next_hold_++;
+}
+
+void Engine::insert(Hold& hold) {
+  BlockPool& pool = instance_.pool();
+  const size_t whole = hold.tokens.size() / pool.shape().tokens_per_block;
+  const auto blocks = std::span(hold.blocks).first(whole);
+  std::vector<Seal> seals;
+  for (size_t i = 0; i < whole; ++i) {
+    if (!picks(run_.options().verify, blocks[i].index(), blocks[i].generation)) continue;
+    const BlockView view = pool.view(blocks[i].index());
+    seals.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
+  }
+  const auto outcome =
+      instance_.index().insert(kCallerSession, {hold.content, hold.tokens}, blocks, seals);
+  run_.expect(outcome.status(), instance_.name() + ", an insert");
+  if (!outcome.ok()) return;
+  hold.inserted = hold.inserted || whole > 0;
+  if (instance_.index().peek({hold.content, hold.tokens}) != whole * pool.shape().tokens_per_block) {
+    run_.fail(instance_.name() + ": what was inserted does not match");
+  }
+}
+
+uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
+  BlockPool& pool = instance_.pool();
+  Hold& hold = holds_.at(id);
+  TransferRequest request;
+  request.content = hold.content;
+  request.tokens = hold.tokens;
+  request.blocks = hold.blocks;
+  request.deadline = run_.now() + time;
+  for (uint32_t i = 0; i < hold.blocks.size(); ++i) {
+    const BlockAddress& block = hold.blocks[i];
+    if (!picks(run_.options().verify, block.index(), block.generation)) continue;
+    const BlockView view = pool.view(block.index());
+    request.sums.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
+  }
+  const uint64_t ledger_id = ledger_.open(
+      {instance_.name(), peer, hold.content, hold.tokens, request.deadline});
+  request.request_id = ledger_id;
+  const auto started = instance_.source().start(peer, std::move(request), run_.now());
+  if (!started.ok()) {
+    ledger_.abandon(ledger_id);
+    if (started.status().code() != StatusCode::kResourceExhausted) {
+      run_.fail(instance_.name() + ", a transfer: " + started.status().to_string());
+    }
+    return 0;
+  }
+  run_.trace("{} starts call {} to {}, transfer {}, {} tokens", instance_.name(), ledger_id, peer,
+             *started, hold.tokens.size());
+  ++hold.calls;
+  calls_[*started] = {ledger_id, id, run_.now() + time};
+  return ledger_id;
+}
+
+void Engine::end_call(TransferId transfer, const Status& status, const TransferReport& report) {
+  const auto it = calls_.find(transfer);
+  if (it == calls_.end()) {
+    run_.fail(fmt::format("{}: transfer {} ended and was not open", instance_.name(), transfer));
+    return;
+  }
+  const Call call = it->second;
+  calls_.erase(it);
+  run_.trace("{} ends call {}: {}", instance_.name(), call.ledger_id, status.to_string());
+  ledger_.end(call.ledger_id, status, report, instance_.runs_since());
+  const auto hold = holds_.find(call.hold);
+  if (hold == holds_.end()) return;
+  --hold->second.calls;
+  // From here on the engine may do with its blocks what it likes.
+  if (operations_left_ == 0) return;
+  if (run_.random().chance(0.4)) {
+    release(call.hold);
+    prefill(false);
+  } else if (hold->second.calls == 0 && !hold->second.inserted) {
+    rewrite(hold->second);
+  }
+}
+
+/// Put another prompt of the same length into blocks that no index has seen.
+void Engine::rewrite(Hold& hold) {
+  for (TokenId& token : hold.tokens) token += 100;
+  for (size_t i = 0; i < hold.blocks.size(); ++i) {
+    write_kv(instance_.pool(), hold.blocks[i].index(), hold.content, hold.tokens, i);
+  }
+}
+
+void Engine::cancel_one() {
+  if (calls_.empty()) return;
+  const auto at = static_cast<long>(run_.random().below(calls_.size()));
+  const auto& [transfer, call] = *std::next(calls_.begin(), at);
+  run_.trace("{} cancels call {}", instance_.name(), call.ledger_id);
+  instance_.source().cancel(transfer, run_.now());
+}
+
+void Engine::deliver(Arrival arrival) {
+  run_.trace("{} has the arrival of call {}", instance_.name(), arrival.request_id);
+  ledger_.arrive(arrival);
+  check_hold({arrival.content, arrival.tokens, arrival.blocks}, "an arrival");
+  arrivals_.push_back(std::move(arrival));
+}
+
+void Engine::receive() {
+  if (arrivals_.empty()) return;
+  Arrival arrival = std::move(arrivals_.front());
+  arrivals_.pop_front();
+  instance_.target().on_received();
+  holds_[next_hold_++] = {arrival.content, std::move(arrival.tokens), std::move(arrival.blocks),
+                          true};
+}
+
+void Engine::erase_one() {
+  const Content& content = simulated_contents()[run_.random().below(simulated_contents().size())];
+  const std::vector<TokenId> tokens = draw_tokens(run_.random(), kMostBlocks);
+  instance_.index().erase({content, tokens});
+}
+
+void Engine::try_dead_address() {
+  const std::vector<BlockAddress>& dead = instance_.dead_addresses();
+  if (dead.empty()) return;
+  const BlockAddress block = dead[run_.random().below(dead.size())];
+  TransferRequest request;
+  request.content = simulated_contents().front();
+  request.tokens = {1};
+  request.blocks = {block};
+  request.deadline = run_.now() + kLongestDeadline;
+  for (const Status& status :
+       {instance_.pool().pin(kCallerSession, {&block, 1}),
+        instance_.pool().free(kCallerSession, {&block, 1}),
+        instance_.source().start(peers_.front(), std::move(request), run_.now()).status()}) {
+    const StatusCode code = status.code();
+    if (code != StatusCode::kStale && code != StatusCode::kResourceExhausted) {
+      run_.fail(fmt::format("{}: dead address {} gives {}", instance_.name(), to_string(block),
+                            status.to_string()));
+    }
+  }
+}
+
+void Engine::release(HoldId id) {
+  const auto it = holds_.find(id);
+  if (it == holds_.end()) return;
+  run_.expect(instance_.pool().unpin(kCallerSession, it->second.blocks),
+              instance_.name() + ", a release");
+  holds_.erase(it);
+  instance_.poison_freed();
+}
+
+uint64_t Engine::send_one(const std::string& peer) {
+  while (!holds_.empty()) release(holds_.begin()->first);
+  const HoldId id = prefill(false);
+  return id == 0 ? 0 : transfer(id, peer, kLongestDeadline);
+}
+
+void Engine::release_all() {
+  while (!arrivals_.empty()) receive();
+  while (!holds_.empty()) release(holds_.begin()->first);
+}
+
+void Engine::abandon() {
+  for (const auto& [transfer, call] : calls_) ledger_.abandon(call.ledger_id);
+  calls_.clear();
+}
+
+void Engine::check_calls() {
+  for (const auto& [transfer, call] : calls_) {
+    if (run_.now() <= std::max(call.deadline, instance_.runs_since()) + kStopGrace) continue;
+    run_.fail(fmt::format("{}: call {} is open past its deadline", instance_.name(),
+                          call.ledger_id));
+  }
+}
+
+void Engine::check_held() {
+  for (const auto& [id, hold] : holds_) check_hold(hold, "a held prompt");
+  for (const Arrival& arrival : arrivals_) {
+    check_hold({arrival.content, arrival.tokens, arrival.blocks}, "an arrival");
+  }
+}
+
+void Engine::check_hold(const Hold& hold, const std::string& what) {
+  for (size_t i = 0; i < hold.blocks.size(); ++i) {
+    run_.expect(instance_.pool().check(hold.blocks[i]), instance_.name() + ", " + what);
+    if (has_kv(instance_.pool(), hold.blocks[i].index(), hold.content, hold.tokens, i)) continue;
+    run_.fail(fmt::format("{}: block {} of {} has not its tokens' bytes", instance_.name(),
+                          hold.blocks[i].index(), what));
+  }
+}
+
+}  // namespace mempool::simulation

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns an engine's stand-in: the workload of one simulated agent, and what the engine holds.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "agent/source_machine.h"
+#include "core/block_pool.h"
+#include "mempool/agent.h"
+#include "tests/simulation/oracle.h"
+#include "tests/simulation/run.h"
+
+namespace mempool::simulation {
+
+class Instance;
+
+/// Does one random operation after another; uses blocks again as soon as the rules allow it.
+/// Thread: confined.
+class Engine {
+ public:
+  Engine(Run& run, Instance& instance, Ledger& ledger)
+      : run_(run), instance_(instance), ledger_(ledger) {}
+
+  /// Begin the workload towards these peers.
+  void start(std::vector<std::string> peers, uint32_t operations);
+  /// Fill a prompt and send it, with time enough. Gives the call's id in the ledger, 0 if there was
+  /// no room.
+  uint64_t send_one(const std::string& peer);
+  /// Take every arrival and give back everything.
+  void release_all();
+
+  // ---- from the instance ----
+  void end_call(TransferId transfer, const Status& status, const TransferReport& report);
+  void deliver(Arrival arrival);
+  void abandon();
+
+  // ---- the oracle ----
+  /// Fail when a call is open past its time.
+  void check_calls();
+  /// Fail when a block that the engine holds has not its tokens' bytes.
+  void check_held();
+  size_t open_calls() const { return calls_.size(); }
+
+ private:
+  /// A prompt's blocks, each pinned by the engine.
+  struct Hold {
+    Content content;
+    std::vector<TokenId> tokens;
+    std::vector<BlockAddress> blocks;
+    bool inserted = false;  // some of them may be the index's
+    uint32_t calls = 0;     // open, that send it
+  };
+  using HoldId = uint64_t;
+  struct Call {
+    uint64_t ledger_id = 0;
+    HoldId hold = 0;
+    TimePoint deadline;
+  };
+
+  void next_operation();
+  void operate();
+  /// Allocate and fill a prompt, from the index's copies where `reuse` and it has some.
+  HoldId prefill(bool reuse);
+  void insert(Hold& hold);
+  uint64_t transfer(HoldId id, const std::string& peer, Duration time);
+  void cancel_one();
+  void receive();
+  void erase_one();
+  void try_dead_address();
+  void release(HoldId id);
+  void rewrite(Hold& hold);
+  HoldId some_hold();
+  void check_hold(const Hold& hold, const std::string& what);
+
+  Run& run_;
+  Instance& instance_;
+  Ledger& ledger_;
+  std::vector<std::string> peers_;
+  uint32_t operations_left_ = 0;
+  std::map<HoldId, Hold> holds_;
+  HoldId next_hold_ = 1;
+  std::map<TransferId, Call> calls_;
+  std::deque<Arrival> arrivals_;
+};
+
+}  // namespace mempool::simulation

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the driving of the state machines in virtual time, and the audit after each step.
+#include "tests/simulation/instance.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "core/check.h"
+#include "core/checksum.h"
+#include "tests/simulation/data_plane.h"
+#include "tests/simulation/engine.h"
+#include "tests/simulation/protocol_times.h"
+#include "tests/simulation/simulated_content.h"
+
+namespace mempool::simulation {
+namespace {
+
+constexpr SessionId kOracleSession = UINT32_MAX;
+constexpr size_t kMostDeadAddresses = 256;
+
+std::unique_ptr<BlockPool> make_pool(Run& run, uint64_t incarnation) {
+  PoolOptions options;
+  options.shape = simulated_shape();
+  options.placement.form = run.random().chance(0.5) ? BlockForm::kDiscrete : BlockForm::kAggregated;
+  if (!run.options().one_order && run.random().chance(0.5)) {
+    options.placement.order = TokenOrder::kHeadToken;
+  }
+  options.segment_blocks.assign(run.options().segments, run.options().segment_blocks);
+  auto pool = BlockPool::create(options, incarnation);
+  MEMPOOL_CHECK(pool.ok());
+  return std::move(*pool);
+}
+
+SourceMachine::Options source_options() {
+  SourceMachine::Options options;
+  options.max_open = 16;
+  options.retransmit = kRetransmit;
+  options.stop_grace = kStopGrace;
+  return options;
+}
+
+TargetMachine::Options target_options(const SimulationOptions& of_run) {
+  TargetMachine::Options options;
+  options.model = simulated_contents().front().model;
+  options.verify = of_run.verify;
+  options.max_open = of_run.max_inbound;
+  options.retransmit = kRetransmit;
+  options.fence_timeout = kFenceTimeout;
+  return options;
+}
+
+}  // namespace
+
+Instance::Instance(Run& run, Network& network, Ledger& ledger, std::string name,
+                   uint64_t incarnation)
+    : run_(run),
+      network_(network),
+      name_(std::move(name)),
+      incarnation_(incarnation),
+      model_(simulated_shape().tokens_per_block),
+      pool_(make_pool(run, incarnation)),
+      index_(std::make_unique<LocalIndex>(
+          *pool_, make_eviction_policy("lru").value(),
+          [this](const ChangeRecord& record) { model_.apply(record); })),
+      source_(std::make_unique<SourceMachine>(source_options(), *pool_)),
+      target_(std::make_unique<TargetMachine>(target_options(run.options()), *pool_, *index_)),
+      engine_(std::make_unique<Engine>(run, *this, ledger)),
+      runs_since_(run.now()) {
+  for (uint32_t block = 0; block < pool_->blocks(); ++block) {
+    poison(*pool_, block);
+    seen_.push_back(pool_->address(block));
+  }
+}
+
+Instance::~Instance() = default;
+
+PeerInfo Instance::introduction() const {
+  PeerInfo info;
+  info.name = name_;
+  info.incarnation = incarnation_;
+  info.model = simulated_contents().front().model;
+  info.tokens_per_block = pool_->shape().tokens_per_block;
+  return info;
+}
+
+std::vector<PlanSegment> Instance::plan_segments() const {
+  std::vector<PlanSegment> segments;
+  for (const PoolSegment& segment : pool_->segments()) {
+    segments.push_back({static_cast<uint32_t>(segments.size()), segment.first_block, segment.blocks,
+                        segment.layout});
+  }
+  return segments;
+}
+
+// ---- the process -----------------------------------------------------------------------------
+
+void Instance::stop() {
+  if (!alive_ || stopped_) return;
+  run_.trace("{} is stopped", name_);
+  stopped_ = true;
+}
+
+void Instance::resume() {
+  if (!alive_ || !std::exchange(stopped_, false)) return;
+  run_.trace("{} goes on, {} events wait", name_, waiting_.size());
+  runs_since_ = run_.now();
+  for (const std::function<void()>& event : std::exchange(waiting_, {})) in_process(event);
+}
+
+void Instance::kill() {
+  run_.trace("{} is killed", name_);
+  alive_ = false;
+  stopped_ = false;
+  waiting_.clear();
+  network_.detach(*this);
+  engine_->abandon();
+}
+
+void Instance::in_process(const std::function<void()>& event) {
+  if (!alive_ || run_.failed()) return;
+  if (stopped_) {
+    waiting_.push_back(event);
+    return;
+  }
+  ++depth_;
+  event();
+  if (--depth_ == 0) settle();
+}
+
+void Instance::settle() {
+  ++depth_;
+  for (;;) {
+    poison_freed();
+    std::vector<Action> actions = source_->take_actions();
+    std::ranges::move(target_->take_actions(), std::back_inserter(actions));
+    if (actions.empty()) break;
+    for (Action& action : actions) std::visit([this](auto& each) { carry_out(each); }, action);
+  }
+  --depth_;
+  check_invariants();
+  arm_timer();
+}
+
+void Instance::arm_timer() {
+  const TimePoint next = std::min(source_->next_time(), target_->next_time());
+  if (next >= armed_) return;
+  armed_ = next;
+  run_.at(next, [this, next] {
+    in_process([this, next] {
+      if (armed_ == next) armed_ = TimePoint::max();
+      source_->on_time(run_.now());
+      target_->on_time(run_.now());
+    });
+  });
+}
+
+void Instance::take(SessionId session, Connection::Side side, const Message& message) {
+  if (side == Connection::kDialer) {
+    source_->on_message(session, message, run_.now());
+  } else {
+    target_->on_message(session, message, run_.now());
+  }
+}
+
+// ---- what the machines ask for ---------------------------------------------------------------
+
+void Instance::carry_out(DialPeer& action) { network_.dial(*this, action.peer); }
+
+void Instance::carry_out(SendMessage& action) {
+  network_.send(*this, action.session, action.message);
+}
+
+void Instance::carry_out(PostData& action) {
+  run_.trace("{} posts {} blocks of transfer {} on session {}", name_, action.source_blocks.size(),
+             action.transfer, action.session);
+  network_.data().post(*this, action);
+}
+
+void Instance::carry_out(StopData& action) {
+  run_.trace("{} stops the data of transfer {}", name_, action.transfer);
+  network_.data().stop(*this, action.transfer);
+}
+
+void Instance::carry_out(EndCall& action) {
+  engine_->end_call(action.transfer, action.status, action.report);
+}
+
+void Instance::carry_out(OpenSlot& action) {
+  network_.data().open_slot(action.session, action.slot);
+}
+
+void Instance::carry_out(CloseSlot& action) {
+  network_.data().close_slot(action.session, action.slot);
+}
+
+void Instance::carry_out(VerifyBlocks& action) {
+  run_.after(run_.draw(run_.options().data), [this, verify = std::move(action)] {
+    in_process([this, verify] {
+      std::vector<uint32_t> bad;
+      for (size_t i = 0; i < verify.blocks.size(); ++i) {
+        const BlockView view = pool_->view(verify.blocks[i]);
+        if (block_checksum(*view.layout, view.segment, view.block) != verify.sums[i]) {
+          bad.push_back(verify.blocks[i]);
+        }
+      }
+      target_->on_verified(verify.session, verify.number, bad);
+    });
+  });
+}
+
+void Instance::carry_out(FencePeer& action) { network_.fence(*this, action.session); }
+
+void Instance::carry_out(DeliverArrival& action) { engine_->deliver(std::move(action.arrival)); }
+
+// ---- the oracle ------------------------------------------------------------------------------
+
+void Instance::poison_freed() {
+  for (uint32_t block = 0; block < pool_->blocks(); ++block) {
+    const BlockAddress address = pool_->address(block);
+    if (address == seen_[block]) continue;
+    dead_addresses_.push_back(std::exchange(seen_[block], address));
+    poison(*pool_, block);
+  }
+  if (dead_addresses_.size() > 2 * kMostDeadAddresses) {
+    dead_addresses_.erase(dead_addresses_.begin(), dead_addresses_.end() - kMostDeadAddresses);
+  }
+}
+
+void Instance::inherit(const Instance& earlier) {
+  dead_addresses_ = earlier.dead_addresses_;
+  dead_addresses_.insert(dead_addresses_.end(), earlier.seen_.begin(), earlier.seen_.end());
+}
+
+void Instance::check_invariants() {
+  const auto audit = pool_->audit();
+  run_.expect(audit.status(), name_ + ", the pool's audit");
+  run_.expect(index_->audit(), name_ + ", the index's audit");
+  if (!model_.complaint().empty()) run_.fail(name_ + ": " + model_.complaint());
+  if (model_.blocks() != index_->blocks()) {
+    run_.fail(fmt::format("{}: the index holds {} blocks, its records tell of {}", name_,
+                          index_->blocks(), model_.blocks()));
+  }
+  engine_->check_calls();
+}
+
+void Instance::check_all() {
+  if (!alive_) return;
+  for (uint32_t block = 0; block < pool_->blocks(); ++block) {
+    if (pool_->state(block) == BlockState::kFree && !is_poisoned(*pool_, block)) {
+      run_.fail(fmt::format("{}: bytes came into block {}, which is free", name_, block));
+    }
+  }
+  check_published();
+  engine_->check_held();
+}
+
+void Instance::check_published() {
+  for (const Content& content : simulated_contents()) {
+    const auto known = model_.prefixes().find(content.id);
+    if (known == model_.prefixes().end()) continue;
+    for (const std::vector<TokenId>& prefix : known->second) {
+      std::vector<BlockAddress> blocks;
+      const size_t tokens = index_->match(kOracleSession, {content, prefix}, blocks);
+      if (tokens != prefix.size()) {
+        run_.fail(fmt::format("{}: {} of {} published tokens match", name_, tokens, prefix.size()));
+      } else if (!has_kv(*pool_, blocks.back().index(), content, prefix, blocks.size() - 1)) {
+        run_.fail(fmt::format("{}: published block {} has not its tokens' bytes", name_,
+                              blocks.back().index()));
+      }
+      run_.expect(pool_->unpin(kOracleSession, blocks), name_ + ", the oracle's unpin");
+    }
+  }
+}
+
+}  // namespace mempool::simulation
