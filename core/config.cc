@@ -12,9 +12,7 @@
 #include <fstream>
 
 #include "core/check.h"
-
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+#include "core/toml.h"
 
 namespace mempool {
 namespace {

@@ -143,6 +143,8 @@ TEST(Config, value_outside_its_bounds_or_choices_is_refused) {
 TEST(Config, text_that_is_no_toml_is_refused_with_its_line) {
   EXPECT_THAT(refusal("[tcp]\nport = = 1"), HasSubstr("INVALID_ARGUMENT: pool.toml:2: "));
   EXPECT_THAT(refusal("[tcp]\nport = 1\nport = 2"), HasSubstr("pool.toml:3: "));
+  EXPECT_THAT(refusal("[*tcp]\nport = 1"), HasSubstr("pool.toml:1: "));
+  EXPECT_THAT(refusal("[tcp]\n\u00e9 = 1"), HasSubstr("pool.toml:2: "));
   EXPECT_FALSE(Config::parse(std::string("\xff\xfe\0", 3), "pool.toml").ok());
 }
 

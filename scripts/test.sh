@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is missing, builds every preset that is tested, and runs the tests.
+#
+#   scripts/test.sh               fuzz, tsan, asan, release
+#   scripts/test.sh --quick       release only
+#   scripts/test.sh --stage NAME  one of them; may be given more than once
+#
+# MEMPOOL_FUZZ_SECONDS is the time of one fuzz target (60), MEMPOOL_JOBS the parallel jobs (all
+# cores). Ends with ctest's closing lines.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+stages=()
+while (($#)); do
+  case $1 in
+    --quick) stages=(release) ;;
+    --stage)
+      [[ ${2-} =~ ^(fuzz|tsan|asan|release)$ ]] || {
+        echo "test.sh: --stage takes fuzz, tsan, asan or release" >&2
+        exit 2
+      }
+      stages+=("$2")
+      shift
+      ;;
+    -h | --help)
+      sed -n '/^# Installs/,/^[^#]/s/^# \{0,1\}//p' "$0"
+      exit
+      ;;
+    *)
+      echo "test.sh: unknown option $1; see --help" >&2
+      exit 2
+      ;;
+  esac
+  shift
+done
+((${#stages[@]})) || stages=(fuzz tsan asan release)
+
+export MEMPOOL_FUZZ_SECONDS=${MEMPOOL_FUZZ_SECONDS:-60}
+jobs=${MEMPOOL_JOBS:-$(nproc)}
+logs=build/logs
+timings=()
+cmake_arguments=()  # setup.sh fills it
+
+# step NAME COMMAND...: run it, and note how long it took.
+step() {
+  local name=$1 started=$SECONDS
+  shift
+  echo "=== $name"
+  "$@"
+  timings+=("$(printf '%-20s %5d s' "$name" $((SECONDS - started)))")
+}
+
+run_stage() {
+  local stage=$1
+  step "$stage: configure" cmake --preset "$stage" "${cmake_arguments[@]}"
+  step "$stage: build" cmake --build --preset "$stage" --parallel "$jobs"
+  step "$stage: test" ctest --preset "$stage" --parallel "$jobs" --output-log "$logs/$stage.log"
+}
+
+mkdir -p "$logs"
+# shellcheck source=scripts/setup.sh
+step setup source scripts/setup.sh
+for stage in "${stages[@]}"; do
+  run_stage "$stage"
+done
+
+echo "=== time"
+printf '%s\n' "${timings[@]}"
+echo "=== ${stages[*]}"
+for stage in "${stages[@]}"; do
+  grep '% tests passed' "$logs/$stage.log"
+done
