@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <limits>
 
 #include "core/check.h"
 
@@ -51,9 +50,9 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   if (at.blocks == count) return outcome;
 
   for (const Seal& seal : seals) {
+    MEMPOOL_CHECK(seal.position < count);
     if (seal.position < at.blocks) continue;
-    const uint32_t index = blocks[seal.position].index();
-    pool_.seal(index, seal.checksum);  // a private tail may have filled since it was sealed
+    pool_.seal(blocks[seal.position].index(), seal.checksum);
   }
   const auto fresh = tokens.subspan(at.blocks * tree_.tokens_per_block());
   const NodeId leaf = tree_.extend(prompt.content.id, at, fresh);
@@ -174,7 +173,7 @@ size_t LocalIndex::remove(NodeId node, size_t keep) {
 
 size_t LocalIndex::evict(size_t count) {
   size_t freed = 0;
-  Leaf from;  // the leaves that stand before it are pinned
+  Leaf from;  // the leaves that stood before it had their turn
   while (freed < count) {
     const auto first = order_.lower_bound(from);
     if (first == order_.end()) break;
@@ -184,15 +183,11 @@ size_t LocalIndex::evict(size_t count) {
       continue;
     }
     const auto next = std::next(first);
-    const uint64_t bound = next == order_.end() ? std::numeric_limits<uint64_t>::max() : next->rank;
+    const uint64_t bound = next == order_.end() ? UINT64_MAX : next->rank;
     const size_t blocks = evictable(leaf.node, bound, count - freed);
-    if (blocks == 0) {
-      from = {leaf.rank, leaf.node + 1};
-      continue;
-    }
-    settle(cut_leaf(leaf.node, tree_.slots(leaf.node).size() - blocks));
+    if (blocks > 0) settle(cut_leaf(leaf.node, tree_.slots(leaf.node).size() - blocks));
     freed += blocks;
-    from = {.rank = leaf.rank};  // what became a leaf now does not rank below what left
+    from = {leaf.rank, leaf.node + 1};  // what is left of the leaf is pinned, or ranks behind next
   }
   return freed;
 }

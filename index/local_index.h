@@ -45,9 +45,10 @@ class LocalIndex {
   /// Seal and publish `blocks`, one for each whole token block of the prompt, in order; each is
   /// pinned by `session`, or is the published block of its tokens already. Blocks of tokens that
   /// are published by another block stay the session's and come back as duplicates, as they were.
-  /// A seal replaces the checksum of a block that was private already: it may be a tail that
-  /// filled. Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed
-  /// twice, one that is not the session's, or one published under other tokens; kStale.
+  /// A seal replaces the checksum of a block that was private already: a tail may have filled.
+  /// Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed twice, one
+  /// that is not the session's, or one published under other tokens; kStale.
+  /// Requires: each seal's position is one of the list's.
   Result<InsertOutcome> insert(SessionId session, const Prompt& prompt,
                                std::span<const BlockAddress> blocks,
                                std::span<const Seal> seals = {});

@@ -234,7 +234,7 @@ class Pair {
 
 RC_GTEST_PROP(LocalIndexModel, any_calls_leave_the_index_as_a_plain_map_would_be, ()) {
   Pair pair;
-  for (const Call& call : *rc::gen::container<std::vector<Call>>(any_call())) {
+  for (const Call& call : *rc::gen::scale(4, rc::gen::container<std::vector<Call>>(any_call()))) {
     pair.step(call);
     pair.compare();
   }

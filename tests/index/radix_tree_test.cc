@@ -217,6 +217,19 @@ TEST_F(RadixTreeTest, memory_follows_the_blocks) {
   EXPECT_LE(tree_.memory_bytes() + 1900 * sizeof(TokenId), full);
 }
 
+TEST(RadixTree, block_of_sixteen_tokens_costs_at_most_144_bytes) {
+  RadixTree tree(16);
+  for (TokenId prompt = 0; prompt < 64; ++prompt) {
+    Tokens tokens(160 * 16, prompt);
+    std::fill_n(tokens.begin(), 16 * (prompt % 32), 0);  // blocks shared with others
+    const auto at = find(tree, tokens);
+    const auto rest = std::span(tokens).subspan(at.blocks * 16);
+    if (!rest.empty()) tree.extend(kContent, at, rest);
+  }
+  EXPECT_EQ(tree.audit().to_string(), "OK");
+  EXPECT_LE(tree.memory_bytes(), 144 * tree.blocks());
+}
+
 struct Damage {
   const char* name;
   void (*inflict)(RadixTreeBreaker&, NodeId root, NodeId leaf);
