@@ -537,6 +537,7 @@ TEST(Wire, layouts_without_a_dimension_are_refused) {
   each([](auto& segment, auto&) { segment.blocks = 0; }, "Segment.blocks");
   each([](auto& segment, auto&) { segment.first_block = BlockAddress::kIndexMax; },
        "Segment.blocks");
+  each([](auto& segment, auto&) { segment.first_block = UINT32_MAX; }, "Segment.blocks");
 }
 
 TEST(Wire, layouts_past_63_bits_are_refused) {
