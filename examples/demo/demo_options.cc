@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the names, bounds and help of the demo's flags.
+#include "examples/demo/demo_options.h"
+
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "core/config_value.h"
+#include "examples/demo/models.h"
+
+namespace mempool::demo {
+namespace {
+
+void add_size(CLI::App& app, const std::string& name, uint64_t& target, const std::string& help) {
+  const auto read = [&target, name](const std::string& text) {
+    const Result<uint64_t> size = parse_size(text);
+    if (!size.ok()) throw CLI::ValidationError(name, std::string(size.status().message()));
+    target = *size;
+  };
+  app.add_option_function<std::string>(name, read, help)->type_name("SIZE");
+}
+
+}  // namespace
+
+std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
+  std::vector<std::string> names = {"all"};
+  for (const ContentSpec& spec : models()) names.push_back(spec.model);
+
+  CLI::App app(
+      "Move the KV of conversations from a prefill process to a decode process, and check every "
+      "byte.",
+      "mempool_demo");
+  app.add_option("--role", options.role)->group("");
+  app.add_option("--trace", options.trace,
+                 "Replay a request trace in Mooncake's JSONL form instead of drawn conversations");
+  app.add_option("--scale", options.scale, "Make the trace's prompts this many times shorter")
+      ->capture_default_str();
+  app.add_option("--requests", options.requests, "Prompts to read or draw")
+      ->capture_default_str()
+      ->check(CLI::Range(uint64_t{1}, uint64_t{10'000'000}));
+  app.add_option("--seed", options.seed, "Seed of the drawn conversations")->capture_default_str();
+  app.add_option("--model", options.model, "Whose KV is moved")
+      ->capture_default_str()
+      ->check(CLI::IsMember(names, CLI::ignore_case));
+  app.add_option("--transport", options.transport, "How it is moved")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"tcp"}));
+  add_size(app, "--pool-bytes", options.pool_bytes,
+           "Pool of each process, as 512MiB; default: the less of 3GiB and a quarter of the "
+           "available memory");
+  add_size(app, "--move-bytes", options.move_bytes,
+           "A row ends once it moved as much; default: " + print_size(options.move_bytes));
+  app.add_option("--corrupt-request", options.corrupt_request,
+                 "Flip one byte of this request before it is sent; the demo must then fail");
+  app.add_option("--json", options.json, "Write the results to this file, too");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
+  return std::nullopt;
+}
+
+}  // namespace mempool::demo

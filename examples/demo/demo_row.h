@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns one row of the demo: two fresh processes, and requests through them one after another.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "examples/demo/progress.h"
+#include "mempool/content.h"
+#include "mempool/status.h"
+#include "mempool/types.h"
+
+namespace mempool::demo {
+
+struct RowSpec {
+  std::string transport;
+  std::string model;
+  std::string placement;         // discrete | aggregated
+  uint64_t pool_bytes = 0;       // of either agent
+  uint64_t move_bytes = 0;       // the row ends once as many were moved
+  uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
+};
+
+/// What came of a row, up to its last complete request.
+struct RowResult {
+  std::string transport;
+  std::string mode = "by_request";
+  std::string placement;
+  std::string model;
+  uint64_t requests = 0;
+  uint64_t skipped = 0;  // prompts larger than the pool
+  uint64_t tokens = 0;   // of the prompts
+  uint64_t tokens_matched = 0;
+  uint64_t bytes_moved = 0;
+  uint64_t bytes_saved = 0;
+  uint64_t paper_calls = 0;
+  uint64_t run_pair_calls = 0;
+  uint64_t network_calls = 0;
+  std::optional<uint64_t> system_calls = 0;  // nothing where a transport cannot tell
+  std::vector<double> latencies_ms;          // of each request, call to acknowledgement
+  bool verified = false;  // every byte of every request was right in the decode process
+
+  double hit_ratio() const;
+  double gb_per_s() const;  // bytes moved over the time inside the transfer calls
+};
+
+/// A row that failed still tells how far it came.
+struct RowOutcome {
+  RowResult row;
+  Status status;
+};
+
+/// Run prompts through a prefill and a decode process until they or the bytes are out.
+/// Errors: kInvalidArgument for a pool that no prompt fits; kInternal with what a role said.
+RowOutcome run_row(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts,
+                   Progress& progress);
+
+}  // namespace mempool::demo

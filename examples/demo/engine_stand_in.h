@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what the demo has in place of an inference engine: it fills blocks with KV and checks it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "examples/demo/messages.h"
+#include "mempool/agent.h"
+
+namespace mempool::demo {
+
+/// The engine beside one agent. Thread: confined.
+class EngineStandIn {
+ public:
+  /// Start the agent that `setup` describes. Errors: those of Agent::start().
+  static Result<std::unique_ptr<EngineStandIn>> start(const Setup& setup);
+
+  Agent& agent() { return *agent_; }
+  const Content& content() const { return content_; }
+  size_t tokens_per_block() const { return agent_->layout().tokens; }
+
+  /// Compute the KV of a prompt into `blocks`, which hold all of it; the first `first` are there
+  /// already. Errors: kStale.
+  Status fill(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first);
+  /// Compare every byte of a prompt's KV; gives how many. Errors: kCorruption, naming the block,
+  /// the layer, the part, the token and the head that differ; kStale.
+  Result<uint64_t> check(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks);
+
+ private:
+  EngineStandIn(std::unique_ptr<Agent> agent, const Content& content)
+      : agent_(std::move(agent)), content_(content) {}
+
+  std::unique_ptr<Agent> agent_;
+  const Content content_;
+};
+
+}  // namespace mempool::demo

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns a child process of the demo: this same program, started anew in one role.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+#include "examples/demo/json_pipe.h"
+#include "examples/demo/messages.h"
+#include "mempool/status.h"
+
+namespace mempool::demo {
+
+/// Answers one message at a time. Its destructor ends it at once. Thread: confined.
+class RoleProcess {
+ public:
+  /// Errors: kInternal.
+  static Result<std::unique_ptr<RoleProcess>> start(const std::string& role);
+  ~RoleProcess();
+
+  /// Send a message and wait for the answer. Errors: what the role says; kUnavailable when it
+  /// ended.
+  template <typename Answer, typename Question>
+  Result<Answer> ask(const Question& question) {
+    MEMPOOL_ASSIGN_OR_RETURN(const nlohmann::json answer, exchange(question));
+    try {
+      return answer.get<Answer>();
+    } catch (const nlohmann::json::exception& error) {
+      return corruption(fmt::format("{}: answered {}", role_, error.what()));
+    }
+  }
+
+  /// Tell it that no more comes and wait for its end. Errors: kInternal when it ended badly.
+  Status finish();
+
+ private:
+  RoleProcess(std::string role, pid_t process, int in, int out)
+      : role_(std::move(role)), process_(process), pipe_(in, out) {}
+  Result<nlohmann::json> exchange(const nlohmann::json& question);
+
+  const std::string role_;
+  pid_t process_;  // 0 once it was waited for
+  JsonPipe pipe_;
+};
+
+}  // namespace mempool::demo
