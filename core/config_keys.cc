@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kPortMost = 65535;
 constexpr int64_t kDimensionMost = 1 << 20;  // make_content() has the last word
 constexpr int64_t kTransfersMost = 1 << 20;
+constexpr int64_t kBufferMost = 1 << 30;
 constexpr int64_t kDelayMost = 24 * 3600 * 1000;
 
 // The shapes of a row, so that the table below reads as one.
@@ -36,6 +37,9 @@ constexpr ConfigKey integer(Text name, int64_t least, int64_t most, Text fallbac
           .help = help,
           .least = least,
           .most = most};
+}
+constexpr ConfigKey size(Text name, int64_t most, Text fallback, Text help) {
+  return {.name = name, .type = ConfigType::kSize, .fallback = fallback, .help = help, .most = most};
 }
 constexpr ConfigKey of_type(ConfigType type, Text name, Text fallback, Text help) {
   return {.name = name, .type = type, .fallback = fallback, .help = help};
@@ -101,6 +105,11 @@ constexpr ConfigKey kKeys[] = {
 
     integer("tcp.port", 0, kPortMost, "0", "Port of the data connections; 0 picks one."),
     integer("tcp.streams", 1, 64, "1", "Data connections to one peer."),
+    size("tcp.send_buffer", kBufferMost, "0", "SO_SNDBUF of a connection; 0 leaves it to the kernel."),
+    size("tcp.receive_buffer", kBufferMost, "0",
+         "SO_RCVBUF of a connection; 0 leaves it to the kernel."),
+    integer("tcp.handshake_timeout_ms", 1, 600000, "5000",
+            "Time that a new connection has to prove the token."),
 
     text("admin.listen", "127.0.0.1:0", "host:port of /metrics, /healthz and status."),
 

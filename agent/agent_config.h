@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the way from settings to the options of an agent.
+#pragma once
+
+#include <string>
+
+#include "core/config.h"
+#include "mempool/agent.h"
+#include "mempool/status.h"
+
+namespace mempool {
+
+/// Give the options that the settings ask for; reads the token's file, takes no memory.
+/// Errors: kInvalidArgument, naming the keys, where settings contradict each other, the pool holds
+/// no block or an address is none; kNotFound for a token file that cannot be read.
+Result<AgentOptions> agent_options(const Config& config);
+
+/// Give the agents' shared secret from `token` or from the file `path`, without its line end;
+/// empty when neither is given. Errors: kInvalidArgument where both are, or the file holds none;
+/// kNotFound for a file that cannot be read.
+Result<std::string> shared_token(const std::string& token, const std::string& path);
+
+}  // namespace mempool

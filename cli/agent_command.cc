@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns `mempool agent`: settings from file, environment and flags, one agent until a signal ends
+// it.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <CLI/App.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "agent/agent_config.h"
+#include "cli/command.h"
+#include "core/check.h"
+#include "core/config.h"
+#include "core/log.h"
+#include "mempool/agent.h"
+
+namespace mempool {
+namespace {
+
+constexpr char kHelp[] =
+    R"(Settings come from FILE, then MEMPOOL_SECTION_KEY variables, then flags; the
+later wins, and unknown keys are refused. --print-config shows every key.
+
+Examples:
+  mempool agent --config prefill.toml
+  mempool agent --pool.bytes 3GiB --peers.decode0 10.0.0.7:7070 --log.format json
+  MEMPOOL_AGENT_TOKEN_FILE=/run/mempool.token mempool agent --agent.listen 0.0.0.0:7070
+  mempool agent --config prefill.toml --print-config > effective.toml
+
+When it is ready it prints one line: ready name=... listen=HOST:PORT admin=HOST:PORT
+SIGTERM or SIGINT ends it.)";
+
+struct AgentArguments {
+  std::string file;
+  std::vector<std::string> settings;
+  bool print_config = false;
+  bool json = false;
+};
+
+/// Turn what the parser left over, `--section.key value` or `--section.key=value`, into settings.
+Status add_setting_flags(const std::vector<std::string>& rest, std::vector<std::string>& settings) {
+  for (size_t i = 0; i < rest.size(); ++i) {
+    const std::string& word = rest[i];
+    if (!word.starts_with("--") || word.find('.') == std::string::npos) {
+      return invalid_argument(
+          fmt::format("'{}' is no option of mempool agent; see mempool agent --help", word));
+    }
+    const std::string setting = word.substr(2);
+    if (setting.find('=') != std::string::npos) {
+      settings.push_back(setting);
+    } else if (i + 1 < rest.size()) {
+      settings.push_back(setting + "=" + rest[++i]);
+    } else {
+      return invalid_argument(fmt::format("{} needs a value", word));
+    }
+  }
+  return Status();
+}
+
+Status set_log(const Config& config) {
+  MEMPOOL_ASSIGN_OR_RETURN(const LogLevel level, parse_log_level(config.get_string("log.level")));
+  configure_log(level,
+                config.get_string("log.format") == "json" ? LogFormat::kJson : LogFormat::kText);
+  return Status();
+}
+
+void print_ready(const AgentStatus& status, bool json) {
+  if (json) {
+    const nlohmann::ordered_json line = {
+        {"name", status.name}, {"listen", status.listen}, {"admin", status.admin}};
+    fmt::print("{}\n", line.dump());
+  } else {
+    fmt::print("ready name={} listen={} admin={}\n", status.name, status.listen, status.admin);
+  }
+  std::fflush(stdout);
+}
+
+/// Hold back the signals that end the agent, in this thread and those that it starts.
+sigset_t block_end_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int run_agent(const CLI::App& app, AgentArguments arguments) {
+  const Status flags = add_setting_flags(app.remaining(), arguments.settings);
+  if (!flags.ok()) return fail(flags);
+  const Result<Config> config =
+      Config::load({arguments.file, process_environment(), arguments.settings});
+  if (!config.ok()) return fail(config.status());
+  const Result<AgentOptions> options = agent_options(*config);
+  if (!options.ok()) return fail(options.status());
+  if (arguments.print_config) {
+    fmt::print("{}", config->print());
+    return kExitOk;
+  }
+  const Status logged = set_log(*config);
+  if (!logged.ok()) return fail(logged);
+
+  const sigset_t signals = block_end_signals();
+  signal(SIGPIPE, SIG_IGN);
+  Result<std::unique_ptr<Agent>> agent = Agent::start(*options);
+  if (!agent.ok()) return fail(agent.status());
+  print_ready((*agent)->status(), arguments.json);
+  int caught = 0;
+  sigwait(&signals, &caught);
+  log().info("agent '{}' ends on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
+  agent->reset();
+  return kExitOk;
+}
+
+}  // namespace
+
+Command add_agent_command(CLI::App& parent) {
+  CLI::App* app = parent.add_subcommand("agent", "Run one agent until SIGTERM or SIGINT");
+  auto arguments = std::make_shared<AgentArguments>();  // shared by the parser and run
+  app->add_option("--config", arguments->file, "TOML file with the settings")->type_name("FILE");
+  app->add_option("--set", arguments->settings, "Override one setting; may be repeated")
+      ->type_name("SECTION.KEY=VALUE")
+      ->allow_extra_args(false);
+  app->add_flag("--print-config", arguments->print_config,
+                "Print every key with its help and effective value as TOML, and end");
+  app->add_flag("--json", arguments->json, "Print the ready line as JSON");
+  app->allow_extras();
+  app->footer(kHelp);
+  return {app, [app, arguments] { return run_agent(*app, *arguments); }};
+}
+
+}  // namespace mempool

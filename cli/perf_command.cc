@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns `mempool perf`, and how its measurements report.
+#include "cli/perf_command.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <CLI/App.hpp>
+#include <nlohmann/json.hpp>
+
+namespace mempool {
+namespace {
+
+constexpr char kHelp[] =
+    R"(Each prints a table; --json FILE writes the rows too, and - stands for standard
+output. Spreads are written min/median/max.
+
+Examples:
+  mempool perf alloc
+  mempool perf index --json index.json
+  mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB --verify off,always)";
+
+}  // namespace
+
+std::shared_ptr<std::string> add_json_option(CLI::App& app) {
+  auto path = std::make_shared<std::string>();  // shared by the parser and run
+  app.add_option("--json", *path, "Write the rows as JSON; - for standard output")
+      ->type_name("FILE");
+  return path;
+}
+
+int report(const TextTable& table, const nlohmann::ordered_json& rows, const std::string& json) {
+  if (json != "-") fmt::print("{}", table.text());
+  if (json.empty()) return kExitOk;
+  const Status written = write_rows(json, rows);
+  return written.ok() ? kExitOk : fail(written);
+}
+
+Command add_perf_command(CLI::App& parent) {
+  CLI::App* app = parent.add_subcommand("perf", "Measure alloc, the index, or transfers");
+  app->require_subcommand(1);
+  app->footer(kHelp);
+  std::vector<Command> commands = {add_perf_alloc_command(*app), add_perf_index_command(*app),
+                                   add_perf_transfer_command(*app)};
+  return {app, [commands = std::move(commands)] {
+            const auto named = std::ranges::find_if(
+                commands, [](const Command& command) { return command.app->parsed(); });
+            return named->run();
+          }};
+}
+
+}  // namespace mempool

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what the measurements of `mempool perf` share on the command line.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "cli/command.h"
+#include "perf/measure.h"
+
+namespace mempool {
+
+Command add_perf_alloc_command(CLI::App& perf);
+Command add_perf_index_command(CLI::App& perf);
+Command add_perf_transfer_command(CLI::App& perf);
+
+/// Give where `--json FILE` will point, once parsed.
+std::shared_ptr<std::string> add_json_option(CLI::App& app);
+
+/// Print the table and what is behind it, or write the rows where `--json` points; both for a file.
+int report(const TextTable& table, const nlohmann::ordered_json& rows, const std::string& json);
+
+}  // namespace mempool

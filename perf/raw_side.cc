@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the opening of a transport and its region.
+#include "perf/raw_side.h"
+
+#include <fmt/format.h>
+
+#include "core/check.h"
+#include "transport/transport_registry.h"
+
+namespace mempool {
+
+Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
+                                               const TransferShape& shape, uint32_t blocks,
+                                               uint64_t incarnation) {
+  std::unique_ptr<RawSide> side(new RawSide());
+  side->segment_.blocks = blocks;
+  MEMPOOL_ASSIGN_OR_RETURN(side->segment_.layout,
+                           make_layout(shape.content, shape.placement, blocks));
+  MEMPOOL_ASSIGN_OR_RETURN(side->memory_,
+                           HostMemory::create("perf", side->segment_.layout.block_bytes * blocks));
+  TransportRegistry registry;
+  register_builtin_transports(registry);
+  TransportContext context;
+  context.io = &side->io_;
+  context.events = side.get();
+  context.incarnation = incarnation;
+  const std::string prefix = measured.transport + ".";
+  for (const auto& [key, value] : transport_options(measured)) {
+    context.options[key.substr(prefix.size())] = value;
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(side->transport_, registry.open(measured.transport, context));
+  if (!side->transport_->capabilities().read) {
+    return unsupported(
+        fmt::format("transport '{}' cannot read; measure --op write", measured.transport));
+  }
+  MEMPOOL_RETURN_IF_ERROR(
+      side->transport_->register_region({0, MemoryKind::kHost, false, side->memory_.data(),
+                                         side->memory_.size(), side->memory_.descriptor()}));
+  return side;
+}
+
+RawSide::~RawSide() {
+  if (!thread_.joinable()) return;
+  io_.stop();
+  thread_.join();
+}
+
+std::span<std::byte> RawSide::piece(uint32_t block, uint32_t piece) const {
+  const BlockLayout& layout = segment_.layout;
+  return {memory_.data() + layout.piece_offset(block, piece / layout.parts, piece % layout.parts),
+          layout.piece_bytes};
+}
+
+void RawSide::serve() {
+  thread_ = std::thread([this] {
+    const auto work = boost::asio::make_work_guard(io_);
+    io_.run();
+  });
+}
+
+void RawSide::on_completion(uint64_t, const Status& status) {
+  ++completed_;
+  if (failure_.ok()) failure_ = status;
+}
+
+void RawSide::on_lost(uint64_t, const Status& why) {
+  if (failure_.ok()) failure_ = why;
+}
+
+}  // namespace mempool

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the arithmetic from a case to contents, lists and bytes.
+#include "perf/transfer_case.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/random.h"
+
+namespace mempool {
+namespace {
+
+constexpr uint64_t kDefaultBytes = 256 << 20;
+constexpr uint64_t kDefaultPiecesMax = 16384;
+constexpr uint64_t kPiecesMax = 1 << 22;
+constexpr uint64_t kDimensionMax = 1 << 16;
+constexpr uint32_t kTokensPerBlock = 16;
+constexpr uint32_t kLayers = 32;
+constexpr uint32_t kHeads = 8;
+constexpr uint32_t kVocabulary = 32000;
+
+constexpr std::pair<std::string_view, TransferPattern> kPatterns[] = {
+    {"scattered", TransferPattern::kScattered},
+    {"contiguous", TransferPattern::kContiguous},
+    {"discrete", TransferPattern::kDiscrete},
+    {"aggregated", TransferPattern::kAggregated},
+};
+
+/// MLA's single part: a block of one layer is one piece.
+ContentSpec single_piece_content() {
+  ContentSpec spec;
+  spec.model = "perf-single-piece";
+  spec.element = ElementType::kFloat32;
+  spec.layers = 1;
+  spec.kv_heads = 1;
+  return spec;
+}
+
+/// The shape of Llama-3-8B but for the head size, which the piece decides.
+ContentSpec llama_content() {
+  ContentSpec spec;
+  spec.model = "perf-llama";
+  spec.element = ElementType::kFloat16;
+  spec.layers = kLayers;
+  spec.kv_heads = kHeads;
+  return spec;
+}
+
+uint64_t word_of(uint64_t position, uint64_t piece) {
+  return Random(position * 0x10001 + piece).next();
+}
+
+}  // namespace
+
+Result<TransferPattern> parse_transfer_pattern(std::string_view text) {
+  for (const auto& [name, pattern] : kPatterns) {
+    if (name == text) return pattern;
+  }
+  return invalid_argument(fmt::format(
+      "no pattern \"{}\"; there are scattered, contiguous, discrete and aggregated", text));
+}
+
+std::string_view to_string(TransferPattern pattern) {
+  return kPatterns[static_cast<size_t>(pattern)].first;
+}
+
+Result<TransferShape> shape_of(const TransferCase& measured) {
+  const bool single = measured.pattern == TransferPattern::kScattered ||
+                      measured.pattern == TransferPattern::kContiguous;
+  TransferShape shape;
+  shape.content = single ? single_piece_content() : llama_content();
+  shape.content.tokens_per_block = kTokensPerBlock;
+  shape.scattered = measured.pattern != TransferPattern::kContiguous;
+  shape.pieces_per_block = single ? 1 : 2 * kLayers;
+  if (measured.pattern == TransferPattern::kAggregated) {
+    shape.placement.form = BlockForm::kAggregated;
+  }
+  const uint64_t vectors = uint64_t{kTokensPerBlock} * shape.content.kv_heads;
+  const uint64_t unit = vectors * element_bytes(shape.content.element);
+  const uint64_t elements = measured.piece_bytes / unit;
+  if (elements == 0 || elements > kDimensionMax || measured.piece_bytes % unit != 0) {
+    return invalid_argument(
+        fmt::format("pieces of {} bytes in pattern {}: give a multiple of {} "
+                    "up to {}",
+                    measured.piece_bytes, to_string(measured.pattern), unit, unit * kDimensionMax));
+  }
+  (single ? shape.content.mla_rank : shape.content.head_size) = static_cast<uint32_t>(elements);
+  uint64_t pieces = measured.pieces;
+  if (pieces == 0) pieces = std::min(kDefaultPiecesMax, kDefaultBytes / measured.piece_bytes);
+  if (pieces > kPiecesMax) {
+    return invalid_argument(
+        fmt::format("{} pieces are asked for; give at most {}", pieces, kPiecesMax));
+  }
+  shape.blocks = static_cast<uint32_t>(
+      std::max<uint64_t>(1, (pieces + shape.pieces_per_block - 1) / shape.pieces_per_block));
+  return shape;
+}
+
+std::map<std::string, std::string> transport_options(const TransferCase& measured) {
+  if (measured.transport != "tcp") return {};
+  return {{"tcp.streams", std::to_string(measured.streams)},
+          {"tcp.send_buffer", std::to_string(measured.send_buffer)},
+          {"tcp.receive_buffer", std::to_string(measured.receive_buffer)}};
+}
+
+std::vector<uint32_t> list_order(const TransferShape& shape) {
+  std::vector<uint32_t> order(shape.blocks);
+  std::iota(order.begin(), order.end(), 0u);
+  if (!shape.scattered) return order;
+  Random random(1);
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(i)]);
+  return order;
+}
+
+std::vector<TokenId> tokens_of(const TransferShape& shape, uint32_t repeat) {
+  Random random(repeat + 1);
+  std::vector<TokenId> tokens(size_t{shape.blocks} * shape.content.tokens_per_block);
+  for (TokenId& token : tokens) token = static_cast<TokenId>(random.below(kVocabulary));
+  tokens.front() = kVocabulary + repeat;
+  return tokens;
+}
+
+void fill_piece(std::span<std::byte> bytes, uint64_t position, uint64_t piece) {
+  uint64_t word = word_of(position, piece);
+  for (size_t at = 0; at + sizeof(word) <= bytes.size(); at += sizeof(word), ++word) {
+    std::memcpy(bytes.data() + at, &word, sizeof(word));
+  }
+}
+
+bool holds_piece(std::span<const std::byte> bytes, uint64_t position, uint64_t piece) {
+  uint64_t word = word_of(position, piece);
+  for (size_t at = 0; at + sizeof(word) <= bytes.size(); at += sizeof(word), ++word) {
+    if (std::memcmp(bytes.data() + at, &word, sizeof(word)) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace mempool

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what one row of the transfer measurement is: what moves, over what, and how it lies.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mempool/content.h"
+#include "mempool/status.h"
+#include "mempool/types.h"
+
+namespace mempool {
+
+enum class TransferPattern : uint8_t {
+  kScattered,   // one piece a block; neighbours in the list are apart in memory on both sides
+  kContiguous,  // one piece a block; the list is one run on both sides
+  kDiscrete,    // K and V of 32 layers apart, blocks scattered
+  kAggregated,  // the same pieces, each block in one run, blocks scattered
+};
+
+Result<TransferPattern> parse_transfer_pattern(std::string_view text);
+std::string_view to_string(TransferPattern pattern);
+
+/// Thread: confined.
+struct TransferCase {
+  std::string transport = "tcp";
+  bool read = false;  // the measured side reads; else it writes
+  TransferPattern pattern = TransferPattern::kScattered;
+  uint64_t piece_bytes = 32 << 10;
+  uint64_t pieces = 0;  // 0: as many as make 256 MiB, at most 16,384
+  uint32_t repeat = 9;
+  uint32_t streams = 1;
+  uint64_t send_buffer = 0;     // SO_SNDBUF of both ways; 0 leaves it to the kernel
+  uint64_t receive_buffer = 0;  // SO_RCVBUF likewise
+  std::string verify = "off";
+};
+
+/// The pools and lists that a case needs.
+struct TransferShape {
+  ContentSpec content;
+  Placement placement;
+  uint32_t pieces_per_block = 1;
+  uint32_t blocks = 0;  // that move
+  bool scattered = true;
+
+  uint64_t pieces() const { return uint64_t{blocks} * pieces_per_block; }
+};
+
+/// Errors: kInvalidArgument for a size that makes no piece.
+Result<TransferShape> shape_of(const TransferCase& measured);
+std::map<std::string, std::string> transport_options(const TransferCase& measured);
+
+/// The order in which the measured side lists its blocks: shuffled when scattered.
+std::vector<uint32_t> list_order(const TransferShape& shape);
+/// The tokens of one repeat, equal to those of no other.
+std::vector<TokenId> tokens_of(const TransferShape& shape, uint32_t repeat);
+
+/// Fill the piece number `piece` of the block at `position` of the list, or tell whether it holds
+/// what that would fill.
+void fill_piece(std::span<std::byte> bytes, uint64_t position, uint64_t piece);
+bool holds_piece(std::span<const std::byte> bytes, uint64_t position, uint64_t piece);
+
+}  // namespace mempool

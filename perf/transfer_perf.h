@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the measurement of one transfer case between two processes, beside a bare stream.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+
+#include "mempool/status.h"
+#include "perf/measure.h"
+#include "perf/transfer_case.h"
+
+namespace mempool {
+
+/// One measured row. Times and counts are medians over the repeats.
+struct TransferRow {
+  TransferCase measured;
+  uint64_t pieces = 0;
+  Spread gb_per_s;  // 1e9 bytes, from the call to the acknowledgement
+  double prepare_us = 0;
+  double post_us = 0;
+  double complete_us = 0;
+  double cpu_s_per_gb = 0;  // of both processes
+  uint64_t paper_calls = 0;
+  uint64_t run_pair_calls = 0;
+  uint64_t network_calls = 0;
+  std::optional<uint64_t> system_calls;  // of the measured side's endpoint
+  Spread bare_gb_per_s;
+  double bare_cpu_s_per_gb = 0;
+  double ratio_to_bare = 0;  // of the medians
+};
+
+/// Measure a case. Repeats and bare repeats take turns, after one of each that is not counted but
+/// checked byte by byte. Requires: no other thread runs, since a second process is forked.
+/// Errors: those of the two ends; kCorruption when the wrong bytes arrived.
+Result<TransferRow> run_transfer_perf(const TransferCase& measured,
+                                      const std::function<void(uint32_t repeat)>& on_repeat);
+
+nlohmann::ordered_json to_json(const TransferRow& row);
+TextTable transfer_table(const std::vector<TransferRow>& rows);
+
+}  // namespace mempool
