@@ -134,8 +134,7 @@ Status BlockPool::explain_dead(const BlockAddress& address) const {
                            to_string(address), low_generation(address.index())));
 }
 
-uint32_t BlockPool::pins_of(SessionId session, uint32_t index) const {
-  if (session == kCallerSession) return records_[index].caller_pins;
+uint32_t BlockPool::peer_pins_of(SessionId session, uint32_t index) const {
   const auto pins = peer_pins_.find(session);
   if (pins == peer_pins_.end()) return 0;
   const auto pin = pins->second.find(index);
@@ -300,12 +299,7 @@ std::optional<uint64_t> BlockPool::checksum(uint32_t index) const {
   return checksums_[index];
 }
 
-void BlockPool::drop_pin(SessionId session, uint32_t index) {
-  --records_[index].pins;
-  if (session == kCallerSession) {
-    --records_[index].caller_pins;
-    return;
-  }
+void BlockPool::drop_peer_pin(SessionId session, uint32_t index) {
   const auto pins = peer_pins_.find(session);
   const auto pin = pins->second.find(index);
   if (--pin->second == 0) pins->second.erase(pin);

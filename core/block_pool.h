@@ -123,7 +123,9 @@ class BlockPool {
   BlockState state(uint32_t index) const { return records_[index].state; }
   uint32_t pins(uint32_t index) const { return records_[index].pins; }
   /// Pins of one session on one block.
-  uint32_t pins_of(SessionId session, uint32_t index) const;
+  uint32_t pins_of(SessionId session, uint32_t index) const {
+    return session == kCallerSession ? records_[index].caller_pins : peer_pins_of(session, index);
+  }
 
   // ---- life of a block; each call does all of its list or nothing ---------------------------
   /// Take `count` free blocks into `state` (kWriting or kReserved), pinned once by `session`,
@@ -216,7 +218,16 @@ class BlockPool {
       ++peer_pins_[session][index];
     }
   }
-  void drop_pin(SessionId session, uint32_t index);
+  void drop_pin(SessionId session, uint32_t index) {
+    --records_[index].pins;
+    if (session == kCallerSession) {
+      --records_[index].caller_pins;
+    } else {
+      drop_peer_pin(session, index);
+    }
+  }
+  uint32_t peer_pins_of(SessionId session, uint32_t index) const;
+  void drop_peer_pin(SessionId session, uint32_t index);
   void enter(uint32_t index, BlockState state);
   void unlist(std::span<const BlockAddress> addresses);
   void collect_if_unheld(uint32_t index);

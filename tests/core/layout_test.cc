@@ -124,8 +124,7 @@ TEST(Layout, sizes_that_overflow_are_refused) {
                                .kv_heads = 65536,
                                .head_size = 65536,
                                .tokens_per_block = 65536};
-  ContentSpec one_layer =
-      largest;  // a block of 2^51 bytes fits, a segment of 2^28 of them does not
+  ContentSpec one_layer = largest;  // 2^51 bytes a block
   one_layer.layers = 1;
   EXPECT_EQ(make_layout(largest, {}, 1).status().code(), StatusCode::kInvalidArgument);
   EXPECT_TRUE(make_layout(one_layer, {}, 4095).ok());
