@@ -25,7 +25,7 @@ Capabilities local_capabilities() {
   capabilities.gather_pieces = std::numeric_limits<uint32_t>::max();
   capabilities.scatter_pieces = std::numeric_limits<uint32_t>::max();
   capabilities.remote_ranges = std::numeric_limits<uint32_t>::max();
-  capabilities.message_bytes = uint64_t{16} << 20;  // bounds how long one post() takes
+  capabilities.message_bytes = uint64_t{4} << 20;  // bounds how long one post() takes
   capabilities.calls_in_flight = 64;
   capabilities.reads_in_flight = 64;
   return capabilities;

@@ -100,7 +100,11 @@ Status TcpTransport::listen(const std::string& host) {
   return {};
 }
 
+// Each coroutine looks whether the transport is still here when it begins, which may be long after
+// it was spawned, and after each wait.
+
 asio::awaitable<void> TcpTransport::accept(std::weak_ptr<Alive> alive) {
+  if (alive.expired()) co_return;
   asio::steady_timer pause(io_);
   for (;;) {
     auto [error, socket] = co_await acceptor_.async_accept(kAwait);
@@ -117,6 +121,7 @@ asio::awaitable<void> TcpTransport::accept(std::weak_ptr<Alive> alive) {
 }
 
 asio::awaitable<void> TcpTransport::prove(std::weak_ptr<Alive> alive, Socket socket) {
+  if (alive.expired()) co_return;
   make_ready(socket);
   const HandshakeTerms terms = terms_;
   const Result<Dialer> dialer = co_await answer(socket, terms);
@@ -168,6 +173,7 @@ void TcpTransport::connect(uint64_t peer, const std::string& host,
 asio::awaitable<void> TcpTransport::dial(std::weak_ptr<Alive> alive, uint64_t peer,
                                          std::string host, std::vector<std::byte> address,
                                          ConnectHandler handler) {
+  if (alive.expired()) co_return;
   if (address.size() != kAddressBytes) {
     handler(invalid_argument(fmt::format("tcp address of peer {:x}: {} bytes, give {}", peer,
                                          address.size(), kAddressBytes)));
@@ -197,12 +203,18 @@ asio::awaitable<Status> TcpTransport::dial_stream(Socket& socket, std::string ho
                                                   uint64_t peer, uint64_t connection) {
   const HandshakeTerms terms = terms_;
   const TcpOptions options = options_;
-  tcp::resolver resolver(io_);
-  const auto [unknown, found] = co_await resolver.async_resolve(host, fmt::to_string(port), kAwait);
-  if (unknown) co_return unavailable(fmt::format("resolve: {}", unknown.message()));
+  std::vector<tcp::endpoint> endpoints;
+  if (const Result<asio::ip::address> numeric = parse_host(host); numeric.ok()) {
+    endpoints.emplace_back(*numeric, port);
+  } else {
+    tcp::resolver resolver(io_);
+    const auto [unknown, found] =
+        co_await resolver.async_resolve(host, fmt::to_string(port), kAwait);
+    if (unknown) co_return unavailable(fmt::format("resolve: {}", unknown.message()));
+    for (const auto& entry : found) endpoints.push_back(entry.endpoint());
+  }
   boost::system::error_code error = asio::error::host_not_found;
-  for (const auto& entry : found) {
-    const tcp::endpoint endpoint = entry.endpoint();
+  for (const tcp::endpoint& endpoint : endpoints) {
     socket.close(error);
     socket.open(endpoint.protocol(), error);
     if (error) continue;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the list of transports that the conformance suite runs on, and its fixture.
+#include "conformance.h"
+
+#include "core/random.h"
+
+namespace mempool {
+
+std::vector<Subject> subjects() {
+  const std::map<std::string, std::string> three_streams = {{"streams", "3"}};
+  return {
+      {.label = "local", .transport = "local"},
+      {.label = "tcp", .transport = "tcp", .proves_token = true, .may_stall = true},
+      {.label = "tcp_of_three_streams",
+       .transport = "tcp",
+       .options = three_streams,
+       .proves_token = true,
+       .may_stall = true},
+      {.label = "counting_local", .transport = "counting_local"},
+      {.label = "counting_tcp",
+       .transport = "counting_tcp",
+       .proves_token = true,
+       .may_stall = true},
+      {.label = "fault_without_faults",
+       .transport = "fault_tcp",
+       .proves_token = true,
+       .may_stall = true},
+  };
+}
+
+Conformance::Conformance(uint64_t region_bytes)
+    : source_(std::make_unique<TransportNode>(options_of(kSourceId, region_bytes))),
+      target_(std::make_unique<TransportNode>(options_of(kTargetId, region_bytes))) {
+  fill(*source_, 1);
+  fill(*target_, 2);
+}
+
+NodeOptions Conformance::options_of(uint64_t incarnation, uint64_t region_bytes) const {
+  NodeOptions options;
+  options.transport = GetParam().transport;
+  options.options = GetParam().options;
+  options.incarnation = incarnation;
+  options.region_bytes = region_bytes;
+  return options;
+}
+
+void Conformance::connect() {
+  endpoint_ = source_->connect(*target_);
+  ASSERT_NE(endpoint_, nullptr);
+  for (const Slot slot : {kSlot, kOtherSlot}) {
+    ASSERT_TRUE(target_->transport().open_slot(kSourceId, slot).ok());
+  }
+}
+
+void Conformance::fill(TransportNode& node, uint64_t seed) {
+  Random random(seed);
+  for (std::byte& byte : node.memory()) byte = static_cast<std::byte>(random.next());
+}
+
+Status Conformance::post(Operation operation, const std::vector<RunPair>& pairs, Slot slot) {
+  Call call;
+  call.operation = operation;
+  call.slot = slot;
+  call.cookie = next_cookie_++;
+  call.pairs = pairs;
+  return endpoint_->post(call);
+}
+
+Status Conformance::complete(Operation operation, const std::vector<RunPair>& pairs, Slot slot) {
+  const uint64_t cookie = next_cookie_;
+  const Status posted = post(operation, pairs, slot);
+  if (!posted.ok()) return posted;
+  EXPECT_FALSE(source_->completed(cookie)) << "post() may not complete from inside";
+  EXPECT_TRUE(run_until([&] { return source_->completed(cookie); }));
+  return source_->completion_of(cookie);
+}
+
+void Conformance::notify_and_wait(Slot slot) {
+  const size_t before = target_->notified.size();
+  const uint64_t cookie = next_cookie_++;
+  Status posted;
+  ASSERT_TRUE(run_until([&] {
+    posted = endpoint_->notify(slot, cookie);
+    return posted.code() != StatusCode::kResourceExhausted;
+  }));
+  ASSERT_TRUE(posted.ok()) << posted.to_string();
+  EXPECT_FALSE(source_->completed(cookie)) << "notify() may not complete from inside";
+  ASSERT_TRUE(run_until([&] {
+    return source_->completed(cookie) && target_->notified.size() >= before + endpoint_->lanes();
+  }));
+  EXPECT_TRUE(source_->completion_of(cookie).ok());
+  EXPECT_EQ(target_->notified.size(), before + endpoint_->lanes());
+  EXPECT_EQ(target_->notified.back(), slot);
+}
+
+std::vector<uint64_t> Conformance::stall() {
+  std::vector<uint64_t> cookies;
+  const uint64_t bytes = std::min<uint64_t>(capabilities().message_bytes, source_->memory().size());
+  for (bool progress = true; progress;) {
+    progress = false;
+    while (post(Operation::kWrite, {pair(0, 0, bytes)}).ok()) {
+      cookies.push_back(next_cookie_ - 1);
+      progress = true;
+    }
+    while (source_->poll()) {
+    }
+  }
+  return cookies;
+}
+
+}  // namespace mempool
