@@ -199,33 +199,13 @@ class BlockPool {
   uint32_t low_generation(uint32_t index) const {
     return static_cast<uint32_t>(generations_[index].load(std::memory_order_relaxed));
   }
-  bool is_live(const BlockAddress& address) const {
-    const uint32_t index = address.index();
-    return address.incarnation == incarnation_ && address.medium() == medium_ &&
-           index < records_.size() && address.generation == low_generation(index) &&
-           records_[index].state != BlockState::kFree &&
-           records_[index].state != BlockState::kRetired;
-  }
+  bool is_live(const BlockAddress& address) const;
   Status explain_dead(const BlockAddress& address) const;
   Status check_free(SessionId session, const BlockAddress& address) const;
   Status check_unpin(SessionId session, const BlockAddress& address) const;
 
-  void add_pin(SessionId session, uint32_t index) {
-    ++records_[index].pins;
-    if (session == kCallerSession) {
-      ++records_[index].caller_pins;
-    } else {
-      ++peer_pins_[session][index];
-    }
-  }
-  void drop_pin(SessionId session, uint32_t index) {
-    --records_[index].pins;
-    if (session == kCallerSession) {
-      --records_[index].caller_pins;
-    } else {
-      drop_peer_pin(session, index);
-    }
-  }
+  void add_pin(SessionId session, uint32_t index);
+  void drop_pin(SessionId session, uint32_t index);
   uint32_t peer_pins_of(SessionId session, uint32_t index) const;
   void drop_peer_pin(SessionId session, uint32_t index);
   void enter(uint32_t index, BlockState state);
@@ -250,5 +230,31 @@ class BlockPool {
   std::unordered_map<uint32_t, std::string> quarantined_;  // block -> who may still write into it
   std::vector<uint32_t> batch_;  // scratch: blocks taken, or on their way to free
 };
+
+inline bool BlockPool::is_live(const BlockAddress& address) const {
+  const uint32_t index = address.index();
+  return address.incarnation == incarnation_ && address.medium() == medium_ &&
+         index < records_.size() && address.generation == low_generation(index) &&
+         records_[index].state != BlockState::kFree &&
+         records_[index].state != BlockState::kRetired;
+}
+
+inline void BlockPool::add_pin(SessionId session, uint32_t index) {
+  ++records_[index].pins;
+  if (session == kCallerSession) {
+    ++records_[index].caller_pins;
+  } else {
+    ++peer_pins_[session][index];
+  }
+}
+
+inline void BlockPool::drop_pin(SessionId session, uint32_t index) {
+  --records_[index].pins;
+  if (session == kCallerSession) {
+    --records_[index].caller_pins;
+  } else {
+    drop_peer_pin(session, index);
+  }
+}
 
 }  // namespace mempool
