@@ -234,7 +234,7 @@ void SourceMachine::on_message(SessionId session, const Message& message, TimePo
 
 Status SourceMachine::check_reply(const Outbound& transfer, const OfferReply& reply) const {
   const Peer& peer = peers_.at(transfer.peer);
-  const size_t whole = transfer.request.tokens.size() / peer.info.tokens_per_block;
+  const size_t whole = transfer.request.tokens.size() / pool_.shape().tokens_per_block;
   if (reply.matched.size() > whole ||
       reply.matched.size() + reply.reserved.size() != transfer.request.blocks.size()) {
     return corruption(
@@ -269,8 +269,7 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   transfer->matched = reply.matched;
   transfer->reserved = reply.reserved;
   TransferReport& report = transfer->report;
-  const Peer& peer = peers_.at(transfer->peer);
-  report.tokens_matched = reply.matched.size() * peer.info.tokens_per_block;
+  report.tokens_matched = reply.matched.size() * pool_.shape().tokens_per_block;
   report.bytes_saved = reply.matched.size() * pool_.block_bytes();
   report.prepare_us = microseconds(now - transfer->started);
   if (reply.reserved.empty()) {

@@ -12,7 +12,7 @@
 namespace mempool {
 namespace {
 
-// Told only when a session has ended and its peer came back under another incarnation.
+// Lives of sources whose answers are kept, but for those that have a session.
 constexpr size_t kHistories = 4096;
 
 }  // namespace
@@ -37,21 +37,22 @@ Status TargetMachine::on_session_up(SessionId session, const PeerInfo& info) {
           fmt::format("an older session of '{}' is not over yet; try again", info.name));
     }
   }
-  History& history = history_[info.name];
-  if (history.incarnation != info.incarnation) history = {info.incarnation, {}};
-  if (history_.size() > kHistories) {
-    std::erase_if(history_, [&](const auto& item) {
-      return std::none_of(sessions_.begin(), sessions_.end(),
-                          [&](const auto& live) { return live.second.info.name == item.first; }) &&
-             item.first != info.name;
+  // A life is remembered until another one of its name has come and its own last session is over.
+  const bool full = history_.size() >= kHistories;
+  std::erase_if(history_, [&](const auto& item) {
+    const auto& [incarnation, history] = item;
+    if (incarnation == info.incarnation || (history.name != info.name && !full)) return false;
+    return std::ranges::none_of(sessions_, [incarnation = incarnation](const auto& session) {
+      return session.second.info.incarnation == incarnation;
     });
-  }
+  });
+  history_[info.incarnation].name = info.name;
   sessions_[session].info = info;
   return {};
 }
 
 AnswerTable& TargetMachine::answers(const Session& session) {
-  return history_[session.info.name].answers;
+  return history_.at(session.info.incarnation).answers;
 }
 
 void TargetMachine::on_message(SessionId id, const Message& message, TimePoint now) {
@@ -172,6 +173,10 @@ void TargetMachine::on_commit(SessionId id, Session& session, const Commit& comm
   inbound.state = State::kLanding;
   inbound.expected = inbound.reply.reserved.empty() ? 0 : std::max(commit.notifications, 1u);
   inbound.sums = commit.sums;
+  // One sum a block, whatever the source says: a bad block can be set aside only once.
+  std::ranges::sort(inbound.sums, {}, &SealedSum::position);
+  const auto repeated = std::ranges::unique(inbound.sums, {}, &SealedSum::position);
+  inbound.sums.erase(repeated.begin(), repeated.end());
   if (inbound.notified >= inbound.expected) landed(id, commit.number, inbound);
 }
 

@@ -97,8 +97,8 @@ class TargetMachine {
     std::map<uint64_t, Inbound> open;
     std::vector<uint32_t> bad_blocks;  // arrived wrong; aside until the session is over
   };
-  struct History {  // outlives sessions, so that a number has one effect per incarnation
-    uint64_t incarnation = 0;
+  struct History {  // of one life of a source
+    std::string name;
     AnswerTable answers;
   };
 
@@ -124,7 +124,8 @@ class TargetMachine {
   LocalIndex& index_;
   SlotTable slots_;
   std::map<SessionId, Session> sessions_;
-  std::map<std::string, History> history_;
+  // By incarnation; outlives sessions, so that a number has one effect.
+  std::map<uint64_t, History> history_;
   uint32_t undelivered_ = 0;
   uint64_t evicted_ = 0;
   std::vector<Action> actions_;
