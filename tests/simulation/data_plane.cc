@@ -69,8 +69,13 @@ Status DataPlane::plan(const PostData& data, Send& send) {
     write.pairs.assign(pairs.begin(), pairs.begin() + count);
     write.lane = static_cast<uint32_t>(run_.random().below(send.connection->lanes.size()));
   }
-  send.report = {"simulated", static_cast<uint32_t>(send.connection->lanes.size()),
-                 plan->paper_calls(), send.writes.size(), send.writes.size(), plan->bytes(), {},
+  send.report = {"simulated",
+                 static_cast<uint32_t>(send.connection->lanes.size()),
+                 plan->paper_calls(),
+                 send.writes.size(),
+                 send.writes.size(),
+                 plan->bytes(),
+                 {},
                  run_.now()};
   return {};
 }
@@ -108,11 +113,11 @@ void DataPlane::land(const SendRef& send, size_t index) {
   const bool arrives = send->target->alive() && !send->connection->fenced;
   if (arrives) land_pairs(*send, send->writes[index]);
   const Status status = arrives ? Status() : unavailable("the peer's end is gone");
-  network_.deliver(network_.place(send->target->name()), network_.place(send->source->name()),
-                   run_.draw(run_.options().data), [this, send, index, status] {
-                     send->source->in_process(
-                         [this, send, index, status] { end_write(send, index, status); });
-                   });
+  network_.deliver(
+      network_.place(send->target->name()), network_.place(send->source->name()),
+      run_.draw(run_.options().data), [this, send, index, status] {
+        send->source->in_process([this, send, index, status] { end_write(send, index, status); });
+      });
 }
 
 void DataPlane::land_pairs(Send& send, const Write& write) {
@@ -183,8 +188,8 @@ void DataPlane::close_one(const SendRef& send) {
     send->source->in_process([this, send] {
       if (std::exchange(send->done, true)) return;
       sends_.erase({send->source, send->id});
-      const Status status = send->stopped && send->failure.ok() ? cancelled("stopped")
-                                                                 : send->failure;
+      const Status status =
+          send->stopped && send->failure.ok() ? cancelled("stopped") : send->failure;
       send->source->source().on_data_done(send->id, status, send->report, run_.now());
     });
   });

@@ -3,9 +3,9 @@
 // lands in the target's memory some time later.
 //
 // Two kinds of network, by the run's options. *Unchecked*, as RDMA: the target's process has no say
-// where bytes land, even when it is stopped, and a call completes after it has landed. *Checked*, as
-// tcp: the target's process reads frames, admits them against the slot or discards them, and a call
-// completes as soon as its source was read. On both, each lane keeps its order, lanes do not.
+// where bytes land, even when it is stopped, and a call completes after it has landed. *Checked*,
+// as tcp: the target's process reads frames, admits them against the slot or discards them, and a
+// call completes as soon as its source was read. On both, each lane keeps its order, lanes do not.
 #pragma once
 
 #include <cstdint>

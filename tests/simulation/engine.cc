@@ -110,7 +110,8 @@ void Engine::insert(Hold& hold) {
   run_.expect(outcome.status(), instance_.name() + ", an insert");
   if (!outcome.ok()) return;
   hold.inserted = hold.inserted || whole > 0;
-  if (instance_.index().peek({hold.content, hold.tokens}) != whole * pool.shape().tokens_per_block) {
+  if (instance_.index().peek({hold.content, hold.tokens}) !=
+      whole * pool.shape().tokens_per_block) {
     run_.fail(instance_.name() + ": what was inserted does not match");
   }
 }
@@ -129,8 +130,8 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
     const BlockView view = pool.view(block.index());
     request.sums.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
   }
-  const uint64_t ledger_id = ledger_.open(
-      {instance_.name(), peer, hold.content, hold.tokens, request.deadline});
+  const uint64_t ledger_id =
+      ledger_.open({instance_.name(), peer, hold.content, hold.tokens, request.deadline});
   request.request_id = ledger_id;
   const auto started = instance_.source().start(peer, std::move(request), run_.now());
   if (!started.ok()) {
@@ -257,8 +258,8 @@ void Engine::abandon() {
 void Engine::check_calls() {
   for (const auto& [transfer, call] : calls_) {
     if (run_.now() <= std::max(call.deadline, instance_.runs_since()) + kStopGrace) continue;
-    run_.fail(fmt::format("{}: call {} is open past its deadline", instance_.name(),
-                          call.ledger_id));
+    run_.fail(
+        fmt::format("{}: call {} is open past its deadline", instance_.name(), call.ledger_id));
   }
 }
 

@@ -65,6 +65,7 @@ Instance::Instance(Run& run, Network& network, Ledger& ledger, std::string name,
           [this](const ChangeRecord& record) { model_.apply(record); })),
       source_(std::make_unique<SourceMachine>(source_options(), *pool_)),
       target_(std::make_unique<TargetMachine>(target_options(run.options()), *pool_, *index_)),
+      liveness_(kHeartbeat, kPeerTimeout),
       engine_(std::make_unique<Engine>(run, *this, ledger)),
       runs_since_(run.now()) {
   for (uint32_t block = 0; block < pool_->blocks(); ++block) {
@@ -155,17 +156,59 @@ void Instance::arm_timer() {
   });
 }
 
-void Instance::take(SessionId session, Connection::Side side, const Message& message) {
-  if (side == Connection::kDialer) {
-    source_->on_message(session, message, run_.now());
-  } else {
-    target_->on_message(session, message, run_.now());
+// ---- sessions --------------------------------------------------------------------------------
+
+void Instance::watch(SessionId session) {
+  liveness_.add(session, run_.now());
+  arm_pulse();
+}
+
+/// Heartbeats change no block: they run outside of in_process(), which audits.
+void Instance::arm_pulse() {
+  const TimePoint next = liveness_.next_time();
+  if (next >= pulse_armed_) return;
+  pulse_armed_ = next;
+  run_.at(next, [this, next] {
+    if (pulse_armed_ == next) pulse_armed_ = TimePoint::max();
+    if (!alive_) return;
+    if (stopped_) {
+      waiting_.push_back([this] { beat(); });
+    } else {
+      beat();
+    }
+  });
+}
+
+void Instance::beat() {
+  for (const SessionId session : liveness_.beats_due(run_.now())) {
+    network_.send(*this, session, Heartbeat{++progress_});
   }
+  for (const SessionId session : liveness_.lost(run_.now())) {
+    in_process([this, session] { network_.give_up(*this, session); });
+  }
+  arm_pulse();
+}
+
+void Instance::take(SessionId session, Connection::Side side, const Message& message) {
+  if (const auto* heartbeat = std::get_if<Heartbeat>(&message)) {
+    liveness_.on_progress(session, heartbeat->progress, run_.now());
+    return;
+  }
+  liveness_.on_heard(session, run_.now());
+  in_process([this, session, side, &message] {
+    if (side == Connection::kDialer) {
+      source_->on_message(session, message, run_.now());
+    } else {
+      target_->on_message(session, message, run_.now());
+    }
+  });
 }
 
 // ---- what the machines ask for ---------------------------------------------------------------
 
-void Instance::carry_out(DialPeer& action) { network_.dial(*this, action.peer); }
+void Instance::carry_out(DialPeer& action) {
+  network_.dial(*this, action.peer);
+}
 
 void Instance::carry_out(SendMessage& action) {
   network_.send(*this, action.session, action.message);
@@ -209,9 +252,13 @@ void Instance::carry_out(VerifyBlocks& action) {
   });
 }
 
-void Instance::carry_out(FencePeer& action) { network_.fence(*this, action.session); }
+void Instance::carry_out(FencePeer& action) {
+  network_.fence(*this, action.session);
+}
 
-void Instance::carry_out(DeliverArrival& action) { engine_->deliver(std::move(action.arrival)); }
+void Instance::carry_out(DeliverArrival& action) {
+  engine_->deliver(std::move(action.arrival));
+}
 
 // ---- the oracle ------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/liveness.h"
 #include "agent/source_machine.h"
 #include "agent/target_machine.h"
 #include "core/block_pool.h"
@@ -50,7 +51,10 @@ class Instance {
   /// asked for is carried out and everything is audited.
   void in_process(const std::function<void()>& event);
 
-  /// A message for the machine of the session's side.
+  // ---- sessions ----
+  void watch(SessionId session);
+  void unwatch(SessionId session) { liveness_.remove(session); }
+  /// A message for the machine of the session's side. Requires: not stopped.
   void take(SessionId session, Connection::Side side, const Message& message);
 
   // ---- the oracle ----
@@ -67,6 +71,8 @@ class Instance {
   void check_invariants();
   void check_published();
   void arm_timer();
+  void arm_pulse();
+  void beat();
 
   void carry_out(DialPeer& action);
   void carry_out(SendMessage& action);
@@ -88,6 +94,7 @@ class Instance {
   std::unique_ptr<LocalIndex> index_;
   std::unique_ptr<SourceMachine> source_;
   std::unique_ptr<TargetMachine> target_;
+  Liveness liveness_;
   std::unique_ptr<Engine> engine_;
 
   bool alive_ = true;
@@ -95,7 +102,9 @@ class Instance {
   uint32_t depth_ = 0;  // of in_process()
   TimePoint runs_since_{};
   std::deque<std::function<void()>> waiting_;
-  TimePoint armed_ = TimePoint::max();
+  TimePoint armed_ = TimePoint::max();        // of the machines' next timer
+  TimePoint pulse_armed_ = TimePoint::max();  // of the next heartbeat or lost session
+  uint64_t progress_ = 0;
   std::vector<BlockAddress> seen_;  // each block's address at the last look
   std::vector<BlockAddress> dead_addresses_;
 };

@@ -42,7 +42,9 @@ void Network::detach(Instance& instance) {
   }
 }
 
-uint32_t Network::place(const std::string& name) const { return places_.at(name); }
+uint32_t Network::place(const std::string& name) const {
+  return places_.at(name);
+}
 
 // ---- links -----------------------------------------------------------------------------------
 
@@ -97,8 +99,9 @@ void Network::dial(Instance& dialer, const std::string& peer) {
               answer_dial(connection, unavailable("the connection was refused"));
               return;
             }
-            acceptor->second->in_process(
-                [this, &connection, instance = acceptor->second] { accept(connection, *instance); });
+            acceptor->second->in_process([this, &connection, instance = acceptor->second] {
+              accept(connection, *instance);
+            });
           });
   run_.after(kDialTimeout, [this, &connection] {
     connection.ends[Connection::kDialer].instance->in_process(
@@ -112,11 +115,9 @@ void Network::accept(Connection& connection, Instance& acceptor) {
   const Instance& dialer = *connection.ends[Connection::kDialer].instance;
   const Status status = acceptor.target().on_session_up(connection.session, dialer.introduction());
   if (status.ok()) {
-    end.up = true;
-    end.heard = run_.now();
+    gain(connection, Connection::kAcceptor);
     connection.target = acceptor.introduction();
     connection.target.segments = acceptor.plan_segments();
-    run_.after(kHeartbeat, [this, &connection] { heartbeat(connection, Connection::kAcceptor); });
   }
   answer_dial(connection, status);
 }
@@ -134,10 +135,7 @@ void Network::answer_dial(Connection& connection, const Status& status) {
               }
               run_.trace("{} has session {} to {}", dialer.name(), connection.session,
                          connection.target.name);
-              connection.ends[Connection::kDialer].up = true;
-              connection.ends[Connection::kDialer].heard = run_.now();
-              run_.after(kHeartbeat,
-                         [this, &connection] { heartbeat(connection, Connection::kDialer); });
+              gain(connection, Connection::kDialer);
               dialer.source().on_session_up(connection.target.name, connection.session,
                                             connection.target, run_.now());
             });
@@ -151,10 +149,16 @@ void Network::fail_dial(Connection& connection, const Status& status) {
   dialer.source().on_dial_failed(connection.target.name, status, run_.now());
 }
 
+void Network::gain(Connection& connection, Connection::Side side) {
+  connection.ends[side].up = true;
+  connection.ends[side].instance->watch(connection.session);
+}
+
 void Network::lose(Connection& connection, Connection::Side side, const std::string& why) {
   Connection::End& end = connection.ends[side];
   if (!std::exchange(end.up, false)) return;
   run_.trace("{} loses session {}: {}", end.instance->name(), connection.session, why);
+  end.instance->unwatch(connection.session);
   if (side == Connection::kDialer) {
     end.instance->source().on_session_down(connection.session, unavailable(why), run_.now());
     data_->cut(connection);
@@ -186,26 +190,15 @@ void Network::fence(Instance& target, SessionId session) {
       run_.trace("{} has fenced session {}", target.name(), session);
       over.fenced = true;
       over.ends[Connection::kAcceptor].up = false;
+      target.unwatch(session);
       tell_closed(over, Connection::kDialer);
       target.target().on_fenced(session);
     });
   });
 }
 
-void Network::heartbeat(Connection& connection, Connection::Side side) {
-  Connection::End& end = connection.ends[side];
-  if (!end.up) return;
-  if (end.instance->stopped()) {  // its timer will be late
-    end.instance->in_process([this, &connection, side] { heartbeat(connection, side); });
-    return;
-  }
-  if (run_.now() - end.heard > kPeerTimeout) {
-    end.instance->in_process(
-        [this, &connection, side] { lose(connection, side, "the peer is silent"); });
-    return;
-  }
-  carry(connection, side, Heartbeat{});
-  run_.after(kHeartbeat, [this, &connection, side] { heartbeat(connection, side); });
+void Network::give_up(Instance& from, SessionId session) {
+  lose(connection(session), side_of(from, session), "the peer is silent");
 }
 
 void Network::break_one() {
@@ -233,14 +226,17 @@ void Network::break_all() {
   }
 }
 
+Connection::Side Network::side_of(const Instance& instance, SessionId session) {
+  const bool dialed = connection(session).ends[Connection::kDialer].instance == &instance;
+  return dialed ? Connection::kDialer : Connection::kAcceptor;
+}
+
 // ---- messages --------------------------------------------------------------------------------
 
 void Network::send(Instance& from, SessionId session, const Message& message) {
   Connection& over = connection(session);
-  const auto side =
-      over.ends[Connection::kDialer].instance == &from ? Connection::kDialer : Connection::kAcceptor;
-  if (!over.ends[side].up) return;
-  carry(over, side, message);
+  const Connection::Side side = side_of(from, session);
+  if (over.ends[side].up) carry(over, side, message);
 }
 
 void Network::carry(Connection& connection, Connection::Side from, const Message& message) {
@@ -262,13 +258,11 @@ void Network::carry(Connection& connection, Connection::Side from, const Message
 void Network::receive(Connection& connection, Connection::Side side, const Message& message) {
   Connection::End& end = connection.ends[side];
   if (end.instance->stopped()) {
-    end.instance->in_process([this, &connection, side, message] { receive(connection, side, message); });
+    end.instance->in_process(
+        [this, &connection, side, message] { receive(connection, side, message); });
     return;
   }
-  if (!end.up) return;
-  end.heard = run_.now();
-  if (std::holds_alternative<Heartbeat>(message)) return;
-  end.instance->in_process([&] { end.instance->take(connection.session, side, message); });
+  if (end.up) end.instance->take(connection.session, side, message);
 }
 
 }  // namespace mempool::simulation

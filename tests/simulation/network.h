@@ -26,7 +26,6 @@ struct Connection {
   struct End {
     Instance* instance = nullptr;
     bool up = false;
-    TimePoint heard;         // from the other end
     TimePoint last_arrival;  // at this end, where messages keep their order
   };
 
@@ -35,9 +34,9 @@ struct Connection {
   bool answered = false;  // the dialer knows how the dial ended
   PeerInfo target;        // what the acceptor said of itself
   // ---- the data plane's ----
-  bool fenced = false;                // nothing that it carries can land any more
-  std::vector<TimePoint> lanes;       // when the last thing sent on each lane lands
-  std::vector<Slot> open_slots;       // where the target checks writes
+  bool fenced = false;           // nothing that it carries can land any more
+  std::vector<TimePoint> lanes;  // when the last thing sent on each lane lands
+  std::vector<Slot> open_slots;  // where the target checks writes
 };
 
 /// Thread: confined.
@@ -57,6 +56,8 @@ class Network {
   void dial(Instance& dialer, const std::string& peer);
   void send(Instance& from, SessionId session, const Message& message);
   void fence(Instance& target, SessionId session);
+  /// The instance has heard nothing for too long.
+  void give_up(Instance& from, SessionId session);
   Connection& connection(SessionId session) { return *connections_.at(session); }
 
   // ---- what goes wrong ----
@@ -78,13 +79,15 @@ class Network {
     std::vector<std::function<void()>> held;
   };
 
+  Connection::Side side_of(const Instance& instance, SessionId session);
   void accept(Connection& connection, Instance& acceptor);
   void answer_dial(Connection& connection, const Status& status);
   void fail_dial(Connection& connection, const Status& status);
+  /// One end takes the session as made.
+  void gain(Connection& connection, Connection::Side side);
   /// One end takes the session as over, and the other will learn of it.
   void lose(Connection& connection, Connection::Side side, const std::string& why);
   void tell_closed(Connection& connection, Connection::Side side);
-  void heartbeat(Connection& connection, Connection::Side side);
   void carry(Connection& connection, Connection::Side from, const Message& message);
   void receive(Connection& connection, Connection::Side side, const Message& message);
 

@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::byte kPoison{0xDB};
 
-uint64_t mix(uint64_t word, uint64_t more) { return Random(word ^ (more * 0x9fb21c651e98df25)).next(); }
+uint64_t mix(uint64_t word, uint64_t more) {
+  return Random(word ^ (more * 0x9fb21c651e98df25)).next();
+}
 
 /// Call `visit(address, bytes, word)` for each vector that the block must have, `word` being what
 /// it must hold.

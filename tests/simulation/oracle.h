@@ -71,8 +71,7 @@ class Ledger {
   /// Give the id under which the call travels.
   uint64_t open(Entry entry);
   /// The caller has its answer. `on_time_from`: when its process last began to run.
-  void end(uint64_t id, const Status& status, const TransferReport& report,
-           TimePoint on_time_from);
+  void end(uint64_t id, const Status& status, const TransferReport& report, TimePoint on_time_from);
   /// The caller's process is gone, and the call with it.
   void abandon(uint64_t id) { entries_.at(id).ended = true; }
   void arrive(const Arrival& arrival);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the times of the simulated agents, shorter than the real ones so that a run has many of each.
+// Owns the times of the simulated agents, shorter than the real ones so that a run has many of
+// each.
 #pragma once
 
 #include "core/clock.h"

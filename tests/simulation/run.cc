@@ -40,7 +40,9 @@ double Run::milliseconds() const {
   return std::chrono::duration<double, std::milli>(now_.time_since_epoch()).count();
 }
 
-void Run::print(const std::string& line) const { fmt::print("{:12.4f} ms  {}\n", milliseconds(), line); }
+void Run::print(const std::string& line) const {
+  fmt::print("{:12.4f} ms  {}\n", milliseconds(), line);
+}
 
 void Run::fail(const std::string& what) {
   if (failed()) return;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the contents of the simulated agents: small blocks, two tenants, prompts that share prefixes.
+// Owns the contents of the simulated agents: small blocks, two tenants, prompts that share
+// prefixes.
 #pragma once
 
 #include <span>

@@ -37,8 +37,7 @@ std::string Simulation::run() {
 
 void Simulation::start_instance(uint32_t place) {
   const uint64_t incarnation = run_.random().next() | 1;
-  lives_.push_back(
-      std::make_unique<Instance>(run_, network_, ledger_, names_[place], incarnation));
+  lives_.push_back(std::make_unique<Instance>(run_, network_, ledger_, names_[place], incarnation));
   Instance& instance = *lives_.back();
   if (live_[place] != nullptr) instance.inherit(*live_[place]);
   live_[place] = &instance;
@@ -111,14 +110,16 @@ void Simulation::heal() {
 void Simulation::demand_quiet() {
   for (Instance* instance : live_) {
     if (instance->engine().open_calls() != 0) run_.fail(instance->name() + " has an open call");
-    if (instance->source().open() != 0) run_.fail(instance->name() + " has an open outbound transfer");
-    if (instance->target().open() != 0) run_.fail(instance->name() + " has an open inbound transfer");
+    if (instance->source().open() != 0)
+      run_.fail(instance->name() + " has an open outbound transfer");
+    if (instance->target().open() != 0)
+      run_.fail(instance->name() + " has an open inbound transfer");
     const PoolAudit audit = instance->pool().audit().value();
     for (const auto& [writer, blocks] : audit.quarantine) {
       // A block that arrived corrupt stays aside as long as the session that brought it.
       if (writer.ends_with("(checksum)")) continue;
-      run_.fail(fmt::format("{}: {} blocks are still in quarantine for {}", instance->name(), blocks,
-                            writer));
+      run_.fail(fmt::format("{}: {} blocks are still in quarantine for {}", instance->name(),
+                            blocks, writer));
     }
     instance->in_process([instance] { instance->engine().release_all(); });
   }
@@ -152,7 +153,8 @@ void Simulation::demand_everything_back() {
   for (Instance* instance : live_) {
     instance->check_all();
     const PoolAudit audit = instance->pool().audit().value();
-    if (audit.pins != 0) run_.fail(fmt::format("{}: {} pins are left", instance->name(), audit.pins));
+    if (audit.pins != 0)
+      run_.fail(fmt::format("{}: {} pins are left", instance->name(), audit.pins));
     const uint64_t back = audit.count(BlockState::kFree) + audit.count(BlockState::kPublished);
     if (back != audit.total) {
       run_.fail(fmt::format("{}: {} of {} blocks did not come back", instance->name(),

@@ -40,8 +40,8 @@ class Simulation {
   Ledger ledger_;
   Network network_;
   std::vector<std::string> names_;
-  std::vector<Instance*> live_;                    // by place; the life that runs now
-  std::vector<std::unique_ptr<Instance>> lives_;   // all of them
+  std::vector<Instance*> live_;                   // by place; the life that runs now
+  std::vector<std::unique_ptr<Instance>> lives_;  // all of them
   bool working_ = true;
 };
 

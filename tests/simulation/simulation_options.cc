@@ -79,7 +79,8 @@ SimulationOptions options_from(uint64_t seed) {
 
 std::string to_string(const SimulationOptions& options) {
   return fmt::format(
-      "seed {}: {} instances, {} x {} blocks, max_inbound {}, verify {}, {} writes, {} lanes, calls "
+      "seed {}: {} instances, {} x {} blocks, max_inbound {}, verify {}, {} writes, {} lanes, "
+      "calls "
       "of {} pieces, {} ranges, {} bytes, {}; {} operations each, {} ms apart, short deadlines {}; "
       "control {}{}, data {}; drop {}, duplicate {}, dial failure {}, lost notification {}, "
       "corrupt {}, disturbed every {} ms",

@@ -46,7 +46,7 @@ struct SimulationOptions {
   double duplicate = 0;
   double dial_failure = 0;
   double lost_notification = 0;
-  double corrupt = 0;      // of data calls, one bit
+  double corrupt = 0;        // of data calls, one bit
   Duration disturb_every{};  // mean time between stops, kills, clogs and broken sessions; 0: none
 };
 

@@ -37,7 +37,8 @@ void run_seed(uint64_t seed, bool traced) {
   const std::string failure = simulation.run();
   EXPECT_TRUE(failure.empty()) << failure << "\nreplay: " << current_seed;
   EXPECT_TRUE(!failure.empty() || simulation.calls_ended_ok() > 0) << current_seed;
-  if (traced) fmt::print("{} calls, {} ended well\n", simulation.calls(), simulation.calls_ended_ok());
+  if (traced)
+    fmt::print("{} calls, {} ended well\n", simulation.calls(), simulation.calls_ended_ok());
 }
 
 class Simulated : public testing::TestWithParam<uint64_t> {};
