@@ -32,7 +32,8 @@ function(mempool_schema name schema)
 endfunction()
 
 # mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS])
-# One GoogleTest binary; each of its cases becomes a ctest of its own.
+# One GoogleTest binary; each of its cases becomes a ctest of its own. The target tests_LABEL builds
+# the binaries that have a label.
 function(mempool_test name)
   cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -44,4 +45,10 @@ function(mempool_test name)
     ${arg_DEPENDS} mempool_flags rapidcheck rapidcheck_gtest GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${labels}" TIMEOUT ${arg_TIMEOUT})
+  foreach(label IN LISTS arg_LABELS)
+    if(NOT TARGET tests_${label})
+      add_custom_target(tests_${label})
+    endif()
+    add_dependencies(tests_${label} ${name})
+  endforeach()
 endfunction()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks what a compiler does not: the rules of names, sizes and includes.
+
+usage: check_style.py ROOT
+"""
+import collections
+import pathlib
+import re
+import sys
+
+FOLDERS = "include core transport index agent cli perf examples tests scripts".split()
+LIBRARIES = {  # folder -> what it may include
+    "include": {"mempool"},
+    "core": {"mempool", "core"},
+    "transport": {"mempool", "core", "transport"},
+    "index": {"mempool", "core", "index"},
+    "agent": {"mempool", "core", "transport", "index", "agent"},
+}
+BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "common", "base", "misc"}
+BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+LINES_MOST = {".h": 300, ".cc": 600}
+FUNCTION_LINES_MOST = 70
+COLUMNS_MOST = 100
+ASIO_FILES_MOST = 12
+INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]')
+NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"
+                          |(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""", re.DOTALL | re.VERBOSE)
+SCOPE = re.compile(r"\b(namespace|class|struct|union|enum|extern)\b(?!.*\))", re.DOTALL)
+
+problems = []
+
+
+def report(path, line, words):
+    problems.append(f"{path}:{line}: {words}")
+
+
+def check_opening(path, lines):
+    mark = "//" if path.suffix in LINES_MOST else "#"
+    opening = [line for line in lines[:4] if not line.startswith("#!")]
+    if not opening or opening[0] != f"{mark} SPDX-License-Identifier: Apache-2.0":
+        report(path, 1, "does not start with the licence line")
+    elif len(opening) < 2 or not re.match(rf'({mark} |""")[A-Z].*\w', opening[1]):
+        report(path, 2, "does not say what the file owns, in a sentence after the licence line")
+
+
+def check_lines(path, lines):
+    if len(lines) > LINES_MOST.get(path.suffix, 600):
+        report(path, len(lines), f"has more than {LINES_MOST.get(path.suffix, 600)} lines")
+    for number, line in enumerate(lines, 1):
+        if len(line) > COLUMNS_MOST:
+            report(path, number, f"has {len(line)} columns, of {COLUMNS_MOST}")
+        if BANNED_WORDS.search(line) and path.name != pathlib.Path(__file__).name:
+            report(path, number, "leaves work in a comment; do it, or write an issue")
+        if line != line.rstrip() or "\t" in line:
+            report(path, number, "has a tab or trailing blanks")
+
+
+def check_includes(path, lines):
+    folder, backend = path.parts[0], path.parts[1:-1] if path.parts[0] == "transport" else ()
+    for number, line in enumerate(lines, 1):
+        match = INCLUDE.match(line)
+        if not match:
+            continue
+        target = pathlib.PurePosixPath(match[1])
+        top = target.parts[0]
+        if top == "..":
+            report(path, number, f"includes {target}; includes start at the root")
+        if folder in LIBRARIES and top in FOLDERS + ["mempool"] and top not in LIBRARIES[folder]:
+            report(path, number, f"includes {target}; {folder} may include {LIBRARIES[folder]}")
+        if backend and top == "transport" and target.parts[1:-1] not in ((), backend):
+            report(path, number, f"includes {target}; backends do not know each other")
+    if path.suffix == ".h" and "#pragma once" not in lines:
+        report(path, 1, "has no #pragma once")
+
+
+def functions(code):
+    """Yield (first line, lines) of each body outside classes, namespaces and initializers."""
+    scopes, start, line, body_line = [], 0, 1, 0
+    for position, character in enumerate(code):
+        if character == "\n":
+            line += 1
+        elif character == "{":
+            head = code[start:position].strip()
+            inside = "body" in scopes
+            if inside or SCOPE.search(head) or head.endswith("="):
+                scopes.append("inner" if inside else "scope")
+            else:
+                scopes.append("body")
+                body_line = line
+        elif character == "}" and scopes:
+            if scopes.pop() == "body":
+                yield body_line, line - body_line + 1
+        if character in "{};":
+            start = position + 1
+
+
+def check_functions(path, text):
+    code = NOT_CODE.sub(lambda match: "\n" * match[0].count("\n"), text)
+    code = re.sub(r"^\s*#(?:.*\\\n)*.*$", lambda match: "\n" * match[0].count("\n"), code,
+                  flags=re.MULTILINE)
+    for line, length in functions(code):
+        if length > FUNCTION_LINES_MOST:
+            report(path, line, f"begins a function of {length} lines, of {FUNCTION_LINES_MOST}")
+
+
+def check_names(paths):
+    seen = collections.defaultdict(list)
+    for path in paths:
+        seen[path.name].append(path)
+        if BANNED_NAMES & set(re.split(r"[_.]", path.name) + list(path.parts[:-1])):
+            report(path, 1, "is named for no one thing")
+    for same in seen.values():
+        for path in same[1:]:
+            report(path, 1, f"has the name of {same[0]}")
+
+
+def main():
+    root = pathlib.Path(sys.argv[1])
+    found = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")))
+    paths = [p.relative_to(root) for p in found if p.suffix in (".h", ".cc", ".py", ".sh")]
+    asio = []
+    for path in paths:
+        text = (root / path).read_text()
+        lines = text.splitlines()
+        check_opening(path, lines)
+        check_lines(path, lines)
+        if path.suffix in LINES_MOST:
+            check_includes(path, lines)
+            check_functions(path, text)
+            if re.search(r"#include <boost/(asio|beast)", text):
+                asio.append(str(path))
+    if len(asio) > ASIO_FILES_MOST:
+        report(".", 0, f"{len(asio)} files include Asio, of {ASIO_FILES_MOST}: {' '.join(asio)}")
+    check_names(paths)
+    print("\n".join(problems) or f"{len(paths)} files are as they should be")
+    return 1 if problems else 0
+
+
+sys.exit(main())
