@@ -14,7 +14,7 @@
 #include "agent/wire_generated.h"
 #include "core/check.h"
 
-namespace mempool {
+namespace mempool::control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -334,4 +334,4 @@ Status check_name(std::string_view name) {
                                       name.size(), kNameBytesMax));
 }
 
-}  // namespace mempool
+}  // namespace mempool::control
