@@ -14,7 +14,7 @@
 #include "agent/wire_generated.h"
 #include "core/check.h"
 
-namespace mempool::control {
+namespace mempool::inline control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -334,4 +334,4 @@ Status check_name(std::string_view name) {
                                       name.size(), kNameBytesMax));
 }
 
-}  // namespace mempool::control
+}  // namespace mempool::inline control

@@ -10,7 +10,7 @@
 #include "agent/wire_generated.h"
 #include "core/check.h"
 
-namespace mempool::control {
+namespace mempool::inline control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -176,4 +176,4 @@ std::vector<std::byte> encode(const Frame& frame) {
   return Encoder().finish(frame);
 }
 
-}  // namespace mempool::control
+}  // namespace mempool::inline control

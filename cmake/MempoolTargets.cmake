@@ -13,17 +13,19 @@ function(mempool_library name)
 endfunction()
 
 # mempool_schema(NAME SCHEMA)
-# Generate the C++ of a FlatBuffers schema of this folder as an interface target. agent/wire.fbs is
-# included as "agent/wire_generated.h".
+# Generate the C++ of a FlatBuffers schema as an interface target. agent/wire.fbs is included as
+# "agent/wire_generated.h".
 function(mempool_schema name schema)
-  file(RELATIVE_PATH folder ${PROJECT_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR})
+  cmake_path(ABSOLUTE_PATH schema NORMALIZE)
   cmake_path(GET schema STEM stem)
+  cmake_path(GET schema PARENT_PATH folder)
+  file(RELATIVE_PATH folder ${PROJECT_SOURCE_DIR} ${folder})
   set(include ${PROJECT_BINARY_DIR}/generated)
   set(header ${include}/${folder}/${stem}_generated.h)
   add_custom_command(OUTPUT ${header}
     COMMAND flatbuffers::flatc --cpp --cpp-std c++17 --scoped-enums -o ${include}/${folder}
-            ${CMAKE_CURRENT_SOURCE_DIR}/${schema}
-    DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${schema} VERBATIM)
+            ${schema}
+    DEPENDS ${schema} VERBATIM)
   add_library(${name} INTERFACE)
   target_sources(${name} INTERFACE $<BUILD_INTERFACE:${header}>)
   target_include_directories(${name} SYSTEM INTERFACE $<BUILD_INTERFACE:${include}>)
