@@ -10,6 +10,8 @@
 #include <CLI/App.hpp>
 #include <nlohmann/json.hpp>
 
+#include "core/log.h"
+
 namespace mempool {
 namespace {
 
@@ -45,6 +47,7 @@ Command add_perf_command(CLI::App& parent) {
   std::vector<Command> commands = {add_perf_alloc_command(*app), add_perf_index_command(*app),
                                    add_perf_transfer_command(*app)};
   return {app, [commands = std::move(commands)] {
+            configure_log(LogLevel::kWarning, LogFormat::kText);  // the report stands alone
             const auto named = std::ranges::find_if(
                 commands, [](const Command& command) { return command.app->parsed(); });
             return named->run();

@@ -12,7 +12,6 @@
 #include "cli/perf_command.h"
 #include "core/check.h"
 #include "core/config_value.h"
-#include "core/log.h"
 #include "perf/transfer_perf.h"
 
 namespace mempool {
@@ -72,7 +71,6 @@ Result<std::vector<TransferCase>> cases_of(const TransferArguments& arguments) {
 }
 
 int run_transfer(const TransferArguments& arguments, const std::string& json) {
-  configure_log(LogLevel::kWarning, LogFormat::kText);
   const Result<std::vector<TransferCase>> cases = cases_of(arguments);
   if (!cases.ok()) return fail(cases.status());
   std::vector<TransferRow> rows;

@@ -39,7 +39,8 @@ constexpr ConfigKey integer(Text name, int64_t least, int64_t most, Text fallbac
           .most = most};
 }
 constexpr ConfigKey size(Text name, int64_t most, Text fallback, Text help) {
-  return {.name = name, .type = ConfigType::kSize, .fallback = fallback, .help = help, .most = most};
+  return {
+      .name = name, .type = ConfigType::kSize, .fallback = fallback, .help = help, .most = most};
 }
 constexpr ConfigKey of_type(ConfigType type, Text name, Text fallback, Text help) {
   return {.name = name, .type = type, .fallback = fallback, .help = help};
@@ -105,7 +106,8 @@ constexpr ConfigKey kKeys[] = {
 
     integer("tcp.port", 0, kPortMost, "0", "Port of the data connections; 0 picks one."),
     integer("tcp.streams", 1, 64, "1", "Data connections to one peer."),
-    size("tcp.send_buffer", kBufferMost, "0", "SO_SNDBUF of a connection; 0 leaves it to the kernel."),
+    size("tcp.send_buffer", kBufferMost, "0",
+         "SO_SNDBUF of a connection; 0 leaves it to the kernel."),
     size("tcp.receive_buffer", kBufferMost, "0",
          "SO_RCVBUF of a connection; 0 leaves it to the kernel."),
     integer("tcp.handshake_timeout_ms", 1, 600000, "5000",

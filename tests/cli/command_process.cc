@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the fork, exec and pipes of a command under test.
+#include "tests/cli/command_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include <gtest/gtest.h>
+
+namespace mempool {
+namespace {
+
+std::string read_file(const std::string& path) {
+  std::ifstream stream(path);
+  std::ostringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+std::string scratch_path(const std::string& name) {
+  return ::testing::TempDir() + "mempool_cli_" + std::to_string(::getpid()) + "_" + name;
+}
+
+/// Fork and run the command with its output and errors in these descriptors.
+pid_t start(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
+            int output, int errors) {
+  const pid_t process = ::fork();
+  if (process != 0) return process;
+  ::dup2(output, STDOUT_FILENO);
+  ::dup2(errors, STDERR_FILENO);
+  for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));
+  std::vector<char*> words = {const_cast<char*>(MEMPOOL_COMMAND)};
+  for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(nullptr);
+  ::execv(MEMPOOL_COMMAND, words.data());
+  ::_exit(127);
+}
+
+int wait_for(pid_t process) {
+  int status = 0;
+  ::waitpid(process, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int open_scratch(const std::string& path) {
+  return ::open(path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+}
+
+}  // namespace
+
+CommandResult run_command(const std::vector<std::string>& arguments,
+                          const std::vector<std::string>& environment) {
+  const std::string output_path = scratch_path("output");
+  const std::string errors_path = scratch_path("errors");
+  const int output = open_scratch(output_path);
+  const int errors = open_scratch(errors_path);
+  CommandResult result;
+  result.exit_code = wait_for(start(arguments, environment, output, errors));
+  ::close(output);
+  ::close(errors);
+  result.output = read_file(output_path);
+  result.errors = read_file(errors_path);
+  std::remove(output_path.c_str());
+  std::remove(errors_path.c_str());
+  return result;
+}
+
+BackgroundAgent::BackgroundAgent(const std::vector<std::string>& arguments) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return;
+  std::vector<std::string> words = {"agent"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  process_ = start(words, {}, ends[1], STDERR_FILENO);
+  ::close(ends[1]);
+  for (char letter = 0; ::read(ends[0], &letter, 1) == 1 && letter != '\n';) line_ += letter;
+  ::close(ends[0]);
+}
+
+BackgroundAgent::~BackgroundAgent() {
+  if (process_ > 0) end(SIGKILL);
+}
+
+std::string BackgroundAgent::ready(const std::string& name) const {
+  std::istringstream words(line_);
+  for (std::string word; words >> word;) {
+    if (word.starts_with(name + "=")) return word.substr(name.size() + 1);
+  }
+  ADD_FAILURE() << "the ready line has no " << name << ": '" << line_ << "'";
+  return "";
+}
+
+int BackgroundAgent::end(int signal) {
+  ::kill(process_, signal);
+  const int code = wait_for(process_);
+  process_ = -1;
+  return code;
+}
+
+std::string write_file(const std::string& name, const std::string& text) {
+  const std::string path = scratch_path(name);
+  std::ofstream(path) << text;
+  return path;
+}
+
+}  // namespace mempool

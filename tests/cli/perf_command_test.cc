@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the tests of `mempool perf`: its reports, not its figures.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/command_process.h"
+
+namespace mempool {
+namespace {
+
+using ::testing::HasSubstr;
+
+nlohmann::json rows_of(const std::vector<std::string>& arguments) {
+  const CommandResult result = run_command(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  const auto document = nlohmann::json::parse(result.output, nullptr, false);
+  EXPECT_TRUE(document.is_object()) << result.output;
+  return document.is_object() ? document.at("rows") : nlohmann::json::array();
+}
+
+TEST(PerfCommand, alloc_gives_a_row) {
+  const auto rows = rows_of({"perf", "alloc", "--blocks", "256", "--repeat", "2", "--json", "-"});
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_GT(rows[0].at("alloc_free_ns").at("median"), 0);
+}
+
+TEST(PerfCommand, index_gives_a_row) {
+  const auto rows = rows_of({"perf", "index", "--sequences", "10", "--repeat", "1", "--json", "-"});
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_GT(rows[0].at("match_us").at("median"), 0);
+}
+
+TEST(PerfCommand, transfer_gives_a_row_for_each_combination) {
+  const auto rows = rows_of({"perf", "transfer", "--piece-bytes", "4KiB,8KiB", "--verify",
+                             "off,always", "--pieces", "32", "--repeat", "1", "--json", "-"});
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[1].at("verify"), "always");
+  EXPECT_EQ(rows[3].at("piece_bytes"), 8192);
+  EXPECT_GT(rows[0].at("gb_per_s").at("median"), 0);
+}
+
+TEST(PerfCommand, transfer_without_json_prints_a_table) {
+  const CommandResult result =
+      run_command({"perf", "transfer", "--piece-bytes", "4KiB", "--pieces", "32", "--repeat", "1"});
+  EXPECT_EQ(result.exit_code, 0) << result.errors;
+  EXPECT_THAT(result.output, HasSubstr("bare GB/s"));
+  EXPECT_EQ(result.errors, "");
+}
+
+TEST(PerfCommand, piece_size_that_makes_no_piece_is_wrong_usage) {
+  const CommandResult result = run_command({"perf", "transfer", "--piece-bytes", "100"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.errors, HasSubstr("100"));
+}
+
+}  // namespace
+}  // namespace mempool

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the tests of what a transfer case asks for.
+#include "perf/transfer_case.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace mempool {
+namespace {
+
+TransferCase case_of(TransferPattern pattern, uint64_t piece_bytes, uint64_t pieces) {
+  TransferCase measured;
+  measured.pattern = pattern;
+  measured.piece_bytes = piece_bytes;
+  measured.pieces = pieces;
+  return measured;
+}
+
+class EveryPattern : public ::testing::TestWithParam<TransferPattern> {};
+
+TEST_P(EveryPattern, piece_has_the_bytes_that_were_asked_for) {
+  for (const uint64_t bytes : {4096u, 32768u, 163840u}) {
+    const TransferShape shape = shape_of(case_of(GetParam(), bytes, 128)).value();
+    const BlockLayout layout = make_layout(shape.content, shape.placement, shape.blocks).value();
+    EXPECT_EQ(layout.piece_bytes, bytes);
+    EXPECT_EQ(layout.layers * layout.parts, shape.pieces_per_block);
+    EXPECT_EQ(shape.pieces(), 128u);
+  }
+}
+
+TEST_P(EveryPattern, name_reads_back) {
+  EXPECT_EQ(parse_transfer_pattern(to_string(GetParam())).value(), GetParam());
+}
+
+INSTANTIATE_TEST_SUITE_P(Patterns, EveryPattern,
+                         ::testing::Values(TransferPattern::kScattered,
+                                           TransferPattern::kContiguous, TransferPattern::kDiscrete,
+                                           TransferPattern::kAggregated),
+                         [](const auto& each) { return std::string(to_string(each.param)); });
+
+TEST(TransferCase, pieces_are_rounded_up_to_whole_blocks) {
+  EXPECT_EQ(shape_of(case_of(TransferPattern::kDiscrete, 4096, 65)).value().pieces(), 128u);
+}
+
+TEST(TransferCase, no_number_of_pieces_means_256_mib_or_16384_pieces) {
+  EXPECT_EQ(shape_of(case_of(TransferPattern::kScattered, 4096, 0)).value().pieces(), 16384u);
+  EXPECT_EQ(shape_of(case_of(TransferPattern::kScattered, 1 << 20, 0)).value().pieces(), 256u);
+}
+
+TEST(TransferCase, size_that_makes_no_piece_is_refused_with_the_unit) {
+  const Status status = shape_of(case_of(TransferPattern::kScattered, 100, 1)).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("a multiple of 64"));
+}
+
+TEST(TransferCase, scattered_list_is_a_permutation_that_is_not_in_order) {
+  std::vector<uint32_t> order =
+      list_order(shape_of(case_of(TransferPattern::kScattered, 4096, 100)).value());
+  EXPECT_FALSE(std::ranges::is_sorted(order));
+  std::ranges::sort(order);
+  std::vector<uint32_t> all(100);
+  std::iota(all.begin(), all.end(), 0u);
+  EXPECT_EQ(order, all);
+}
+
+TEST(TransferCase, no_two_repeats_share_their_first_token) {
+  const TransferShape shape = shape_of(case_of(TransferPattern::kScattered, 4096, 2)).value();
+  EXPECT_EQ(tokens_of(shape, 3), tokens_of(shape, 3));
+  EXPECT_NE(tokens_of(shape, 3).front(), tokens_of(shape, 4).front());
+}
+
+TEST(TransferCase, filled_piece_holds_only_what_it_was_filled_with) {
+  std::vector<std::byte> bytes(4096);
+  fill_piece(bytes, 5, 1);
+  EXPECT_TRUE(holds_piece(bytes, 5, 1));
+  EXPECT_FALSE(holds_piece(bytes, 5, 2));
+  EXPECT_FALSE(holds_piece(bytes, 6, 1));
+  bytes.back() ^= std::byte{1};
+  EXPECT_FALSE(holds_piece(bytes, 5, 1));
+}
+
+}  // namespace
+}  // namespace mempool
