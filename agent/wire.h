@@ -96,9 +96,9 @@ struct Refusal {
 
 using Frame = std::variant<Hello, HelloReply, Introduction, Welcome, Refusal, Message>;
 
-/// Give a frame's bytes, the 4-byte little-endian length word in front. The message of a status is
-/// cut to its bound, and what is not printable in it becomes '?'.
-/// Requires: every other list and text is within the bounds above.
+/// Give a frame's bytes, the 4-byte little-endian length word in front. The message of a status and
+/// a trace are cut to their bounds, and what is not printable in them becomes '?'.
+/// Requires: every list and name is within the bounds above.
 std::vector<std::byte> encode(const Frame& frame);
 /// Read the bytes behind a length word. Errors, naming the field: kCorruption for anything that is
 /// not a whole, bounded frame of a kind this version knows; kUnsupported for a layout of several

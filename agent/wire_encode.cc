@@ -17,13 +17,21 @@ namespace fb = flatbuffers;
 
 static_assert(FLATBUFFERS_LITTLEENDIAN, "lists are copied as they lie in memory");
 
+/// Cut what is only for people to its bound, with '?' for what is not printable.
+std::string fit(std::string_view text, size_t most) {
+  std::string out(text.substr(0, most));
+  std::ranges::replace_if(
+      out, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return out;
+}
+
 /// Builds one frame; a call for each kind. Thread: confined.
 class Encoder {
  public:
   std::vector<std::byte> finish(const Frame& frame) {
     const Packed packed = std::visit(*this, frame);
     fb::Offset<fb::String> trace;
-    if (!trace_.empty()) trace = builder_.CreateString(trace_);
+    if (!trace_.empty()) trace = text(fit(trace_, kTraceBytesMax));
     wire::FinishFrameBuffer(builder_, wire::CreateFrame(builder_, packed.kind, packed.body, trace));
     const uint32_t size = builder_.GetSize();
     MEMPOOL_CHECK(size <= kFrameBytesMax);
@@ -140,10 +148,8 @@ class Encoder {
   }
 
   fb::Offset<wire::Status> add(const Status& status) {
-    std::string message(status.message().substr(0, kStatusBytesMax));
-    std::ranges::replace_if(
-        message, [](char c) { return c < ' ' || c > '~'; }, '?');
-    return wire::CreateStatus(builder_, static_cast<uint8_t>(status.code()), text(message),
+    return wire::CreateStatus(builder_, static_cast<uint8_t>(status.code()),
+                              text(fit(status.message(), kStatusBytesMax)),
                               status.retry_after_ms());
   }
 

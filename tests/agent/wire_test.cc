@@ -386,6 +386,15 @@ TEST(Wire, fullest_answer_fits_a_frame) {
   EXPECT_TRUE(decode(body_of(Message(reply))).ok());
 }
 
+TEST(Wire, trace_is_cut_and_made_printable) {
+  const Result<Frame> frame =
+      decode(body_of(Message(Offer{.number = 1, .trace = "00-\n" + std::string(200, 't')})));
+  ASSERT_TRUE(frame.ok()) << frame.status().to_string();
+  const std::string& back = std::get<Offer>(std::get<Message>(*frame)).trace;
+  EXPECT_EQ(back.size(), kTraceBytesMax);
+  EXPECT_EQ(back.substr(0, 5), "00-?t");
+}
+
 TEST(Wire, message_of_a_status_is_cut_and_made_printable) {
   const std::string message = "two\nlines \x01" + std::string(2 * kStatusBytesMax, 'm');
   const Result<Frame> frame = decode(body_of(Refusal{stale(message)}));
@@ -459,9 +468,6 @@ TEST(Wire, lists_past_their_bounds_are_refused_by_name) {
   offer = {.number = 1};
   offer.user_data.resize(kUserDataBytesMax + 1);
   expect_refused(Message(offer), "Offer.user_data");
-  offer = {.number = 1};
-  offer.trace.assign(kTraceBytesMax + 1, 't');
-  expect_refused(Message(offer), "Frame.trace");
   OfferReply reply = {.number = 1};
   reply.reserved.resize(kOfferBlocksMax + 1);
   expect_refused(Message(reply), "OfferReply.reserved");
@@ -489,7 +495,18 @@ TEST(Wire, names_that_would_spoil_a_log_are_refused) {
     EXPECT_EQ(check_name(name).code(), StatusCode::kInvalidArgument);
   }
   EXPECT_TRUE(check_name("decode 0").ok());
-  expect_refused(Message(Offer{.number = 1, .trace = "00-\n"}), "Frame.trace is not printable");
+}
+
+TEST(Wire, traces_that_encode_would_not_write_are_refused) {
+  for (const std::string& trace : {std::string("00-\n"), std::string(kTraceBytesMax + 1, 't')}) {
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = wire::CreateHeartbeat(builder, 1).Union();
+    wire::FinishFrameBuffer(builder, wire::CreateFrame(builder, wire::Body::Heartbeat, body,
+                                                       builder.CreateString(trace)));
+    const Status status = decode(bytes_of(builder)).status();
+    EXPECT_EQ(status.code(), StatusCode::kCorruption);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Frame.trace"));
+  }
 }
 
 TEST(Wire, numbers_outside_an_enumeration_are_refused) {
