@@ -6,6 +6,8 @@
 #include <csignal>
 #include <cstdio>
 #include <fstream>
+#include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,7 +15,6 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
-#include "core/config_value.h"
 #include "core/memory_room.h"
 #include "examples/demo/conversations.h"
 #include "examples/demo/demo_options.h"
@@ -31,9 +32,13 @@ namespace {
 constexpr uint64_t kPoolBytesMost = uint64_t{3} << 30;
 
 Result<uint64_t> pool_bytes_of(const DemoOptions& options) {
-  if (options.pool_bytes != 0) return options.pool_bytes;
   MEMPOOL_ASSIGN_OR_RETURN(const uint64_t available, available_memory_bytes());
-  return std::min(kPoolBytesMost, available / 4);
+  if (options.pool_bytes == 0) return std::min(kPoolBytesMost, available / 4);
+  if (options.pool_bytes <= available / 2) return options.pool_bytes;
+  return resource_exhausted(fmt::format(
+      "two pools of {} GB are asked for, the machine and its cgroups have {} GB left: give a "
+      "smaller --pool-bytes",
+      gigabytes(options.pool_bytes), gigabytes(available)));
 }
 
 Result<std::vector<std::vector<TokenId>>> prompts_of(const DemoOptions& options) {
@@ -79,14 +84,16 @@ Status run_demo(const DemoOptions& options) {
   MEMPOOL_ASSIGN_OR_RETURN(const PaperCalls paper_calls, count_paper_calls());
   MEMPOOL_ASSIGN_OR_RETURN(const uint64_t pool_bytes, pool_bytes_of(options));
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::vector<TokenId>> prompts, prompts_of(options));
-  fmt::print("{}: {}.\nA pool of {} each side; a row ends after {} or all prompts.\n\n",
+  fmt::print("{}: {}.\nEach agent has a pool of {} GB; a row ends after {} GB or all prompts.\n\n",
              workload_name(options),
              to_string(prompt_statistics(prompts, models().front().tokens_per_block)),
-             print_size(pool_bytes), print_size(options.move_bytes));
+             gigabytes(pool_bytes), gigabytes(options.move_bytes));
   std::fflush(stdout);
   std::vector<RowResult> rows;
   const Status status = run_rows(options, pool_bytes, prompts, rows);
-  fmt::print("{}", report_text(rows, paper_calls));
+  const bool any =
+      std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.requests > 0; });
+  if (any) fmt::print("{}", report_text(rows, paper_calls));
   if (!options.json.empty()) {
     MEMPOOL_RETURN_IF_ERROR(write_file(options.json, report_json(rows, paper_calls)));
   }

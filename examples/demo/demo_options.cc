@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
 #include "core/config_value.h"
@@ -50,10 +51,13 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
            "Pool of each process, as 512MiB; default: the less of 3GiB and a quarter of the "
            "available memory");
   add_size(app, "--move-bytes", options.move_bytes,
-           "A row ends once it moved as much; default: " + print_size(options.move_bytes));
+           "A row ends once it moved as much; default: 2GB");
   app.add_option("--corrupt-request", options.corrupt_request,
                  "Flip one byte of this request before it is sent; the demo must then fail");
   app.add_option("--json", options.json, "Write the results to this file, too");
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("mempool_demo: {}; see --help\n", error.what());
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -41,10 +41,6 @@ std::string calls_cell(std::optional<uint64_t> calls, uint64_t requests) {
   return fmt::format("{} ({:.1f})", *calls, each);
 }
 
-std::string gigabytes(uint64_t bytes) {
-  return fmt::format("{:.2f}", static_cast<double>(bytes) / 1e9);
-}
-
 }  // namespace
 
 Result<PaperCalls> count_paper_calls() {
@@ -54,10 +50,18 @@ Result<PaperCalls> count_paper_calls() {
   return calls;
 }
 
+std::string gigabytes(uint64_t bytes) {
+  return fmt::format("{:.2f}", static_cast<double>(bytes) / 1e9);
+}
+
 std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper_calls) {
-  std::string text = fmt::format("{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6} {:>9} {:>9} {:>8}\n",
-                                 "model", "placement", "requests", "tokens", "moved", "saved",
-                                 "hit", "p50", "p99", "speed");
+  std::string text;
+  if (!rows.empty()) {
+    text += fmt::format("{} over {}\n", rows.front().mode, rows.front().transport);
+  }
+  text += fmt::format("{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6} {:>9} {:>9} {:>8}\n", "model",
+                      "placement", "requests", "tokens", "moved", "saved", "hit", "p50", "p99",
+                      "speed");
   text += fmt::format("{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6} {:>9} {:>9} {:>8}\n", "", "", "",
                       "", "GB", "GB", "%", "ms", "ms", "GB/s");
   for (const RowResult& row : rows) {

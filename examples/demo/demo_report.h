@@ -19,6 +19,9 @@ struct PaperCalls {
 };
 Result<PaperCalls> count_paper_calls();
 
+/// Give bytes in units of 10^9, with two digits behind the point.
+std::string gigabytes(uint64_t bytes);
+
 /// Give the rows as two tables, of what moved and of the calls it took, with what the words mean.
 std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper_calls);
 /// Give the rows as one JSON document.

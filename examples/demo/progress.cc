@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the drawing of the progress bar.
+// Owns the drawing of the bar.
 #include "examples/demo/progress.h"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ constexpr size_t kBarWidth = 30;
 
 void Progress::begin(const std::string& row) {
   row_ = row;
-  state_ = "starts";
+  state_ = "ended before its first request";
   if (terminal_) fmt::print(stderr, "\r\x1b[K{:24} takes memory", row_);
 }
 

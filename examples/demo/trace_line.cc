@@ -25,6 +25,8 @@ Result<Json> parse_object(std::string_view text) {
     document = Json::parse(text);
   } catch (const Json::parse_error& error) {
     return invalid_argument(fmt::format("not JSON from byte {} on", error.byte));
+  } catch (const Json::out_of_range&) {
+    return invalid_argument("a number in it is too large");
   }
   if (!document.is_object()) {
     return invalid_argument(fmt::format("an object is needed, not {}", document.type_name()));

@@ -15,7 +15,7 @@
 namespace mempool::demo {
 
 inline constexpr uint32_t kTraceIdTokens = 512;
-inline constexpr size_t kTraceLineBytesMax = size_t{1} << 20;
+inline constexpr size_t kTraceLineBytesMax = size_t{64} << 10;
 
 struct TraceLine {
   uint64_t input_length = 0;  // tokens of the prompt

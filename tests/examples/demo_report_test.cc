@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the tests of the demo's figures as they are told.
+#include "examples/demo/demo_report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace mempool::demo {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+RowResult example() {
+  RowResult row;
+  row.transport = "tcp";
+  row.model = "Llama-3-8B";
+  row.placement = "discrete";
+  row.requests = 4;
+  row.tokens = 400;
+  row.tokens_matched = 100;
+  row.bytes_moved = 6'000'000;
+  row.network_calls = 10;
+  row.latencies_ms = {1, 2, 3, 6};
+  row.verified = true;
+  return row;
+}
+
+TEST(DemoReport, a_row_without_requests_divides_by_nothing) {
+  const RowResult row;
+  EXPECT_EQ(row.hit_ratio(), 0);
+  EXPECT_EQ(row.gb_per_s(), 0);
+  EXPECT_THAT(report_text(std::span(&row, 1), {}), HasSubstr("NOT VERIFIED"));
+}
+
+TEST(DemoReport, json_says_each_figure_under_its_name) {
+  RowResult row = example();
+  row.system_calls.reset();
+  const auto document = nlohmann::json::parse(report_json(std::span(&row, 1), {11, 12}));
+  EXPECT_EQ(document["paper_calls_1024_tokens"]["discrete"], 11);
+  EXPECT_EQ(document["paper_calls_1024_tokens"]["aggregated"], 12);
+  const nlohmann::json& run = document["runs"][0];
+  EXPECT_EQ(run["mode"], "by_request");
+  EXPECT_EQ(run["hit_ratio"], 0.25);
+  EXPECT_DOUBLE_EQ(run["gb_per_s"].get<double>(), 0.5);  // 6 MB in 12 ms
+  EXPECT_EQ(run["latency_ms"]["p50"], 2);
+  EXPECT_EQ(run["latency_ms"]["p99"], 6);
+  EXPECT_TRUE(run["system_calls"].is_null());
+  EXPECT_EQ(run["verified"], true);
+}
+
+TEST(DemoReport, text_says_calls_in_all_and_of_each_request) {
+  RowResult row = example();
+  EXPECT_THAT(report_text(std::span(&row, 1), {}), HasSubstr("10 (2.5)"));
+  EXPECT_THAT(report_text(std::span(&row, 1), {}), Not(HasSubstr("skipped")));
+  row.skipped = 2;
+  EXPECT_THAT(report_text(std::span(&row, 1), {}), HasSubstr("2 prompts were skipped"));
+}
+
+TEST(DemoReport, the_plan_counts_what_the_paper_counts) {
+  const PaperCalls calls = count_paper_calls().value();
+  EXPECT_EQ(calls.discrete, 5120u);
+  EXPECT_EQ(calls.aggregated, 64u);
+}
+
+}  // namespace
+}  // namespace mempool::demo
