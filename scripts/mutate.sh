@@ -18,7 +18,7 @@ cmake_arguments=()  # setup.sh fills it
 # shellcheck source=scripts/setup.sh
 source scripts/setup.sh
 
-# Bring the copy to the state of this tree; files that are equal keep their time, so little is built.
+# Bring the copy to the state of this tree; equal files keep their time, so that little is built.
 refresh() {
   local file
   git ls-files --cached --others --exclude-standard | while read -r file; do

@@ -21,7 +21,7 @@ BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 LINES_MOST = {".h": 300, ".cc": 600}
 FUNCTION_LINES_MOST = 70
 COLUMNS_MOST = 100
-ASIO_FILES_MOST = 12
+ASIO_FILES_MOST = 12  # a header and its source count once
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]')
 NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"
                           |(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""", re.DOTALL | re.VERBOSE)
@@ -118,7 +118,7 @@ def main():
     root = pathlib.Path(sys.argv[1])
     found = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")))
     paths = [p.relative_to(root) for p in found if p.suffix in (".h", ".cc", ".py", ".sh")]
-    asio = []
+    asio = set()
     for path in paths:
         text = (root / path).read_text()
         lines = text.splitlines()
@@ -128,9 +128,9 @@ def main():
             check_includes(path, lines)
             check_functions(path, text)
             if re.search(r"#include <boost/(asio|beast)", text):
-                asio.append(str(path))
+                asio.add(str(path.with_suffix("")))
     if len(asio) > ASIO_FILES_MOST:
-        report(".", 0, f"{len(asio)} files include Asio, of {ASIO_FILES_MOST}: {' '.join(asio)}")
+        report(".", 0, f"{len(asio)} files include Asio, of {ASIO_FILES_MOST}: {' '.join(sorted(asio))}")
     check_names(paths)
     print("\n".join(problems) or f"{len(paths)} files are as they should be")
     return 1 if problems else 0
