@@ -130,7 +130,8 @@ def main():
             if re.search(r"#include <boost/(asio|beast)", text):
                 asio.add(str(path.with_suffix("")))
     if len(asio) > ASIO_FILES_MOST:
-        report(".", 0, f"{len(asio)} files include Asio, of {ASIO_FILES_MOST}: {' '.join(sorted(asio))}")
+        names = " ".join(sorted(asio))
+        report(".", 0, f"{len(asio)} files include Asio, of {ASIO_FILES_MOST}: {names}")
     check_names(paths)
     print("\n".join(problems) or f"{len(paths)} files are as they should be")
     return 1 if problems else 0
