@@ -17,6 +17,8 @@ boost_package=libboost1.81-dev
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 boost_include=$repository/build/deps/usr/include
 cmake_arguments=()
+# An object does not depend on its build folder, so ccache may give it to another one.
+export CCACHE_NOHASHDIR=true
 
 setup_fail() {
   echo "setup: $*" >&2

@@ -29,8 +29,6 @@ build_and_run(find_package -D CMAKE_PREFIX_PATH=${prefix})
 set(ENV{PKG_CONFIG_PATH} ${prefix}/${library_folder}/pkgconfig)
 build_and_run(pkg_config)
 
-# The objects are those of the main build but for the folder, so that ccache can know them.
-set(ENV{CCACHE_NOHASHDIR} true)
 build_and_run(add_subdirectory -D MEMPOOL_SOURCE=${source} ${boost})
 
 if(EXISTS ${prefix}/bin/mempool)
