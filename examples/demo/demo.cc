@@ -94,10 +94,9 @@ Status run_demo(const DemoOptions& options) {
   const bool any =
       std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.requests > 0; });
   if (any) fmt::print("{}", report_text(rows, paper_calls));
-  if (!options.json.empty()) {
-    MEMPOOL_RETURN_IF_ERROR(write_file(options.json, report_json(rows, paper_calls)));
-  }
-  return status;
+  if (options.json.empty()) return status;
+  const Status written = write_file(options.json, report_json(rows, paper_calls));
+  return status.ok() ? written : status;
 }
 
 }  // namespace

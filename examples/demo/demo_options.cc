@@ -17,6 +17,7 @@ void add_size(CLI::App& app, const std::string& name, uint64_t& target, const st
   const auto read = [&target, name](const std::string& text) {
     const Result<uint64_t> size = parse_size(text);
     if (!size.ok()) throw CLI::ValidationError(name, std::string(size.status().message()));
+    if (*size == 0) throw CLI::ValidationError(name, "give at least 1 byte");
     target = *size;
   };
   app.add_option_function<std::string>(name, read, help)->type_name("SIZE");
@@ -43,7 +44,7 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
   app.add_option("--seed", options.seed, "Seed of the drawn conversations")->capture_default_str();
   app.add_option("--model", options.model, "Whose KV is moved")
       ->capture_default_str()
-      ->check(CLI::IsMember(names, CLI::ignore_case));
+      ->transform(CLI::IsMember(names, CLI::ignore_case));
   app.add_option("--transport", options.transport, "How it is moved")
       ->capture_default_str()
       ->check(CLI::IsMember({"tcp"}));

@@ -119,7 +119,7 @@ RowOutcome run_row(const RowSpec& spec, std::span<const std::vector<TokenId>> pr
   outcome.row.model = spec.model;
   progress.begin(fmt::format("{} {}", spec.model, spec.placement));
   outcome.status = run(spec, prompts, progress, outcome.row);
-  outcome.row.verified = outcome.status.ok();
+  outcome.row.verified = outcome.status.ok() && outcome.row.requests > 0;
   progress.end();
   return outcome;
 }

@@ -136,6 +136,7 @@ Result<Checked> DecodeRole::serve(const Work& work) {
 
 int run_role(const std::string& role) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // a parent that died before this closed the pipe
+  prctl(PR_SET_NAME, role.c_str());  // or ps shows every role as "exe"
   configure_log(LogLevel::kWarning, LogFormat::kText);
   JsonPipe pipe(STDIN_FILENO, STDOUT_FILENO);
   const Status status =

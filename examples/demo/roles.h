@@ -16,7 +16,7 @@ namespace mempool::demo {
 /// Thread: confined.
 class PrefillRole {
  public:
-  explicit PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& setup);
+  PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& setup);
   Agent& agent() { return engine_->agent(); }
   /// Match, fill what is missing, insert, transfer, unpin. Errors: those of the agent's calls.
   Result<Sent> serve(const Work& work);
@@ -32,8 +32,7 @@ class PrefillRole {
 /// Thread: confined.
 class DecodeRole {
  public:
-  explicit DecodeRole(std::unique_ptr<EngineStandIn> engine, const Setup&)
-      : engine_(std::move(engine)) {}
+  DecodeRole(std::unique_ptr<EngineStandIn> engine, const Setup&) : engine_(std::move(engine)) {}
   Agent& agent() { return engine_->agent(); }
   /// Receive, match, check every byte, unpin. Errors: kCorruption when anything differs from what
   /// was asked for; those of the agent's calls.

@@ -106,7 +106,7 @@ TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
       << "\n"
       << R"({"timestamp": 3, "input_length": 2560, "output_length": 1, "hash_ids": [4,5,6,7,8]})"
       << "\n";
-  const Outcome outcome = run("--model Llama-3-8B --pool-bytes 8MiB --trace " + file(".jsonl"));
+  const Outcome outcome = run("--model llama-3-8b --pool-bytes 8MiB --trace " + file(".jsonl"));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   ASSERT_EQ(outcome.json["runs"].size(), 2u);
   for (const nlohmann::json& run : outcome.json["runs"]) {
@@ -141,6 +141,7 @@ TEST_F(Demo, says_in_one_line_what_input_it_refuses) {
   expect_refused("--trace " + file(".not"), "No such file");
   expect_refused("--pool-bytes 1000TiB", "give a smaller --pool-bytes");
   expect_refused("--pool-bytes many", "is no size");
+  expect_refused("--move-bytes 0", "give at least 1 byte");
   expect_refused("--model GPT-5", "--model");
 }
 

@@ -11,8 +11,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using mempool::TokenId;
-  const auto line = mempool::demo::decode_trace_line(
-      std::string_view(reinterpret_cast<const char*>(data), size));
+  const auto line =
+      mempool::demo::decode_trace_line(std::string_view(reinterpret_cast<const char*>(data), size));
   if (!line.ok()) return 0;
   const std::vector<TokenId> whole = mempool::demo::trace_tokens(*line, 1);
   MEMPOOL_CHECK(whole.size() == line->input_length);
