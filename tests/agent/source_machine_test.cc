@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the proof of the source's half of the protocol, step by step.
+#include "agent/source_machine.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/agent/machine_parts.h"
+
+namespace mempool {
+namespace {
+
+constexpr SessionId kSession = 9;
+constexpr uint64_t kTargetLife = 77;
+const std::string kPeer = "decode";
+
+class SourceMachineTest : public testing::Test {
+ protected:
+  SourceMachineTest() : pool_(tiny_pool(5)), machine_(options(), *pool_) {
+    EXPECT_TRUE(pool_->alloc(kCallerSession, 3, BlockState::kWriting, blocks_).ok());
+  }
+
+  static SourceMachine::Options options() {
+    SourceMachine::Options options;
+    options.max_open = 2;
+    options.retransmit = std::chrono::milliseconds(200);
+    options.stop_grace = std::chrono::milliseconds(100);
+    return options;
+  }
+
+  /// A prompt of two blocks and a half, to be there within a second.
+  TransferRequest request() const {
+    TransferRequest request;
+    request.content = tiny_content();
+    request.tokens = tokens_up_to(10);
+    request.blocks = blocks_;
+    request.request_id = 42;
+    request.deadline = at_ms(1000);
+    return request;
+  }
+
+  static PeerInfo peer(uint64_t incarnation = kTargetLife) {
+    return {kPeer, incarnation, tiny_content().model, 4, {}};
+  }
+
+  static OfferReply reply(uint64_t number, uint32_t matched, uint32_t reserved) {
+    OfferReply reply;
+    reply.number = number;
+    reply.slot = {1, 1};
+    for (uint32_t i = 0; i < matched + reserved; ++i) {
+      auto& list = i < matched ? reply.matched : reply.reserved;
+      list.push_back(BlockAddress::make(kTargetLife, 1, Medium::kHost, 20 + i));
+    }
+    return reply;
+  }
+
+  TransferId start(TimePoint now = at_ms(0)) {
+    const auto started = machine_.start(kPeer, request(), now);
+    EXPECT_TRUE(started.ok()) << started.status().to_string();
+    return *started;
+  }
+
+  /// Bring a transfer to where its data is on the way.
+  TransferId start_sending() {
+    const TransferId id = start();
+    machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+    machine_.on_message(kSession, reply(1, 0, 3), at_ms(0));
+    machine_.take_actions();
+    return id;
+  }
+
+  std::vector<Action> at(int64_t milliseconds) {
+    machine_.on_time(at_ms(milliseconds));
+    return machine_.take_actions();
+  }
+  uint32_t transfer_pins() const { return pool_->pins_of(kAgentSession, blocks_[0].index()); }
+
+  std::unique_ptr<BlockPool> pool_;
+  std::vector<BlockAddress> blocks_;
+  SourceMachine machine_;
+};
+
+StatusCode only_end(const std::vector<Action>& actions) {
+  const auto ends = actions_of<EndCall>(actions);
+  EXPECT_EQ(ends.size(), 1u);
+  return ends.empty() ? StatusCode::kOk : ends[0].status.code();
+}
+
+TEST_F(SourceMachineTest, a_transfer_goes_from_the_dial_to_its_acknowledgement) {
+  const TransferId id = start();
+  EXPECT_EQ(actions_of<DialPeer>(machine_.take_actions()).at(0).peer, kPeer);
+
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(1));
+  const Offer offer = messages_of<Offer>(machine_.take_actions()).at(0);
+  EXPECT_EQ(offer.number, 1u);
+  EXPECT_EQ(offer.request_id, 42u);
+  EXPECT_EQ(offer.deadline_ms, 999u);
+  EXPECT_EQ(offer.tokens, tokens_up_to(10));
+
+  machine_.on_message(kSession, reply(1, 1, 2), at_ms(2));
+  const PostData data = actions_of<PostData>(machine_.take_actions()).at(0);
+  EXPECT_EQ(data.source_blocks, (std::vector<uint32_t>{blocks_[1].index(), blocks_[2].index()}));
+  EXPECT_EQ(data.target_blocks, (std::vector<uint32_t>{21, 22}));
+
+  DataReport report;
+  report.lanes = 3;
+  machine_.on_data_done(id, Status(), report, at_ms(3));
+  EXPECT_EQ(messages_of<Commit>(machine_.take_actions()).at(0).notifications, 3u);
+  EXPECT_EQ(transfer_pins(), 1u);
+
+  CommitReply acknowledged{1, {}, {BlockAddress::make(kTargetLife, 1, Medium::kHost, 20)}};
+  machine_.on_message(kSession, acknowledged, at_ms(4));
+  const auto end = actions_of<EndCall>(machine_.take_actions()).at(0);
+  EXPECT_TRUE(end.status.ok());
+  EXPECT_EQ(end.report.tokens_matched, 4u);
+  EXPECT_EQ(end.report.serving, acknowledged.serving);
+  EXPECT_EQ(transfer_pins(), 0u);
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, what_is_there_already_is_committed_without_data) {
+  ASSERT_TRUE(pool_->free(kCallerSession, {&blocks_[2], 1}).ok());
+  blocks_.pop_back();
+  TransferRequest whole = request();
+  whole.tokens = tokens_up_to(8);
+  whole.sums = {{0, 11}, {1, 12}};
+  ASSERT_TRUE(machine_.start(kPeer, whole, at_ms(0)).ok());
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  machine_.take_actions();
+  machine_.on_message(kSession, reply(1, 2, 0), at_ms(1));
+  const auto actions = machine_.take_actions();
+  EXPECT_TRUE(actions_of<PostData>(actions).empty());
+  EXPECT_TRUE(messages_of<Commit>(actions).at(0).sums.empty());
+}
+
+TEST_F(SourceMachineTest, a_freed_block_cannot_be_sent) {
+  ASSERT_TRUE(pool_->free(kCallerSession, blocks_).ok());
+  EXPECT_EQ(machine_.start(kPeer, request(), at_ms(0)).status().code(), StatusCode::kStale);
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_full_machine_refuses_at_once) {
+  start();
+  start();
+  EXPECT_EQ(machine_.start(kPeer, request(), at_ms(0)).status().code(),
+            StatusCode::kResourceExhausted);
+}
+
+TEST_F(SourceMachineTest, a_peer_of_another_content_is_not_offered_anything) {
+  start();
+  PeerInfo other = peer();
+  other.model.words[0] ^= 1;
+  machine_.take_actions();
+  machine_.on_session_up(kPeer, kSession, other, at_ms(1));
+  const auto actions = machine_.take_actions();
+  EXPECT_EQ(only_end(actions), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(actions_of<SendMessage>(actions).empty());
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_failed_dial_ends_whoever_waited_for_it) {
+  start();
+  start();
+  EXPECT_EQ(actions_of<DialPeer>(machine_.take_actions()).size(), 1u);
+  machine_.on_dial_failed(kPeer, unavailable("nobody there"), at_ms(1));
+  EXPECT_EQ(actions_of<EndCall>(machine_.take_actions()).size(), 2u);
+  start();
+  EXPECT_EQ(actions_of<DialPeer>(machine_.take_actions()).size(), 1u);
+}
+
+TEST_F(SourceMachineTest, an_unanswered_offer_is_asked_again) {
+  start();
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  EXPECT_EQ(messages_of<Offer>(machine_.take_actions()).size(), 1u);
+  EXPECT_EQ(machine_.next_time(), at_ms(200));
+  EXPECT_TRUE(at(199).empty());
+  const auto again = messages_of<Offer>(at(200));
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0].number, 1u);
+  EXPECT_EQ(again[0].deadline_ms, 800u);
+}
+
+TEST_F(SourceMachineTest, an_answer_that_comes_twice_posts_once) {
+  start_sending();
+  machine_.on_message(kSession, reply(1, 0, 3), at_ms(1));
+  EXPECT_TRUE(machine_.take_actions().empty());
+}
+
+TEST_F(SourceMachineTest, a_refusal_ends_the_call_with_its_hint) {
+  start();
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  machine_.take_actions();
+  OfferReply refusal;
+  refusal.number = 1;
+  refusal.status = resource_exhausted("full", 10);
+  machine_.on_message(kSession, refusal, at_ms(1));
+  const auto ends = actions_of<EndCall>(machine_.take_actions());
+  EXPECT_EQ(ends.at(0).status.retry_after_ms(), 10u);
+  EXPECT_EQ(transfer_pins(), 0u);
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, places_of_another_life_of_the_target_are_not_written) {
+  start();
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  machine_.take_actions();
+  OfferReply wrong = reply(1, 0, 3);
+  wrong.reserved[2].incarnation ^= 1;
+  machine_.on_message(kSession, wrong, at_ms(1));
+  const auto actions = machine_.take_actions();
+  EXPECT_EQ(only_end(actions), StatusCode::kStale);
+  EXPECT_TRUE(actions_of<PostData>(actions).empty());
+  EXPECT_EQ(messages_of<Cancel>(actions).size(), 1u);
+}
+
+TEST_F(SourceMachineTest, an_answer_that_does_not_add_up_is_corruption) {
+  for (const auto& wrong : {reply(1, 0, 2), reply(1, 3, 0), reply(1, 1, 3)}) {
+    SourceMachine machine(options(), *pool_);
+    ASSERT_TRUE(machine.start(kPeer, request(), at_ms(0)).ok());
+    machine.on_session_up(kPeer, kSession, peer(), at_ms(0));
+    machine.take_actions();
+    machine.on_message(kSession, wrong, at_ms(1));
+    const auto actions = machine.take_actions();
+    EXPECT_EQ(only_end(actions), StatusCode::kCorruption);
+    EXPECT_TRUE(actions_of<PostData>(actions).empty());
+  }
+}
+
+TEST_F(SourceMachineTest, the_deadline_stops_the_data_and_cancels_when_it_is_quiet) {
+  const TransferId id = start_sending();
+  const auto stopping = at(1000);
+  EXPECT_EQ(actions_of<StopData>(stopping).size(), 1u);
+  EXPECT_TRUE(messages_of<Cancel>(stopping).empty());
+  EXPECT_TRUE(actions_of<EndCall>(stopping).empty());
+  EXPECT_EQ(transfer_pins(), 1u);
+
+  machine_.on_data_done(id, cancelled("stopped"), {}, at_ms(1050));
+  const auto quiet = machine_.take_actions();
+  EXPECT_EQ(only_end(quiet), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(messages_of<Cancel>(quiet).size(), 1u);
+  EXPECT_EQ(transfer_pins(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_call_ends_by_its_grace_while_its_blocks_wait_for_quiet) {
+  const TransferId id = start_sending();
+  at(1000);
+  EXPECT_EQ(machine_.next_time(), at_ms(1100));
+  const auto ended = at(1100);
+  EXPECT_EQ(only_end(ended), StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(messages_of<Cancel>(ended).empty());
+  EXPECT_EQ(transfer_pins(), 1u);
+
+  machine_.on_data_done(id, cancelled("stopped"), {}, at_ms(5000));
+  const auto quiet = machine_.take_actions();
+  EXPECT_TRUE(actions_of<EndCall>(quiet).empty());
+  EXPECT_EQ(messages_of<Cancel>(quiet).size(), 1u);
+  EXPECT_EQ(transfer_pins(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_cancel_is_said_until_it_is_heard) {
+  const TransferId id = start();
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  machine_.take_actions();
+  machine_.cancel(id, at_ms(10));
+  const auto actions = machine_.take_actions();
+  EXPECT_EQ(only_end(actions), StatusCode::kCancelled);
+  EXPECT_EQ(messages_of<Cancel>(actions).at(0).number, 1u);
+  EXPECT_EQ(messages_of<Cancel>(at(210)).size(), 1u);
+  EXPECT_EQ(machine_.open(), 1u);
+  machine_.on_message(kSession, CancelReply{1}, at_ms(220));
+  EXPECT_EQ(machine_.open(), 0u);
+  machine_.cancel(id, at_ms(230));
+  EXPECT_TRUE(machine_.take_actions().empty());
+}
+
+TEST_F(SourceMachineTest, data_that_fails_ends_the_call_with_its_reason) {
+  const TransferId id = start_sending();
+  machine_.on_data_done(id, unsupported("the layouts do not map"), {}, at_ms(1));
+  const auto actions = machine_.take_actions();
+  EXPECT_EQ(only_end(actions), StatusCode::kUnsupported);
+  EXPECT_EQ(messages_of<Cancel>(actions).size(), 1u);
+  EXPECT_TRUE(messages_of<Commit>(actions).empty());
+}
+
+TEST_F(SourceMachineTest, asked_to_stop_it_says_cancel_only_when_nothing_is_in_flight) {
+  const TransferId id = start_sending();
+  machine_.on_message(kSession, StopRequest{1}, at_ms(1));
+  const auto stopping = machine_.take_actions();
+  EXPECT_EQ(actions_of<StopData>(stopping).size(), 1u);
+  EXPECT_TRUE(messages_of<Cancel>(stopping).empty());
+  machine_.on_message(kSession, StopRequest{1}, at_ms(2));
+  EXPECT_TRUE(machine_.take_actions().empty());
+  machine_.on_data_done(id, cancelled("stopped"), {}, at_ms(3));
+  EXPECT_EQ(messages_of<Cancel>(machine_.take_actions()).size(), 1u);
+}
+
+TEST_F(SourceMachineTest, asked_to_stop_what_is_over_it_says_cancel_at_once) {
+  machine_.on_message(kSession, StopRequest{17}, at_ms(1));
+  EXPECT_EQ(messages_of<Cancel>(machine_.take_actions()).at(0).number, 17u);
+}
+
+TEST_F(SourceMachineTest, a_lost_session_ends_its_calls_and_keeps_what_is_being_read) {
+  const TransferId id = start_sending();
+  machine_.on_session_down(kSession, unavailable("gone"), at_ms(1));
+  EXPECT_EQ(actions_of<StopData>(machine_.take_actions()).size(), 1u);
+  EXPECT_EQ(transfer_pins(), 1u);
+  machine_.on_data_done(id, unavailable("gone"), {}, at_ms(2));
+  const auto actions = machine_.take_actions();
+  EXPECT_EQ(only_end(actions), StatusCode::kUnavailable);
+  EXPECT_TRUE(actions_of<SendMessage>(actions).empty());
+  EXPECT_EQ(transfer_pins(), 0u);
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, numbers_go_on_in_one_life_of_the_target_and_begin_again_in_the_next) {
+  const auto first_number = [this](SessionId session, uint64_t life) {
+    const TransferId id = start();
+    machine_.on_session_up(kPeer, session, peer(life), at_ms(0));
+    const uint64_t number = messages_of<Offer>(machine_.take_actions()).at(0).number;
+    machine_.cancel(id, at_ms(0));
+    machine_.on_session_down(session, unavailable("gone"), at_ms(0));
+    machine_.take_actions();
+    return number;
+  };
+  EXPECT_EQ(first_number(10, kTargetLife), 1u);
+  EXPECT_EQ(first_number(11, kTargetLife), 2u);
+  EXPECT_EQ(first_number(12, kTargetLife + 1), 1u);
+}
+
+TEST_F(SourceMachineTest, stopping_the_agent_ends_every_call_once) {
+  const TransferId sending = start_sending();
+  start();
+  machine_.take_actions();
+  machine_.cancel_all(at_ms(5));
+  EXPECT_EQ(actions_of<EndCall>(machine_.take_actions()).size(), 1u);
+  machine_.on_data_done(sending, cancelled("stopped"), {}, at_ms(6));
+  EXPECT_EQ(only_end(machine_.take_actions()), StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace mempool

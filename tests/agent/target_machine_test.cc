@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the proof of the target's half of the protocol, step by step.
+#include "agent/target_machine.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/agent/machine_parts.h"
+
+namespace mempool {
+namespace {
+
+constexpr SessionId kSession = 4;
+constexpr uint64_t kSourceLife = 55;
+
+class TargetMachineTest : public testing::Test {
+ protected:
+  TargetMachineTest() : pool_(tiny_pool(6)), index_(*pool_, make_eviction_policy("lru").value()) {
+    make(options());
+  }
+
+  static TargetMachine::Options options() {
+    TargetMachine::Options options;
+    options.model = tiny_content().model;
+    options.verify = Verify::kAlways;
+    options.max_open = 2;
+    return options;
+  }
+  void make(const TargetMachine::Options& options) {
+    machine_ = std::make_unique<TargetMachine>(options, *pool_, index_);
+    ASSERT_TRUE(machine_->on_session_up(kSession, source()).ok());
+  }
+  static PeerInfo source(uint64_t incarnation = kSourceLife) {
+    return {"prefill", incarnation, tiny_content().model, 4, {}};
+  }
+
+  static Offer offer(uint64_t number, TokenId tokens = 10) {
+    Offer offer;
+    offer.number = number;
+    offer.request_id = 42;
+    offer.deadline_ms = 600;
+    offer.content = tiny_content();
+    offer.tokens = tokens_up_to(tokens);
+    return offer;
+  }
+  static Prompt prompt(const std::vector<TokenId>& tokens) { return {tiny_content(), tokens}; }
+
+  std::vector<Action> take(const Message& message, int64_t ms = 0, SessionId session = kSession) {
+    machine_->on_message(session, message, at_ms(ms));
+    return machine_->take_actions();
+  }
+  std::vector<Action> at(int64_t milliseconds) {
+    machine_->on_time(at_ms(milliseconds));
+    return machine_->take_actions();
+  }
+  OfferReply reserve(uint64_t number, TokenId tokens = 10) {
+    return messages_of<OfferReply>(take(offer(number, tokens))).at(0);
+  }
+  /// Bring a prompt through all steps over one lane.
+  std::vector<Action> arrive(uint64_t number, TokenId tokens = 10) {
+    const OfferReply reply = reserve(number, tokens);
+    machine_->on_notified(kSession, reply.slot);
+    return take(Commit{number, 1, {}});
+  }
+  /// Publish the first tokens of the prompt as the engine would, and let go of them.
+  std::vector<BlockAddress> publish(TokenId tokens) {
+    std::vector<BlockAddress> blocks;
+    EXPECT_TRUE(pool_->alloc(kCallerSession, tokens / 4, BlockState::kWriting, blocks).ok());
+    const auto list = tokens_up_to(tokens);
+    EXPECT_TRUE(index_.insert(kCallerSession, prompt(list), blocks).ok());
+    EXPECT_TRUE(pool_->unpin(kCallerSession, blocks).ok());
+    return blocks;
+  }
+  uint64_t quarantined() const { return pool_->count(BlockState::kQuarantined); }
+
+  std::unique_ptr<BlockPool> pool_;
+  LocalIndex index_;
+  std::unique_ptr<TargetMachine> machine_;
+};
+
+// ---- offers ----------------------------------------------------------------------------------
+
+TEST_F(TargetMachineTest, an_offer_reserves_what_is_missing_behind_what_is_there) {
+  const auto published = publish(4);
+  const auto actions = take(offer(1));
+  const OfferReply reply = messages_of<OfferReply>(actions).at(0);
+  EXPECT_EQ(reply.matched, published);
+  EXPECT_EQ(reply.reserved.size(), 2u);
+  EXPECT_EQ(actions_of<OpenSlot>(actions).at(0).slot, reply.slot);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 2u);
+  EXPECT_EQ(pool_->pins_of(kSession, published[0].index()), 1u);
+}
+
+TEST_F(TargetMachineTest, an_offer_asked_again_has_one_answer_and_one_effect) {
+  const OfferReply first = reserve(1);
+  const OfferReply again = reserve(1);
+  EXPECT_EQ(again.slot, first.slot);
+  EXPECT_EQ(again.reserved, first.reserved);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+}
+
+TEST_F(TargetMachineTest, an_offer_evicts_what_nobody_pins) {
+  auto other = tokens_up_to(24);
+  for (TokenId& token : other) token += 100;
+  std::vector<BlockAddress> blocks;
+  ASSERT_TRUE(pool_->alloc(kCallerSession, 6, BlockState::kWriting, blocks).ok());
+  ASSERT_TRUE(index_.insert(kCallerSession, prompt(other), blocks).ok());
+  ASSERT_TRUE(pool_->unpin(kCallerSession, blocks).ok());
+  EXPECT_TRUE(reserve(1).status.ok());
+  EXPECT_EQ(machine_->evicted(), 1u);
+}
+
+TEST_F(TargetMachineTest, no_room_is_said_at_once_with_a_hint_and_holds_nothing) {
+  publish(4);
+  std::vector<BlockAddress> held;
+  ASSERT_TRUE(pool_->alloc(kCallerSession, 6, BlockState::kWriting, held).ok());
+  const OfferReply refusal = reserve(1);
+  EXPECT_EQ(refusal.status.code(), StatusCode::kResourceExhausted);
+  EXPECT_GT(refusal.status.retry_after_ms(), 0u);
+  EXPECT_EQ(pool_->audit()->pins, 6u);
+  EXPECT_EQ(machine_->open(), 0u);
+}
+
+TEST_F(TargetMachineTest, arrivals_that_nobody_takes_push_back) {
+  arrive(1, 4);
+  arrive(2, 4);
+  EXPECT_EQ(reserve(3).status.code(), StatusCode::kResourceExhausted);
+  machine_->on_received();
+  EXPECT_TRUE(reserve(4).status.ok());
+}
+
+TEST_F(TargetMachineTest, offers_that_make_no_sense_are_refused) {
+  Offer other_content = offer(1);
+  other_content.content.model.words[1] ^= 1;
+  Offer no_tokens = offer(2);
+  no_tokens.tokens.clear();
+  Offer other_medium = offer(3);
+  other_medium.medium = Medium::kDevice;
+  Offer much_user_data = offer(4);
+  much_user_data.user_data.resize(kUserBytesMax + 1);
+  Offer too_long = offer(5, 4 * 9);
+  for (const Offer& bad : {other_content, no_tokens, other_medium, much_user_data, too_long}) {
+    const auto actions = take(bad);
+    EXPECT_FALSE(messages_of<OfferReply>(actions).at(0).status.ok()) << bad.number;
+    EXPECT_TRUE(actions_of<OpenSlot>(actions).empty());
+  }
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+}
+
+TEST_F(TargetMachineTest, numbers_below_the_mark_run_never_again) {
+  for (uint64_t number = 1; number <= AnswerTable::kAnswers + 1; ++number) take(Cancel{number});
+  EXPECT_EQ(reserve(1).status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
+}
+
+// ---- commit ----------------------------------------------------------------------------------
+
+TEST_F(TargetMachineTest, a_commit_publishes_whole_blocks_and_delivers_the_tail) {
+  const auto actions = arrive(1);
+  const Arrival arrival = actions_of<DeliverArrival>(actions).at(0).arrival;
+  EXPECT_EQ(arrival.source, "prefill");
+  EXPECT_EQ(arrival.request_id, 42u);
+  EXPECT_EQ(arrival.tokens, tokens_up_to(10));
+  EXPECT_EQ(arrival.last_block_tokens, 2u);
+  ASSERT_EQ(arrival.blocks.size(), 3u);
+  EXPECT_EQ(messages_of<CommitReply>(actions).at(0).serving, arrival.blocks);
+  EXPECT_EQ(index_.peek(prompt(arrival.tokens)), 8u);
+  EXPECT_EQ(pool_->state(arrival.blocks[2].index()), BlockState::kPrivate);
+  for (const BlockAddress& block : arrival.blocks) {
+    EXPECT_EQ(pool_->pins_of(kCallerSession, block.index()), 1u);
+    EXPECT_EQ(pool_->pins_of(kSession, block.index()), 0u);
+  }
+}
+
+TEST_F(TargetMachineTest, nothing_is_published_before_every_lane_has_said_so) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  EXPECT_TRUE(take(Commit{1, 3, {}}).empty());
+  machine_->on_notified(kSession, reply.slot);
+  EXPECT_TRUE(machine_->take_actions().empty());
+  EXPECT_EQ(index_.blocks(), 0u);
+  machine_->on_notified(kSession, reply.slot);
+  EXPECT_TRUE(messages_of<CommitReply>(machine_->take_actions()).at(0).status.ok());
+  EXPECT_EQ(index_.blocks(), 2u);
+}
+
+TEST_F(TargetMachineTest, a_commit_of_no_lane_waits_for_one_where_data_must_come) {
+  reserve(1);
+  EXPECT_TRUE(take(Commit{1, 0, {}}).empty());
+  EXPECT_EQ(index_.blocks(), 0u);
+}
+
+TEST_F(TargetMachineTest, notifications_of_a_slot_that_is_over_or_anothers_do_not_count) {
+  const OfferReply first = reserve(1);
+  take(Cancel{1});
+  const OfferReply second = reserve(2);
+  ASSERT_EQ(second.slot.index, first.slot.index);
+  machine_->on_notified(kSession, first.slot);
+  machine_->on_notified(kSession + 1, second.slot);
+  EXPECT_TRUE(take(Commit{2, 1, {}}).empty());
+}
+
+TEST_F(TargetMachineTest, a_commit_said_again_is_answered_again_and_arrives_once) {
+  const auto first = messages_of<CommitReply>(arrive(1)).at(0);
+  const auto actions = take(Commit{1, 1, {}});
+  EXPECT_EQ(messages_of<CommitReply>(actions).at(0).serving, first.serving);
+  EXPECT_TRUE(actions_of<DeliverArrival>(actions).empty());
+  EXPECT_EQ(messages_of<CommitReply>(take(offer(1))).size(), 1u);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
+}
+
+TEST_F(TargetMachineTest, a_commit_of_what_was_never_offered_is_not_found) {
+  EXPECT_EQ(messages_of<CommitReply>(take(Commit{3, 1, {}})).at(0).status.code(),
+            StatusCode::kNotFound);
+}
+
+TEST_F(TargetMachineTest, what_was_published_meanwhile_stays_and_serves) {
+  const OfferReply reply = reserve(1, 8);
+  const auto published = publish(8);
+  machine_->on_notified(kSession, reply.slot);
+  const auto actions = take(Commit{1, 1, {}});
+  EXPECT_EQ(messages_of<CommitReply>(actions).at(0).serving, published);
+  EXPECT_EQ(actions_of<DeliverArrival>(actions).at(0).arrival.blocks, published);
+  for (const BlockAddress& block : reply.reserved) EXPECT_FALSE(pool_->check(block).ok());
+}
+
+TEST_F(TargetMachineTest, matched_blocks_that_were_erased_meanwhile_are_published_again) {
+  const auto published = publish(4);
+  const OfferReply reply = reserve(1);
+  index_.erase(prompt(tokens_up_to(4)));
+  EXPECT_EQ(pool_->state(published[0].index()), BlockState::kPrivate);
+  machine_->on_notified(kSession, reply.slot);
+  EXPECT_TRUE(messages_of<CommitReply>(take(Commit{1, 1, {}})).at(0).status.ok());
+  EXPECT_EQ(index_.peek(prompt(tokens_up_to(10))), 8u);
+}
+
+TEST_F(TargetMachineTest, without_an_engine_nothing_is_delivered_and_nothing_stays_pinned) {
+  TargetMachine::Options quiet = options();
+  quiet.deliver_arrivals = false;
+  make(quiet);
+  const auto actions = arrive(1);
+  EXPECT_TRUE(actions_of<DeliverArrival>(actions).empty());
+  EXPECT_TRUE(messages_of<CommitReply>(actions).at(0).status.ok());
+  EXPECT_EQ(pool_->audit()->pins, 0u);
+  EXPECT_EQ(pool_->count(BlockState::kPublished), 2u);
+  EXPECT_EQ(pool_->free_blocks(), 6u);
+}
+
+// ---- checksums -------------------------------------------------------------------------------
+
+TEST_F(TargetMachineTest, sums_are_checked_before_anything_is_published) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  const auto actions = take(Commit{1, 1, {{1, 111}, {2, 222}}});
+  const VerifyBlocks verify = actions_of<VerifyBlocks>(actions).at(0);
+  EXPECT_EQ(verify.blocks,
+            (std::vector<uint32_t>{reply.reserved[1].index(), reply.reserved[2].index()}));
+  EXPECT_EQ(verify.sums, (std::vector<uint64_t>{111, 222}));
+  EXPECT_EQ(index_.blocks(), 0u);
+  machine_->on_verified(kSession, 1, {});
+  EXPECT_EQ(index_.blocks(), 2u);
+  EXPECT_EQ(pool_->checksum(reply.reserved[1].index()), 111u);
+}
+
+TEST_F(TargetMachineTest, a_block_with_wrong_bytes_is_set_aside_until_its_session_is_over) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  take(Commit{1, 1, {{1, 111}}});
+  machine_->on_verified(kSession, 1, {reply.reserved[1].index()});
+  EXPECT_EQ(messages_of<CommitReply>(machine_->take_actions()).at(0).status.code(),
+            StatusCode::kCorruption);
+  EXPECT_EQ(quarantined(), 1u);
+  EXPECT_EQ(index_.blocks(), 0u);
+  EXPECT_EQ(pool_->free_blocks(), 7u);
+  machine_->on_session_down(kSession);
+  machine_->on_fenced(kSession);
+  EXPECT_EQ(quarantined(), 0u);
+}
+
+TEST_F(TargetMachineTest, sums_said_twice_or_of_blocks_that_are_not_sent_count_once_or_not) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  const auto actions = take(Commit{1, 1, {{1, 111}, {99, 5}, {1, 111}}});
+  const VerifyBlocks verify = actions_of<VerifyBlocks>(actions).at(0);
+  EXPECT_EQ(verify.blocks, (std::vector<uint32_t>{reply.reserved[1].index()}));
+  machine_->on_verified(kSession, 1, verify.blocks);
+  EXPECT_EQ(quarantined(), 1u);
+}
+
+TEST_F(TargetMachineTest, a_cancel_while_blocks_are_being_hashed_waits_for_the_hash) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  take(Commit{1, 1, {{0, 111}}});
+  EXPECT_TRUE(take(Cancel{1}).empty());
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+  machine_->on_verified(kSession, 1, {});
+  EXPECT_EQ(messages_of<CancelReply>(machine_->take_actions()).size(), 1u);
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+}
+
+// ---- cancel, quarantine, fences --------------------------------------------------------------
+
+TEST_F(TargetMachineTest, a_cancel_frees_and_is_answered_however_often_it_is_said) {
+  const OfferReply reply = reserve(1);
+  const auto actions = take(Cancel{1});
+  EXPECT_EQ(actions_of<CloseSlot>(actions).at(0).slot, reply.slot);
+  EXPECT_EQ(messages_of<CancelReply>(actions).size(), 1u);
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+  EXPECT_EQ(messages_of<CancelReply>(take(Cancel{1})).size(), 1u);
+}
+
+TEST_F(TargetMachineTest, a_cancel_that_overtakes_its_offer_keeps_it_from_reserving) {
+  EXPECT_EQ(messages_of<CancelReply>(take(Cancel{1})).size(), 1u);
+  EXPECT_EQ(reserve(1).status.code(), StatusCode::kCancelled);
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+}
+
+TEST_F(TargetMachineTest, past_its_deadline_a_transfer_is_set_aside_and_its_source_asked) {
+  reserve(1);
+  EXPECT_EQ(machine_->next_time(), at_ms(1000));  // 600 and twice the retransmission
+  EXPECT_TRUE(at(999).empty());
+  EXPECT_EQ(messages_of<StopRequest>(at(1000)).at(0).number, 1u);
+  EXPECT_EQ(quarantined(), 3u);
+  EXPECT_EQ(pool_->audit()->quarantine.at("prefill"), 3u);
+  EXPECT_EQ(messages_of<StopRequest>(at(1200)).size(), 1u);
+  take(Cancel{1}, 1300);
+  EXPECT_EQ(quarantined(), 0u);
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+}
+
+TEST_F(TargetMachineTest, a_commit_that_comes_too_late_publishes_nothing) {
+  const OfferReply reply = reserve(1);
+  at(1000);
+  machine_->on_notified(kSession, reply.slot);
+  EXPECT_TRUE(take(Commit{1, 1, {}}, 1001).empty());
+  EXPECT_EQ(index_.blocks(), 0u);
+}
+
+TEST_F(TargetMachineTest, a_source_that_does_not_answer_is_fenced_before_its_blocks_are_free) {
+  reserve(1);
+  at(1000);
+  EXPECT_TRUE(actions_of<FencePeer>(at(1999)).empty());
+  EXPECT_EQ(actions_of<FencePeer>(at(2000)).at(0).session, kSession);
+  EXPECT_EQ(quarantined(), 3u);
+  EXPECT_TRUE(take(Cancel{1}, 2001).empty());  // its session is over
+  EXPECT_EQ(quarantined(), 3u);
+  machine_->on_fenced(kSession);
+  EXPECT_EQ(quarantined(), 0u);
+  EXPECT_EQ(machine_->open(), 0u);
+}
+
+TEST_F(TargetMachineTest, a_lost_session_keeps_its_blocks_aside_until_the_fence) {
+  reserve(1);
+  machine_->on_session_down(kSession);
+  EXPECT_EQ(actions_of<FencePeer>(machine_->take_actions()).size(), 1u);
+  EXPECT_EQ(quarantined(), 3u);
+  machine_->on_session_down(kSession);
+  EXPECT_TRUE(machine_->take_actions().empty());
+  machine_->on_fenced(kSession);
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+}
+
+TEST_F(TargetMachineTest, a_fence_does_not_take_blocks_from_under_the_hash) {
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  take(Commit{1, 1, {{0, 111}}});
+  machine_->on_session_down(kSession);
+  machine_->on_fenced(kSession);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+  machine_->on_verified(kSession, 1, {});
+  EXPECT_EQ(pool_->free_blocks(), pool_->blocks());
+  EXPECT_EQ(index_.blocks(), 0u);
+}
+
+TEST_F(TargetMachineTest, a_source_is_let_in_again_when_its_older_session_is_over) {
+  reserve(1);
+  EXPECT_EQ(machine_->on_session_up(5, source()).code(), StatusCode::kUnavailable);
+  machine_->on_session_down(kSession);
+  EXPECT_EQ(machine_->on_session_up(5, source()).code(), StatusCode::kUnavailable);
+  machine_->on_fenced(kSession);
+  EXPECT_TRUE(machine_->on_session_up(5, source()).ok());
+}
+
+TEST_F(TargetMachineTest, a_number_has_one_effect_over_all_sessions_of_one_life) {
+  arrive(1);
+  machine_->on_session_down(kSession);
+  machine_->on_fenced(kSession);
+  machine_->take_actions();
+  ASSERT_TRUE(machine_->on_session_up(5, source()).ok());
+  EXPECT_EQ(messages_of<CommitReply>(take(offer(1), 0, 5)).size(), 1u);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
+}
+
+TEST_F(TargetMachineTest, the_next_life_of_a_source_is_not_answered_for_the_last_one) {
+  arrive(1, 4);
+  const OfferReply open = reserve(2, 8);
+  ASSERT_EQ(open.reserved.size(), 1u);
+  ASSERT_TRUE(machine_->on_session_up(5, source(kSourceLife + 1)).ok());
+  machine_->on_session_down(kSession);  // noticed late, after the restart
+  machine_->on_fenced(kSession);
+  for (const uint64_t number : {1, 2}) {
+    const auto replies = messages_of<OfferReply>(take(offer(number, 12), 0, 5));
+    ASSERT_EQ(replies.size(), 1u) << number;
+    EXPECT_TRUE(replies[0].status.ok());
+    take(Cancel{number}, 0, 5);
+  }
+}
+
+TEST_F(TargetMachineTest, peers_write_where_their_slot_is_open_and_read_nowhere) {
+  const OfferReply reply = reserve(1);
+  const uint64_t offset =
+      pool_->view(reply.reserved[0].index()).piece(0, 0) - pool_->segments()[0].memory.data();
+  EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, offset, 8));
+  EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, offset, 8));
+  machine_->on_notified(kSession, reply.slot);
+  take(Commit{1, 1, {}});
+  EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, offset, 8));
+}
+
+}  // namespace
+}  // namespace mempool
