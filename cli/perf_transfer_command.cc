@@ -41,6 +41,7 @@ struct TransferArguments {
   std::vector<std::string> verify = {"off"};
   std::string send_buffer = "0";
   std::string receive_buffer = "0";
+  std::string plot;
 };
 
 /// Give one case for each combination of what was listed.
@@ -84,6 +85,10 @@ int run_transfer(const TransferArguments& arguments, const std::string& json) {
     rows.push_back(std::move(*row));
     json_rows.push_back(to_json(rows.back()));
   }
+  if (!arguments.plot.empty()) {
+    const Status written = write_text(arguments.plot, transfer_plot(rows));
+    if (!written.ok()) return fail(written);
+  }
   return report(transfer_table(rows), json_rows, json);
 }
 
@@ -121,6 +126,8 @@ Command add_perf_transfer_command(CLI::App& perf) {
   app->add_option("--receive-buffer", arguments->receive_buffer, "SO_RCVBUF; likewise")
       ->type_name("SIZE")
       ->capture_default_str();
+  app->add_option("--plot", arguments->plot, "Draw the rows beside the bare stream as SVG")
+      ->type_name("FILE");
   auto json = add_json_option(*app);
   app->footer(kHelp);
   return {app, [arguments, json] { return run_transfer(*arguments, *json); }};

@@ -80,17 +80,19 @@ void ProgressLine::show(const std::string& what, size_t done, size_t of) {
   std::fflush(stderr);
 }
 
-Status write_rows(const std::string& path, const nlohmann::ordered_json& rows) {
-  const std::string text = nlohmann::ordered_json{{"rows", rows}}.dump(2) + "\n";
-  if (path == "-") {
-    fmt::print("{}", text);
-    return Status();
-  }
+Status write_text(const std::string& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary);
   stream << text;
   stream.close();
   if (stream) return Status();
   return unavailable(fmt::format("{}: cannot write it: {}", path, std::strerror(errno)));
+}
+
+Status write_rows(const std::string& path, const nlohmann::ordered_json& rows) {
+  const std::string text = nlohmann::ordered_json{{"rows", rows}}.dump(2) + "\n";
+  if (path != "-") return write_text(path, text);
+  fmt::print("{}", text);
+  return Status();
 }
 
 }  // namespace mempool

@@ -63,6 +63,9 @@ class ProgressLine {
   bool shown_ = false;
 };
 
+/// Errors: kUnavailable.
+Status write_text(const std::string& path, const std::string& text);
+
 /// Write {"rows": [...]} to a file, or to standard output for "-". Errors: kUnavailable.
 Status write_rows(const std::string& path, const nlohmann::ordered_json& rows);
 

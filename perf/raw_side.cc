@@ -3,11 +3,15 @@
 #include "perf/raw_side.h"
 
 #include <fmt/format.h>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
 
 #include "core/check.h"
 #include "transport/transport_registry.h"
 
 namespace mempool {
+
+RawSide::RawSide() : io_(std::make_unique<boost::asio::io_context>(1)) {}
 
 Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
                                                const TransferShape& shape, uint32_t blocks,
@@ -21,7 +25,7 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   TransportRegistry registry;
   register_builtin_transports(registry);
   TransportContext context;
-  context.io = &side->io_;
+  context.io = side->io_.get();
   context.events = side.get();
   context.incarnation = incarnation;
   const std::string prefix = measured.transport + ".";
@@ -41,7 +45,7 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
 
 RawSide::~RawSide() {
   if (!thread_.joinable()) return;
-  io_.stop();
+  io_->stop();
   thread_.join();
 }
 
@@ -51,10 +55,14 @@ std::span<std::byte> RawSide::piece(uint32_t block, uint32_t piece) const {
           layout.piece_bytes};
 }
 
+void RawSide::wait_event() {
+  io_->run_one();
+}
+
 void RawSide::serve() {
   thread_ = std::thread([this] {
-    const auto work = boost::asio::make_work_guard(io_);
-    io_.run();
+    const auto work = boost::asio::make_work_guard(*io_);
+    io_->run();
   });
 }
 

@@ -2,10 +2,9 @@
 // Owns one process's half of a transport without an agent: a region, a loop and the events.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,21 +33,21 @@ class RawSide : public TransportEvents {
   /// Run the loop in a thread of its own from now on.
   void serve();
   /// Run the loop here until one more event has been handled. Requires: serve() was not called.
-  void wait_event() { io_.run_one(); }
+  void wait_event();
 
   /// Calls that completed, and the first failure among them.
   uint64_t completed() const { return completed_; }
   const Status& failure() const { return failure_; }
 
  private:
-  RawSide() = default;
+  RawSide();
   void on_completion(uint64_t cookie, const Status& status) override;
   void on_notified(uint64_t, Slot) override {}
   void on_lost(uint64_t peer, const Status& why) override;
   void on_fenced(uint64_t) override {}
   bool admits(uint64_t, Slot, Operation, uint32_t, uint64_t, uint64_t) override { return true; }
 
-  boost::asio::io_context io_{1};
+  std::unique_ptr<boost::asio::io_context> io_;
   HostMemory memory_;
   PlanSegment segment_;
   std::unique_ptr<Transport> transport_;

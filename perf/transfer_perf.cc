@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
+#include "core/config_value.h"
+#include "perf/bar_chart.h"
 #include "perf/transfer_ends.h"
 #include "perf/transfer_server.h"
 
@@ -186,6 +188,19 @@ TextTable transfer_table(const std::vector<TransferRow>& rows) {
                    row.system_calls ? fmt::format("{}", *row.system_calls) : "-"});
   }
   return table;
+}
+
+std::string transfer_plot(const std::vector<TransferRow>& rows) {
+  std::vector<BarPair> pairs;
+  for (const TransferRow& row : rows) {
+    const TransferCase& measured = row.measured;
+    pairs.push_back({fmt::format("{} {} {}, verify {}", measured.read ? "read" : "write",
+                                 to_string(measured.pattern), print_size(measured.piece_bytes),
+                                 measured.verify),
+                     row.gb_per_s.median, row.bare_gb_per_s.median});
+  }
+  return bar_chart("mempool over " + rows.front().measured.transport + " (dark) and a bare stream",
+                   "GB/s", pairs);
 }
 
 }  // namespace mempool

@@ -39,5 +39,7 @@ Result<TransferRow> run_transfer_perf(const TransferCase& measured,
 
 nlohmann::ordered_json to_json(const TransferRow& row);
 TextTable transfer_table(const std::vector<TransferRow>& rows);
+/// Give the medians beside those of the bare stream as SVG. Requires: at least one row.
+std::string transfer_plot(const std::vector<TransferRow>& rows);
 
 }  // namespace mempool

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the tests of the way from settings to an agent's options.
+#include "agent/agent_config.h"
+
+#include <fstream>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace mempool {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+Result<AgentOptions> options_of(std::string_view toml) {
+  return agent_options(Config::parse(toml, "agent.toml").value());
+}
+
+std::string refusal(std::string_view toml) {
+  const Status status = options_of(toml).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST(AgentConfig, nothing_given_makes_an_agent_of_a_gibibyte_on_loopback) {
+  const AgentOptions options = options_of("").value();
+  EXPECT_EQ(options.listen, "127.0.0.1:0");
+  EXPECT_EQ(options.admin, "127.0.0.1:0");
+  EXPECT_EQ(options.content.layers, 32u);
+  EXPECT_THAT(options.segment_blocks, ElementsAre(512));  // of 2 MiB
+  EXPECT_THAT(options.transports, ElementsAre("tcp"));
+}
+
+TEST(AgentConfig, every_section_reaches_its_option) {
+  const AgentOptions options = options_of(R"(
+[agent]
+name = "prefill0"
+token = "secret"
+require = ["tcp"]
+deliver_arrivals = false
+[content]
+element = "float8_e5m2"
+mla_rank = 512
+kv_heads = 1
+tenant_salt = "a"
+[placement]
+form = "aggregated"
+order = "head_token"
+[verify]
+mode = "always"
+[limits]
+max_inbound = 3
+retry_hint_ms = 7
+[timeouts]
+peer_timeout_ms = 9
+[tcp]
+streams = 4
+send_buffer = "1MiB"
+[admin]
+listen = ""
+[peers]
+decode0 = "10.0.0.7:7070"
+)")
+                                   .value();
+  EXPECT_EQ(options.name, "prefill0");
+  EXPECT_EQ(options.token, "secret");
+  EXPECT_THAT(options.require, ElementsAre("tcp"));
+  EXPECT_FALSE(options.deliver_arrivals);
+  EXPECT_EQ(options.content.element, ElementType::kFloat8E5m2);
+  EXPECT_EQ(options.content.mla_rank, 512u);
+  EXPECT_EQ(options.content.tenant_salt, "a");
+  EXPECT_EQ(options.placement.form, BlockForm::kAggregated);
+  EXPECT_EQ(options.placement.order, TokenOrder::kHeadToken);
+  EXPECT_EQ(options.verify, "always");
+  EXPECT_EQ(options.max_inbound, 3u);
+  EXPECT_EQ(options.retry_hint.count(), 7);
+  EXPECT_EQ(options.peer_timeout.count(), 9);
+  EXPECT_EQ(options.transport_options.at("tcp.streams"), "4");
+  EXPECT_EQ(options.transport_options.at("tcp.send_buffer"), "1048576");
+  EXPECT_EQ(options.admin, "");
+  EXPECT_THAT(options.peers, ElementsAre(Pair("decode0", "10.0.0.7:7070")));
+}
+
+TEST(AgentConfig, pool_bytes_are_rounded_down_to_blocks) {
+  EXPECT_THAT(options_of("[pool]\nbytes = \"5MiB\"").value().segment_blocks, ElementsAre(2));
+}
+
+TEST(AgentConfig, segments_share_the_blocks_evenly) {
+  EXPECT_THAT(options_of("[pool]\nblocks = 8\nsegments = 3").value().segment_blocks,
+              ElementsAre(3, 3, 2));
+}
+
+TEST(AgentConfig, settings_that_make_no_pool_are_refused_with_their_keys) {
+  EXPECT_THAT(refusal("[pool]\nbytes = \"2GiB\"\nblocks = 4"), HasSubstr("leave one out"));
+  EXPECT_THAT(refusal("[pool]\nbytes = \"1MiB\""), HasSubstr("no block of 2097152 bytes"));
+  EXPECT_THAT(refusal("[pool]\nblocks = 2\nsegments = 3"), HasSubstr("pool.segments"));
+  EXPECT_THAT(refusal("[pool]\nbytes = \"700TiB\"\n[content]\nlayers = 1\nkv_heads = 1"),
+              HasSubstr("a pool at most"));
+}
+
+TEST(AgentConfig, content_that_is_none_is_refused) {
+  EXPECT_THAT(refusal("[content]\nmla_rank = 512"), HasSubstr("kv_heads"));
+}
+
+TEST(AgentConfig, address_that_is_none_is_refused_by_its_key) {
+  EXPECT_THAT(refusal("[agent]\nlisten = \"here\""), HasSubstr("agent.listen"));
+  EXPECT_THAT(refusal("[admin]\nlisten = \"here\""), HasSubstr("admin.listen"));
+  EXPECT_THAT(refusal("[peers]\nd0 = \"here\""), HasSubstr("peers.d0"));
+}
+
+TEST(SharedToken, file_gives_the_secret_without_its_line_end) {
+  const std::string path = ::testing::TempDir() + "mempool_shared_token";
+  std::ofstream(path) << "open sesame\r\n";
+  EXPECT_EQ(shared_token("", path).value(), "open sesame");
+  EXPECT_EQ(shared_token("direct", "").value(), "direct");
+  EXPECT_EQ(shared_token("", "").value(), "");
+  EXPECT_EQ(shared_token("direct", path).status().code(), StatusCode::kInvalidArgument);
+  std::ofstream(path, std::ios::trunc) << "\n";
+  EXPECT_EQ(shared_token("", path).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(shared_token("", "/nowhere").status().code(), StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace mempool
