@@ -57,9 +57,9 @@ Result<nlohmann::json> fetch_status(const StatusArguments& arguments) {
 void print_pool(const nlohmann::json& pool) {
   const uint64_t total = pool.at("total");
   const uint64_t block_bytes = pool.at("block_bytes");
-  constexpr double kGibibyte = 1 << 30;
-  fmt::print("\npool        {} blocks of {} bytes, {:.2f} GiB, {} pins\n", total, block_bytes,
-             static_cast<double>(total * block_bytes) / kGibibyte, pool.at("pins").get<uint64_t>());
+  constexpr double kMebibyte = 1 << 20;
+  fmt::print("\npool        {} blocks of {} bytes, {:.1f} MiB, {} pins\n", total, block_bytes,
+             static_cast<double>(total * block_bytes) / kMebibyte, pool.at("pins").get<uint64_t>());
   for (const auto& [state, count] : pool.at("blocks").items()) {
     const auto blocks = count.get<uint64_t>();
     fmt::print("  {:<12}{:>12} {:>6.1f} %\n", state, blocks,

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Owns the comparison with NIXL over UCX's TCP: the same lists by both, one after the other, and the ratio.
+# Owns the comparison with NIXL over UCX's TCP: the same lists by both, one after the other.
 #
 # usage: scripts/bench-nixl.sh [COMMAND [VENV]]
 #   COMMAND  the built mempool command (default build/release/cli/mempool)
