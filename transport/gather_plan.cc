@@ -104,6 +104,16 @@ uint64_t common_offset(const BlockLayout& side, const BlockLayout& other) {
          side.vector_offset(0, common_heads(side, other).first - side.first_head);
 }
 
+bool follows_locally(const RunPair& next, const RunPair& last) {
+  return next.local_region == last.local_region &&
+         next.local_offset == last.local_offset + last.bytes;
+}
+
+bool follows_remotely(const RunPair& next, const RunPair& last) {
+  return next.remote_region == last.remote_region &&
+         next.remote_offset == last.remote_offset + last.bytes;
+}
+
 // Segment of a block. Neighbours in a list mostly share one, so the search starts at the last.
 Result<uint32_t> segment_of(const PlanSide& side, uint32_t block, uint32_t hint,
                             std::string_view name) {
@@ -245,15 +255,8 @@ size_t GatherPlan::next_call(const CallLimits& limits, std::span<RunPair> out) {
   uint64_t room = limits.bytes;
   while (room > 0 && !at_end()) {
     RunPair next = chunk();
-    bool local_follows = false;
-    bool remote_follows = false;
-    if (pairs > 0) {
-      const RunPair& last = out[pairs - 1];
-      local_follows = next.local_region == last.local_region &&
-                      next.local_offset == last.local_offset + last.bytes;
-      remote_follows = next.remote_region == last.remote_region &&
-                       next.remote_offset == last.remote_offset + last.bytes;
-    }
+    const bool local_follows = pairs > 0 && follows_locally(next, out[pairs - 1]);
+    const bool remote_follows = pairs > 0 && follows_remotely(next, out[pairs - 1]);
     if (!local_follows && local_pieces == limits.local_pieces) break;
     if (!remote_follows && remote_ranges == limits.remote_ranges) break;
     const bool merges = local_follows && remote_follows;
@@ -261,6 +264,8 @@ size_t GatherPlan::next_call(const CallLimits& limits, std::span<RunPair> out) {
 
     const bool cut = next.bytes > room;
     if (cut) next.bytes = room;
+    run_pairs_ += !(follows_locally(next, given_) && follows_remotely(next, given_));
+    given_ = next;
     room -= next.bytes;
     local_pieces += !local_follows;
     remote_ranges += !remote_follows;
@@ -281,6 +286,8 @@ size_t GatherPlan::next_call(const CallLimits& limits, std::span<RunPair> out) {
 void GatherPlan::rewind() {
   at_ = {};
   taken_ = 0;
+  run_pairs_ = 0;
+  given_ = {};
 }
 
 }  // namespace mempool

@@ -68,6 +68,8 @@ class GatherPlan {
   /// Fill `out` with the run pairs of the next call; 0 at the end. A run pair larger than
   /// limits.bytes is cut. Requires: limits are at least 1; out.size() >= 1 bounds the pairs too.
   size_t next_call(const CallLimits& limits, std::span<RunPair> out);
+  /// Run pairs that the calls so far moved; one that was cut by a call's limits counts once.
+  uint64_t run_pairs() const { return run_pairs_; }
   /// Start again from the first call.
   void rewind();
 
@@ -118,6 +120,8 @@ class GatherPlan {
   size_t block_axis_ = 2;
   std::array<uint64_t, kAxes> counts_{};
   std::array<uint64_t, kAxes> at_{};
+  uint64_t run_pairs_ = 0;
+  RunPair given_;       // the last range handed out; no range follows an empty one at offset 0
   uint64_t taken_ = 0;  // bytes of the chunk under the cursor that an earlier call took
 };
 

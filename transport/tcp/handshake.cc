@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the order of the handshake's messages, as two coroutines under one deadline each.
+// Owns the order of the handshake's messages, as two coroutines, each under one deadline.
 #include "transport/tcp/handshake.h"
 
 #include <fmt/format.h>
 
 #include <boost/asio/as_tuple.hpp>
-#include <boost/asio/experimental/awaitable_operators.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-#include <variant>
+#include <memory>
 
 #include "transport/tcp/hello.h"
 
@@ -37,14 +36,37 @@ asio::awaitable<Status> receive(tcp::socket& socket, std::span<std::byte> bytes)
   co_return Status();
 }
 
-template <typename T>
-asio::awaitable<T> within(asio::awaitable<T> exchange, std::chrono::milliseconds timeout) {
-  using asio::experimental::awaitable_operators::operator||;
-  asio::steady_timer timer(co_await asio::this_coro::executor, timeout);
-  auto first = co_await (std::move(exchange) || timer.async_wait(kAwait));
-  if (first.index() == 0) co_return std::get<0>(std::move(first));
-  co_return unavailable(fmt::format("handshake: no answer in {} ms", timeout.count()));
-}
+/// Closes a socket when its time is over, so that whatever waits for it ends.
+/// Thread: confined to the io_context's thread.
+class Deadline {
+ public:
+  Deadline(tcp::socket& socket, std::chrono::milliseconds timeout)
+      : timer_(socket.get_executor(), timeout), timeout_(timeout) {
+    watched_->socket = &socket;
+    timer_.async_wait([watched = watched_](const boost::system::error_code& error) {
+      if (error || watched->socket == nullptr) return;
+      boost::system::error_code ignored;
+      watched->socket->close(ignored);
+      watched->passed = true;
+    });
+  }
+  ~Deadline() { watched_->socket = nullptr; }
+
+  bool passed() const { return watched_->passed; }
+  Status status() const {
+    return unavailable(fmt::format("handshake: not done in {} ms", timeout_.count()));
+  }
+
+ private:
+  struct Watched {
+    tcp::socket* socket = nullptr;
+    bool passed = false;
+  };
+  asio::steady_timer timer_;
+  const std::chrono::milliseconds timeout_;
+  // Shared with the timer's handler, which may be queued already when the handshake ends.
+  std::shared_ptr<Watched> watched_ = std::make_shared<Watched>();
+};
 
 asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& terms,
                                   uint64_t acceptor, uint64_t connection) {
@@ -117,11 +139,16 @@ asio::awaitable<Result<Dialer>> answer_now(tcp::socket& socket, const HandshakeT
 
 asio::awaitable<Status> greet(tcp::socket& socket, const HandshakeTerms& terms, uint64_t acceptor,
                               uint64_t connection) {
-  return within(greet_now(socket, terms, acceptor, connection), terms.timeout);
+  const Deadline deadline(socket, terms.timeout);
+  Status status = co_await greet_now(socket, terms, acceptor, connection);
+  co_return deadline.passed() ? deadline.status() : status;
 }
 
 asio::awaitable<Result<Dialer>> answer(tcp::socket& socket, const HandshakeTerms& terms) {
-  return within(answer_now(socket, terms), terms.timeout);
+  const Deadline deadline(socket, terms.timeout);
+  Result<Dialer> dialer = co_await answer_now(socket, terms);
+  if (deadline.passed()) co_return deadline.status();
+  co_return dialer;
 }
 
 }  // namespace mempool

@@ -28,12 +28,11 @@ Status verdict_status(Verdict verdict) {
     case Verdict::kWelcome:
       return {};
     case Verdict::kVersion:
-      return unsupported(
-          "the peer speaks another version of the data connection; upgrade the older");
+      return unsupported("the two ends speak different versions; upgrade the older");
     case Verdict::kIncarnation:
-      return stale("the peer was restarted: its incarnation is not the one asked for; ask it anew");
+      return stale("the incarnation dialed is not the one that listens there; ask the peer anew");
     case Verdict::kProof:
-      return permission_denied("the peer has another token; give both agents the same");
+      return permission_denied("the two ends have different tokens; give both agents the same");
   }
   return internal_error("no such verdict");
 }

@@ -13,6 +13,7 @@
 
 #include "core/auth.h"
 #include "core/check.h"
+#include "core/log.h"
 #include "core/random.h"
 #include "transport/little_endian.h"
 
@@ -44,6 +45,12 @@ void make_ready(tcp::socket& socket) {
   boost::system::error_code ignored;  // a dead socket says so at its first use
   socket.set_option(tcp::no_delay(true), ignored);
   socket.native_non_blocking(true, ignored);
+}
+
+std::string host_of(const tcp::socket& socket) {
+  boost::system::error_code error;
+  const tcp::endpoint endpoint = socket.remote_endpoint(error);
+  return error ? "a host that has gone" : endpoint.address().to_string();
 }
 
 Result<asio::ip::address> parse_host(const std::string& host) {
@@ -123,11 +130,16 @@ asio::awaitable<void> TcpTransport::accept(std::weak_ptr<Alive> alive) {
 asio::awaitable<void> TcpTransport::prove(std::weak_ptr<Alive> alive, Socket socket) {
   if (alive.expired()) co_return;
   make_ready(socket);
+  const std::string host = host_of(socket);
   const HandshakeTerms terms = terms_;
   const Result<Dialer> dialer = co_await answer(socket, terms);
   if (alive.expired()) co_return;
   --unproven_;
-  if (dialer.ok()) target_.adopt(std::move(socket), *dialer);
+  if (!dialer.ok()) {
+    log().warning("tcp: refused a connection from {}: {}", host, dialer.status().message());
+    co_return;
+  }
+  target_.adopt(std::move(socket), *dialer);
 }
 
 Status TcpTransport::register_region(const Region& region) {
