@@ -97,7 +97,7 @@ Status DataMover::post_one(Link& link, Send& send) {
                     std::span(send.pairs).first(send.pending_pairs)};
     MEMPOOL_RETURN_IF_ERROR(link.endpoint->post(call));
     send.report.network_calls += 1;
-    send.report.run_pair_calls += send.pending_pairs;
+    send.report.run_pair_calls = send.plan.run_pairs();
     send.pending_pairs = 0;
   }
   ++send.outstanding;

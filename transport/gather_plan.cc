@@ -264,7 +264,9 @@ size_t GatherPlan::next_call(const CallLimits& limits, std::span<RunPair> out) {
 
     const bool cut = next.bytes > room;
     if (cut) next.bytes = room;
-    run_pairs_ += !(follows_locally(next, given_) && follows_remotely(next, given_));
+    const bool goes_on =
+        given_.bytes > 0 && follows_locally(next, given_) && follows_remotely(next, given_);
+    run_pairs_ += !goes_on;
     given_ = next;
     room -= next.bytes;
     local_pieces += !local_follows;

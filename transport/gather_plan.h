@@ -121,7 +121,7 @@ class GatherPlan {
   std::array<uint64_t, kAxes> counts_{};
   std::array<uint64_t, kAxes> at_{};
   uint64_t run_pairs_ = 0;
-  RunPair given_;       // the last range handed out; no range follows an empty one at offset 0
+  RunPair given_;       // the last range handed out; empty before the first
   uint64_t taken_ = 0;  // bytes of the chunk under the cursor that an earlier call took
 };
 

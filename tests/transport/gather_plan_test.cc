@@ -326,6 +326,7 @@ TEST(GatherPlan, remote_ranges_let_one_call_take_many_pairs) {
   const Counted counted = count_calls(plan, {1000, 1000, UINT64_MAX});
   EXPECT_EQ(counted.calls, 6u);  // 5,120 pairs, 1,000 a call
   EXPECT_EQ(counted.pairs, 5120u);
+  EXPECT_EQ(plan.run_pairs(), 5120u);
 }
 
 TEST(GatherPlan, a_byte_limit_cuts_a_run_and_goes_on_behind_the_cut) {
@@ -337,6 +338,7 @@ TEST(GatherPlan, a_byte_limit_cuts_a_run_and_goes_on_behind_the_cut) {
   ASSERT_EQ(plan.next_call({}, out), 1u);
   EXPECT_EQ(out[0], (RunPair{1, 2, 1000, 1000, plan.bytes() - 1000}));
   EXPECT_EQ(plan.next_call({}, out), 0u);
+  EXPECT_EQ(plan.run_pairs(), 1u);  // one run, however often it is cut
 }
 
 TEST(GatherPlan, other_order_moves_vector_by_vector) {
