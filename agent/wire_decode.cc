@@ -14,7 +14,8 @@
 #include "agent/wire_generated.h"
 #include "core/check.h"
 
-namespace mempool::inline control {
+namespace mempool {
+inline namespace control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -334,4 +335,5 @@ Status check_name(std::string_view name) {
                                       name.size(), kNameBytesMax));
 }
 
-}  // namespace mempool::inline control
+}  // namespace control
+}  // namespace mempool

@@ -10,7 +10,8 @@
 #include "agent/wire_generated.h"
 #include "core/check.h"
 
-namespace mempool::inline control {
+namespace mempool {
+inline namespace control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -182,4 +183,5 @@ std::vector<std::byte> encode(const Frame& frame) {
   return Encoder().finish(frame);
 }
 
-}  // namespace mempool::inline control
+}  // namespace control
+}  // namespace mempool
