@@ -134,9 +134,9 @@ Status BlockPool::explain_dead(const BlockAddress& address) const {
                            to_string(address), low_generation(address.index())));
 }
 
-uint32_t BlockPool::peer_pins_of(SessionId session, uint32_t index) const {
-  const auto pins = peer_pins_.find(session);
-  if (pins == peer_pins_.end()) return 0;
+uint32_t BlockPool::further_pins_of(SessionId session, uint32_t index) const {
+  const auto pins = further_pins_.find(session);
+  if (pins == further_pins_.end()) return 0;
   const auto pin = pins->second.find(index);
   return pin == pins->second.end() ? 0 : pin->second;
 }
@@ -279,16 +279,10 @@ void BlockPool::release(uint32_t index) {
 }
 
 void BlockPool::end_session(SessionId session) {
-  if (session == kCallerSession) {
-    for (uint32_t index = 0; index < blocks(); ++index) {
-      if (records_[index].caller_pins == 0) continue;
-      records_[index].pins -= std::exchange(records_[index].caller_pins, 0);
-      collect_if_unheld(index);
-    }
-  } else if (const auto pins = peer_pins_.extract(session); !pins.empty()) {
-    for (const auto& [index, count] : pins.mapped()) {
-      records_[index].pins -= count;
-      collect_if_unheld(index);
+  for (uint32_t index = 0; index < blocks(); ++index) {
+    for (uint32_t held = pins_of(session, index); held > 0; --held) {
+      drop_pin(session, index);
+      if (held == 1) collect_if_unheld(index);
     }
   }
   free_collected();
@@ -299,11 +293,11 @@ std::optional<uint64_t> BlockPool::checksum(uint32_t index) const {
   return checksums_[index];
 }
 
-void BlockPool::drop_peer_pin(SessionId session, uint32_t index) {
-  const auto pins = peer_pins_.find(session);
+void BlockPool::drop_further_pin(SessionId session, uint32_t index) {
+  const auto pins = further_pins_.find(session);
   const auto pin = pins->second.find(index);
   if (--pin->second == 0) pins->second.erase(pin);
-  if (pins->second.empty()) peer_pins_.erase(pins);
+  if (pins->second.empty()) further_pins_.erase(pins);
 }
 
 void BlockPool::enter(uint32_t index, BlockState state) {

@@ -124,7 +124,10 @@ class BlockPool {
   uint32_t pins(uint32_t index) const { return records_[index].pins; }
   /// Pins of one session on one block.
   uint32_t pins_of(SessionId session, uint32_t index) const {
-    return session == kCallerSession ? records_[index].caller_pins : peer_pins_of(session, index);
+    const Record& record = records_[index];
+    if (session == kCallerSession) return record.caller_pins;
+    const uint32_t held = record.holder == session ? record.holder_pins : 0;
+    return held == record.pins ? held : held + further_pins_of(session, index);
   }
 
   // ---- life of a block; each call does all of its list or nothing ---------------------------
@@ -183,15 +186,17 @@ class BlockPool {
  private:
   friend class BlockPoolBreaker;  // tests break invariants on purpose, for audit() to find
 
-  // One record a block; a cache line holds four.
+  // One record a block. Nearly every block is pinned by the caller and at most one session more,
+  // so those are counted in place; a map takes the rest.
   struct Record {
     uint32_t pins = 0;         // of all sessions
-    uint32_t caller_pins = 0;  // of session 0, whose pins are too many for a map
-    uint32_t listed = 0;       // scratch: how often the list at hand has named the block so far
+    uint32_t caller_pins = 0;  // of session 0
+    uint32_t holder_pins = 0;  // of `holder`, which means nothing when this is 0
+    SessionId holder = 0;
+    uint32_t listed = 0;  // scratch: how often the list at hand has named the block so far
     BlockState state = BlockState::kFree;
     bool has_checksum = false;
   };
-  static_assert(sizeof(Record) == 16);
 
   BlockPool() = default;
   Status map_memory(uint32_t blocks);
@@ -206,8 +211,8 @@ class BlockPool {
 
   void add_pin(SessionId session, uint32_t index);
   void drop_pin(SessionId session, uint32_t index);
-  uint32_t peer_pins_of(SessionId session, uint32_t index) const;
-  void drop_peer_pin(SessionId session, uint32_t index);
+  uint32_t further_pins_of(SessionId session, uint32_t index) const;
+  void drop_further_pin(SessionId session, uint32_t index);
   void enter(uint32_t index, BlockState state);
   void unlist(std::span<const BlockAddress> addresses);
   void collect_if_unheld(uint32_t index);
@@ -226,7 +231,8 @@ class BlockPool {
   std::vector<uint64_t> checksums_;
   FreeMap free_;
   std::array<uint64_t, kBlockStates> counts_{};
-  std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> peer_pins_;
+  // Pins of sessions on blocks that had another holder when they came.
+  std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> further_pins_;
   std::unordered_map<uint32_t, std::string> quarantined_;  // block -> who may still write into it
   std::vector<uint32_t> batch_;  // scratch: blocks taken, or on their way to free
 };
@@ -240,20 +246,28 @@ inline bool BlockPool::is_live(const BlockAddress& address) const {
 }
 
 inline void BlockPool::add_pin(SessionId session, uint32_t index) {
-  ++records_[index].pins;
+  Record& record = records_[index];
+  ++record.pins;
   if (session == kCallerSession) {
-    ++records_[index].caller_pins;
+    ++record.caller_pins;
+  } else if (record.holder_pins == 0 || record.holder == session) {
+    record.holder = session;
+    ++record.holder_pins;
   } else {
-    ++peer_pins_[session][index];
+    ++further_pins_[session][index];
   }
 }
 
+// Requires: the session holds one.
 inline void BlockPool::drop_pin(SessionId session, uint32_t index) {
-  --records_[index].pins;
+  Record& record = records_[index];
+  --record.pins;
   if (session == kCallerSession) {
-    --records_[index].caller_pins;
+    --record.caller_pins;
+  } else if (record.holder_pins > 0 && record.holder == session) {
+    --record.holder_pins;
   } else {
-    drop_peer_pin(session, index);
+    drop_further_pin(session, index);
   }
 }
 

@@ -38,7 +38,9 @@ Status BlockPool::audit_block(uint32_t index, uint32_t peer_pins) const {
 
 Result<PoolAudit> BlockPool::audit() const {
   std::vector<uint32_t> peer_pins(records_.size());
-  for (const auto& [session, pins] : peer_pins_) {
+  for (uint32_t index = 0; index < blocks(); ++index)
+    peer_pins[index] = records_[index].holder_pins;
+  for (const auto& [session, pins] : further_pins_) {
     for (const auto& [index, count] : pins) peer_pins[index] += count;
   }
   PoolAudit audit;
