@@ -188,9 +188,11 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
     return invalid_argument(fmt::format("{} tokens need {} blocks of {} tokens, the list has {}",
                                         prompt.tokens.size(), needed, block_tokens, blocks.size()));
   }
-  if (prompt.tokens.size() > kOfferTokensMax || options.user_data.size() > kUserBytesMax) {
-    return invalid_argument(fmt::format("at most {} tokens and {} bytes of user data a transfer",
-                                        kOfferTokensMax, kUserBytesMax));
+  if (prompt.tokens.size() > kOfferTokensMax || needed > kOfferBlocksMax ||
+      options.user_data.size() > kUserDataBytesMax) {
+    return invalid_argument(
+        fmt::format("at most {} tokens, {} blocks and {} bytes of user data a transfer",
+                    kOfferTokensMax, kOfferBlocksMax, kUserDataBytesMax));
   }
   TransferRequest request;
   MEMPOOL_ASSIGN_OR_RETURN(request.sums, impl_->sums_of(blocks, true));

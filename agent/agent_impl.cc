@@ -106,9 +106,7 @@ Status Agent::Impl::start() {
 }
 
 Status Agent::Impl::open_pool() {
-  if (options_.name.empty() || options_.name.size() > 255) {
-    return invalid_argument("an agent's name has 1 to 255 bytes");
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_name(options_.name));
   MEMPOOL_ASSIGN_OR_RETURN(verify_, parse_verify(options_.verify));
   MEMPOOL_ASSIGN_OR_RETURN(content_, make_content(options_.content));
   MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create({Medium::kHost, options_.content,

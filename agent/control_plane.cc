@@ -121,7 +121,9 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
       co_return refusal->status.ok() ? internal_error("refused without a reason") : refusal->status;
     }
     auto* wanted = std::get_if<T>(&*frame);
-    if (wanted == nullptr) co_return corruption("a frame out of turn in the handshake");
+    if (wanted == nullptr) {
+      co_return corruption(fmt::format("frame {} out of turn in the handshake", frame->index()));
+    }
     co_return std::move(*wanted);
   }
 
@@ -239,6 +241,10 @@ asio::awaitable<Status> ControlPlane::Connection::dial() {
   send(hello);
   Result<HelloReply> reply = co_await expect<HelloReply>(kHandshakeBytesMax);
   if (!reply.ok()) co_return reply.status();
+  if (reply->version < kWireVersionOldest || reply->version > kWireVersion) {
+    co_return unsupported(fmt::format("'{}' answers in version {}; this agent speaks {} to {}",
+                                      name_, reply->version, kWireVersionOldest, kWireVersion));
+  }
   const Challenge challenge{own.incarnation, reply->incarnation, hello.nonce, reply->nonce};
   if (!check_proof(own.token, kPurpose, challenge, ProofRole::kAcceptor, reply->proof)) {
     co_return permission_denied(fmt::format(

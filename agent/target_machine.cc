@@ -119,10 +119,6 @@ Status TargetMachine::check_offer(const Offer& offer) const {
     return unsupported(fmt::format("this instance has no blocks in {} memory; it has {}",
                                    to_string(offer.medium), to_string(pool_.medium())));
   }
-  if (offer.user_data.size() > kUserBytesMax) {
-    return invalid_argument(fmt::format("user data of {} bytes; the most is {}",
-                                        offer.user_data.size(), kUserBytesMax));
-  }
   return {};
 }
 

@@ -26,9 +26,6 @@
 
 namespace mempool {
 
-/// The most bytes of user data that one transfer carries.
-inline constexpr size_t kUserBytesMax = 64 * 1024;
-
 /// Thread: serialized (the agent's one lock); admits() is confined to the agent's thread, the only
 /// one that changes slots.
 class TargetMachine {
