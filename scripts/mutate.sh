@@ -47,9 +47,10 @@ run_tests() {
 judge() {
   local patch=$1 code=0
   refresh
-  if ! patch --forward --strip 1 --no-backup-if-mismatch --reject-file - --directory "$tree" \
-    <"$patch" >"$build/patch.log" 2>&1; then
-    echo "DOES NOT APPLY, see $build/patch.log"
+  # The ceiling keeps git from taking the copy for a part of this repository.
+  if ! GIT_CEILING_DIRECTORIES=$(dirname "$tree") git -C "$tree" apply "$patch" \
+    2>"$build/apply.log"; then
+    echo "DOES NOT APPLY, see $build/apply.log"
     return
   fi
   run_tests "$(labels_of "$patch")" || code=$?
