@@ -135,10 +135,8 @@ TEST_F(TargetMachineTest, offers_that_make_no_sense_are_refused) {
   no_tokens.tokens.clear();
   Offer other_medium = offer(3);
   other_medium.medium = Medium::kDevice;
-  Offer much_user_data = offer(4);
-  much_user_data.user_data.resize(kUserBytesMax + 1);
   Offer too_long = offer(5, 4 * 9);
-  for (const Offer& bad : {other_content, no_tokens, other_medium, much_user_data, too_long}) {
+  for (const Offer& bad : {other_content, no_tokens, other_medium, too_long}) {
     const auto actions = take(bad);
     EXPECT_FALSE(messages_of<OfferReply>(actions).at(0).status.ok()) << bad.number;
     EXPECT_TRUE(actions_of<OpenSlot>(actions).empty());
