@@ -37,6 +37,7 @@ labels_of() {
 run_tests() {
   local labels=$1 names
   IFS='|' read -ra names <<<"$labels"
+  rm -f "$build/test.log"
   cmake --build "$build" --parallel "$jobs" --target "${names[@]/#/tests_}" \
     >"$build/build.log" 2>&1 || return 2
   ctest --test-dir "$build" --parallel "$jobs" --stop-on-failure --output-on-failure \
@@ -73,7 +74,7 @@ cmake -S "$tree" -B "$build" -G Ninja -D CMAKE_BUILD_TYPE=RelWithDebInfo \
   -D MEMPOOL_BUILD_EXAMPLES=OFF "${cmake_arguments[@]}" >"$build/configure.log"
 echo "mutate: the tree as it is must be green first"
 run_tests "$(labels_of -s "${patches[@]}" | tr '|' '\n' | sort -u | paste -sd '|')" || {
-  tail -n 30 "$build/build.log" "$build/test.log"
+  tail -n 30 "$build"/{build,test}.log 2>/dev/null
   exit 1
 }
 
