@@ -130,15 +130,17 @@ class Endpoint {
   /// Send nothing more of `slot`: calls not yet begun complete with kCancelled, those under way
   /// complete when no more of their source bytes will be read.
   virtual void stop(Slot slot) = 0;
-  /// Lanes that writes since connect may have used: how many notifications a slot's target counts.
+  /// Lanes that writes may use, the same from connect on: how many notifications a slot's target
+  /// counts.
   virtual uint32_t lanes() const = 0;
   virtual CallCounts counts() const = 0;
-  /// Break the connection; whatever is posted completes with kUnavailable.
+  /// Break the connection; whatever is posted completes with kUnavailable. The destructor does so
+  /// too. on_lost() is not called for it.
   virtual void close() = 0;
 };
 
-/// A backend: memory registration, the target's half, and connecting. Thread: confined to the
-/// io_context's thread.
+/// A backend: memory registration, the target's half, and connecting. Its endpoints go before it
+/// does, and it before its io_context. Thread: confined to the io_context's thread.
 class Transport {
  public:
   using ConnectHandler = std::function<void(Result<std::unique_ptr<Endpoint>>)>;
@@ -147,7 +149,10 @@ class Transport {
   virtual const Capabilities& capabilities() const = 0;
 
   // ---- memory ----
+  /// Errors: kAlreadyExists; kInvalidArgument for an empty region; kUnsupported for a kind that the
+  /// capabilities do not name.
   virtual Status register_region(const Region& region) = 0;
+  /// Errors: kNotFound; kResourceExhausted while something under way uses the region: try again.
   virtual Status deregister_region(uint32_t region) = 0;
   /// Give what a peer needs to name the region; secret, travels on the control plane only.
   virtual Result<std::vector<std::byte>> export_key(uint32_t region) const = 0;
@@ -156,16 +161,22 @@ class Transport {
   /// Give what `peer` needs to connect here (host and port; queue pair numbers).
   virtual Result<std::vector<std::byte>> address_for(uint64_t peer) = 0;
   /// Connect to the agent with incarnation `peer`; `host` is where its control plane was reached.
+  /// The handler is called later, unless the transport goes first. Errors: kInvalidArgument for a
+  /// malformed address; kStale where another incarnation answers; kPermissionDenied for another
+  /// token; kUnavailable.
   virtual void connect(uint64_t peer, const std::string& host, std::span<const std::byte> address,
                        ConnectHandler handler) = 0;
 
   // ---- the target's half ----
-  /// Expect writes (or reads) of `peer` under `slot`.
+  /// Expect writes (or reads) of `peer` under `slot`. Errors: kAlreadyExists while a generation of
+  /// the slot is open.
   virtual Status open_slot(uint64_t peer, Slot slot) = 0;
-  /// Expect no more; what a checking backend still receives for it is discarded.
+  /// Expect no more: what a checking backend still receives for it is discarded, in the middle of a
+  /// call too, and its reads complete with kCancelled. Late notifications are not told.
   virtual void close_slot(uint64_t peer, Slot slot) = 0;
-  /// Move this side's end for `peer` to error and drain it; on_fenced() follows. Its connections
-  /// are gone after that; a new connect starts clean.
+  /// Move this side's end for `peer` to error and drain it; on_fenced() follows, for a peer that
+  /// never connected too. Connections of both directions are gone then and its slots closed,
+  /// without on_lost() on this side; a new connect starts clean.
   virtual void fence(uint64_t peer) = 0;
   /// Everything its endpoints did and its target half served.
   virtual CallCounts counts() const = 0;
