@@ -179,6 +179,15 @@ TEST_F(SourceMachineTest, an_unanswered_offer_is_asked_again) {
   EXPECT_EQ(again[0].deadline_ms, 800u);
 }
 
+TEST_F(SourceMachineTest, an_unanswered_commit_is_said_again) {
+  const TransferId id = start_sending();
+  machine_.on_data_done(id, Status(), {}, at_ms(100));
+  EXPECT_EQ(messages_of<Commit>(machine_.take_actions()).size(), 1u);
+  EXPECT_TRUE(at(299).empty());
+  EXPECT_EQ(messages_of<Commit>(at(300)).size(), 1u);
+  EXPECT_EQ(messages_of<Commit>(at(500)).size(), 1u);
+}
+
 TEST_F(SourceMachineTest, an_answer_that_comes_twice_posts_once) {
   start_sending();
   machine_.on_message(kSession, reply(1, 0, 3), at_ms(1));

@@ -90,9 +90,12 @@ void DataPlane::begin(const SendRef& send, size_t index) {
   Write& write = send->writes[index];
   if (write.ended) return;
   write.begun = true;
+  const BlockPool& pool = send->source->pool();
   for (const RunPair& pair : write.pairs) {
-    const std::byte* from =
-        send->source->pool().segments()[pair.local_region].memory.data() + pair.local_offset;
+    if (pool.pins_of(kAgentSession, block_at(pool, pair.local_region, pair.local_offset)) == 0) {
+      run_.fail(send->source->name() + " sends a block that its machine does not pin any more");
+    }
+    const std::byte* from = pool.segments()[pair.local_region].memory.data() + pair.local_offset;
     write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
   }
   if (run_.faulty(run_.options().corrupt)) {

@@ -239,10 +239,9 @@ void Engine::release(HoldId id) {
   instance_.poison_freed();
 }
 
-uint64_t Engine::send_one(const std::string& peer) {
-  while (!holds_.empty()) release(holds_.begin()->first);
+uint64_t Engine::send_one(const std::string& peer, Duration time) {
   const HoldId id = prefill(false);
-  return id == 0 ? 0 : transfer(id, peer, kLongestDeadline);
+  return id == 0 ? 0 : transfer(id, peer, time);
 }
 
 void Engine::release_all() {

@@ -27,9 +27,8 @@ class Engine {
 
   /// Begin the workload towards these peers.
   void start(std::vector<std::string> peers, uint32_t operations);
-  /// Fill a prompt and send it, with time enough. Gives the call's id in the ledger, 0 if there was
-  /// no room.
-  uint64_t send_one(const std::string& peer);
+  /// Fill a prompt and send it. Gives the call's id in the ledger, 0 if there was no room.
+  uint64_t send_one(const std::string& peer, Duration time);
   /// Take every arrival and give back everything.
   void release_all();
 

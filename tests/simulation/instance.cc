@@ -242,6 +242,9 @@ void Instance::carry_out(VerifyBlocks& action) {
     in_process([this, verify] {
       std::vector<uint32_t> bad;
       for (size_t i = 0; i < verify.blocks.size(); ++i) {
+        if (pool_->state(verify.blocks[i]) != BlockState::kReserved) {
+          run_.fail(name_ + " hashes a block that was taken from under the hash");
+        }
         const BlockView view = pool_->view(verify.blocks[i]);
         if (block_checksum(*view.layout, view.segment, view.block) != verify.sums[i]) {
           bad.push_back(verify.blocks[i]);

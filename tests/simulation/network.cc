@@ -242,10 +242,12 @@ void Network::send(Instance& from, SessionId session, const Message& message) {
 void Network::carry(Connection& connection, Connection::Side from, const Message& message) {
   const SimulationOptions& options = run_.options();
   const Connection::Side to = other(from);
-  const uint32_t copies = run_.faulty(options.duplicate) ? 2 : 1;
   Connection::End& end = connection.ends[to];
+  // A session that loses heartbeats ends, which is no way to heal.
+  const bool reliable = run_.healed() && std::holds_alternative<Heartbeat>(message);
+  const uint32_t copies = !reliable && run_.random().chance(options.duplicate) ? 2 : 1;
   for (uint32_t copy = 0; copy < copies; ++copy) {
-    if (run_.faulty(options.drop)) continue;
+    if (!reliable && run_.random().chance(options.drop)) continue;
     TimePoint arrival = run_.now() + run_.draw(options.control);
     if (options.ordered_control) arrival = std::max(arrival, end.last_arrival);
     end.last_arrival = arrival;

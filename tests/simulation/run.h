@@ -13,6 +13,7 @@
 
 #include "core/clock.h"
 #include "core/random.h"
+#include "mempool/status.h"
 #include "tests/simulation/simulation_options.h"
 
 namespace mempool::simulation {
@@ -40,8 +41,10 @@ class Run {
   Duration draw_around(Duration mean);
   /// Chance of a fault; none after heal().
   bool faulty(double probability) { return !healed_ && random_.chance(probability); }
-  /// No fault from now on, and no long delay.
+  /// Nothing breaks from now on and nothing is late. Messages go on to be lost and doubled: to ask
+  /// again is enough against that.
   void heal() { healed_ = true; }
+  bool healed() const { return healed_; }
 
   // ---- what is said about it ----
   template <typename... Args>

@@ -30,6 +30,7 @@ std::string Simulation::run() {
   run_.run_for(options.operations * options.pace);
   if (!run_.failed()) heal();
   if (!run_.failed()) demand_quiet();
+  if (!run_.failed()) demand_everything_back();
   if (!run_.failed()) demand_work();
   if (!run_.failed()) demand_everything_back();
   return run_.failure();
@@ -95,7 +96,7 @@ void Simulation::swizzle_clog() {
 }
 
 void Simulation::heal() {
-  run_.trace("healing: no fault and no operation from now on");
+  run_.trace("healing: no operation from now on, and no fault but lost and doubled messages");
   working_ = false;
   run_.heal();
   network_.unclog_all();
@@ -125,24 +126,24 @@ void Simulation::demand_quiet() {
   }
 }
 
-/// Everyone can send to everyone.
+/// Everyone can send to everyone, over sessions made anew.
 void Simulation::demand_work() {
   for (Instance* source : live_) {
     for (Instance* target : live_) {
-      if (source == target) continue;
-      uint64_t call = 0;
-      source->in_process([&] { call = source->engine().send_one(target->name()); });
-      run_.run_for(kLongestDeadline);
-      if (run_.failed()) return;
-      if (call == 0 || !ledger_.entry(call).ended || !ledger_.entry(call).status.ok()) {
-        run_.fail(fmt::format("after healing, {} cannot send to {}: {}", source->name(),
-                              target->name(),
-                              call == 0 ? "no room" : ledger_.entry(call).status.to_string()));
-        return;
+      if (source == target || run_.failed()) continue;
+      uint64_t id = 0;
+      source->in_process([&] { id = source->engine().send_one(target->name(), kSettling); });
+      if (id == 0) return run_.fail(source->name() + " holds nothing and finds no room");
+      const Ledger::Entry& call = ledger_.entry(id);
+      while (!run_.failed() && !call.ended) run_.run_for(kRetransmit);
+      if (!call.status.ok()) {
+        run_.fail(fmt::format("after healing, {} cannot send to {}: {}", call.source, call.target,
+                              call.status.to_string()));
       }
-      target->in_process([target] { target->engine().release_all(); });
+      for (Instance* end : {source, target}) {
+        end->in_process([end] { end->engine().release_all(); });
+      }
     }
-    source->in_process([source] { source->engine().release_all(); });
   }
 }
 
