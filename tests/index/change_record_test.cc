@@ -4,7 +4,7 @@
 
 #include <gmock/gmock.h>
 
-#include "index_fixture.h"
+#include "tests/index/index_fixture.h"
 
 namespace mempool {
 namespace {

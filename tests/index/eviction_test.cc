@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "index/eviction_policy.h"
-#include "index_fixture.h"
+#include "tests/index/index_fixture.h"
 
 namespace mempool {
 namespace {

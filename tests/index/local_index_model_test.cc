@@ -7,7 +7,7 @@
 #include <map>
 #include <set>
 
-#include "index_fixture.h"
+#include "tests/index/index_fixture.h"
 
 namespace mempool {
 namespace {

@@ -8,9 +8,9 @@
 #include <bit>
 #include <cstring>
 
+#include "tests/transport/transport_node.h"
 #include "transport/local/local_transport.h"
 #include "transport/tcp/tcp_transport.h"
-#include "transport_node.h"
 
 namespace mempool {
 namespace {

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <thread>
 
+#include "tests/transport/transport_node.h"
 #include "transport/local/gate.h"
-#include "transport_node.h"
 
 namespace mempool {
 namespace {

@@ -11,11 +11,11 @@
 #include <cerrno>
 #include <utility>
 
+#include "tests/transport/transport_node.h"
 #include "transport/little_endian.h"
 #include "transport/tcp/frame.h"
 #include "transport/tcp/hello.h"
 #include "transport/tcp/tcp_options.h"
-#include "transport_node.h"
 
 namespace mempool {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the list of transports that the conformance suite runs on, and its fixture.
-#include "conformance.h"
+#include "tests/transport/conformance/conformance.h"
 
 #include "core/random.h"
 

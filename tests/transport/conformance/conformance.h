@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "../transport_node.h"
+#include "tests/transport/transport_node.h"
 
 namespace mempool {
 

@@ -2,7 +2,7 @@
 // Tests what every transport owes to connections: who may connect, loss, fence and what follows.
 #include <algorithm>
 
-#include "conformance.h"
+#include "tests/transport/conformance/conformance.h"
 
 namespace mempool {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tests what every transport owes to memory: registration, keys, and calls outside of them.
-#include "conformance.h"
+#include "tests/transport/conformance/conformance.h"
 
 namespace mempool {
 namespace {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "conformance.h"
+#include "tests/transport/conformance/conformance.h"
 
 namespace mempool {
 namespace {

@@ -4,8 +4,8 @@
 #include <cstring>
 #include <numeric>
 
-#include "conformance.h"
 #include "core/random.h"
+#include "tests/transport/conformance/conformance.h"
 
 namespace mempool {
 namespace {
