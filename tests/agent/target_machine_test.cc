@@ -153,8 +153,11 @@ TEST_F(TargetMachineTest, numbers_below_the_mark_run_never_again) {
 // ---- commit ----------------------------------------------------------------------------------
 
 TEST_F(TargetMachineTest, a_commit_publishes_whole_blocks_and_delivers_the_tail) {
-  const auto actions = arrive(1);
+  const OfferReply reply = reserve(1);
+  machine_->on_notified(kSession, reply.slot);
+  const auto actions = take(Commit{1, 1, {}});
   const Arrival arrival = actions_of<DeliverArrival>(actions).at(0).arrival;
+  EXPECT_EQ(arrival.blocks, reply.reserved);
   EXPECT_EQ(arrival.source, "prefill");
   EXPECT_EQ(arrival.request_id, 42u);
   EXPECT_EQ(arrival.tokens, tokens_up_to(10));
@@ -327,8 +330,8 @@ TEST_F(TargetMachineTest, past_its_deadline_a_transfer_is_set_aside_and_its_sour
 
 TEST_F(TargetMachineTest, a_commit_that_comes_too_late_publishes_nothing) {
   const OfferReply reply = reserve(1);
-  at(1000);
   machine_->on_notified(kSession, reply.slot);
+  at(1000);
   EXPECT_TRUE(take(Commit{1, 1, {}}, 1001).empty());
   EXPECT_EQ(index_.blocks(), 0u);
 }

@@ -2,9 +2,15 @@
 // Owns the loop over virtual time.
 #include "tests/simulation/run.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace mempool::simulation {
+namespace {
+
+constexpr uint32_t kMostAtOnce = 10'000;  // events of one point in time
+
+}  // namespace
 
 // The options were drawn from the seed itself; what happens within them is drawn from another word.
 Run::Run(const SimulationOptions& options, bool traced)
@@ -15,7 +21,10 @@ void Run::at(TimePoint time, std::function<void()> event) {
 }
 
 void Run::run_until(TimePoint end) {
+  uint32_t at_once = 0;
   while (!failed() && !events_.empty() && events_.top().time <= end) {
+    at_once = events_.top().time == now_ ? at_once + 1 : 0;
+    if (at_once > kMostAtOnce) fail("virtual time stands still: a timer rings for nothing");
     // top() is const, but the event is popped before it runs, so that moving it out is safe.
     std::function<void()> run = std::move(const_cast<Event&>(events_.top()).run);
     now_ = events_.top().time;
