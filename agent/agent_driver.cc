@@ -267,7 +267,8 @@ void Agent::Impl::on_peer_notified(uint64_t peer, Slot slot) {
   pump();
 }
 
-void Agent::Impl::on_peer_lost(uint64_t peer, const Status& why) {
+// Break our sessions to a peer whose endpoint is gone; the next transfer dials anew.
+void Agent::Impl::close_dialed(uint64_t peer, const Status& why) {
   std::vector<SessionId> affected;
   {
     const std::lock_guard lock(mutex_);
@@ -342,7 +343,9 @@ void Agent::Impl::carry_out(CloseSlot& action) {
 void Agent::Impl::carry_out(FencePeer& action) {
   const uint64_t peer = incarnation_of(action.session);
   fences_[peer] = transports_.size();
-  control_->close(action.session, unavailable("the peer was fenced"));
+  const Status fenced = unavailable("the peer was fenced");
+  control_->close(action.session, fenced);
+  close_dialed(peer, fenced);  // a fence takes the endpoints of both directions
   for (const auto& transport : transports_) transport->fence(peer);
 }
 

@@ -28,7 +28,10 @@ class Agent::Impl::Port : public TransportEvents {
     impl_.mover_->on_completion(cookie, status);
   }
   void on_notified(uint64_t peer, Slot slot) override { impl_.on_peer_notified(peer, slot); }
-  void on_lost(uint64_t peer, const Status& why) override { impl_.on_peer_lost(peer, why); }
+  void on_lost(uint64_t peer, Direction direction, const Status& why) override {
+    // Inbound: the session's own end, or its deadlines, say what becomes of its transfers.
+    if (direction == Direction::kOutbound) impl_.close_dialed(peer, why);
+  }
   void on_fenced(uint64_t peer) override { impl_.on_peer_fenced(peer); }
   bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) override {

@@ -111,7 +111,7 @@ class Agent::Impl : public ControlEvents {
   void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report);
   void on_peer_notified(uint64_t peer, Slot slot);
-  void on_peer_lost(uint64_t peer, const Status& why);
+  void close_dialed(uint64_t peer, const Status& why);
   void on_peer_fenced(uint64_t peer);
 
   void pump();

@@ -71,7 +71,7 @@ void RawSide::on_completion(uint64_t, const Status& status) {
   if (failure_.ok()) failure_ = status;
 }
 
-void RawSide::on_lost(uint64_t, const Status& why) {
+void RawSide::on_lost(uint64_t, Direction, const Status& why) {
   if (failure_.ok()) failure_ = why;
 }
 

@@ -43,7 +43,7 @@ class RawSide : public TransportEvents {
   RawSide();
   void on_completion(uint64_t cookie, const Status& status) override;
   void on_notified(uint64_t, Slot) override {}
-  void on_lost(uint64_t peer, const Status& why) override;
+  void on_lost(uint64_t peer, Direction direction, const Status& why) override;
   void on_fenced(uint64_t) override {}
   bool admits(uint64_t, Slot, Operation, uint32_t, uint64_t, uint64_t) override { return true; }
 

@@ -16,8 +16,8 @@ void EventQueue::notified(uint64_t peer, Slot slot) {
   push({Kind::kNotified, peer, slot, {}, {}});
 }
 
-void EventQueue::lost(uint64_t peer, Status why) {
-  push({Kind::kLost, peer, {}, std::move(why), {}});
+void EventQueue::lost(uint64_t peer, Direction direction, Status why) {
+  push({Kind::kLost, peer, {}, std::move(why), {}, direction});
 }
 
 void EventQueue::fenced(uint64_t peer) {
@@ -44,7 +44,7 @@ void EventQueue::deliver() {
         events_->on_notified(event.word, event.slot);
         break;
       case Kind::kLost:
-        events_->on_lost(event.word, event.status);
+        events_->on_lost(event.word, event.direction, event.status);
         break;
       case Kind::kFenced:
         events_->on_fenced(event.word);

@@ -24,7 +24,7 @@ class EventQueue : public std::enable_shared_from_this<EventQueue> {
 
   void completed(uint64_t cookie, Status status, CallsInFlight calls);
   void notified(uint64_t peer, Slot slot);
-  void lost(uint64_t peer, Status why);
+  void lost(uint64_t peer, Direction direction, Status why);
   void fenced(uint64_t peer);
   /// Deliver nothing any more: the transport is going.
   void close() { events_ = nullptr; }
@@ -38,6 +38,7 @@ class EventQueue : public std::enable_shared_from_this<EventQueue> {
     Slot slot;
     Status status;
     CallsInFlight calls;
+    Direction direction = Direction::kOutbound;
   };
 
   void push(Event event);

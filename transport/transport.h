@@ -45,6 +45,9 @@ struct Slot {
 
 enum class Operation : uint8_t { kWrite, kRead };
 
+/// Whose connection it is: outbound serves our endpoint, inbound the peer's.
+enum class Direction : uint8_t { kOutbound, kInbound };
+
 /// What a backend can do, filled at open. Data, so that nobody above asks which backend it is.
 struct Capabilities {
   std::string name;
@@ -104,8 +107,8 @@ class TransportEvents {
   virtual void on_completion(uint64_t cookie, const Status& status) = 0;
   /// A peer's writes into a slot have landed on one lane; comes once a lane used.
   virtual void on_notified(uint64_t peer, Slot slot) = 0;
-  /// The connection to or from a peer is gone; its calls have completed with kUnavailable.
-  virtual void on_lost(uint64_t peer, const Status& why) = 0;
+  /// The connection to or from a peer is gone; our calls on it have completed with kUnavailable.
+  virtual void on_lost(uint64_t peer, Direction direction, const Status& why) = 0;
   /// The fence asked for is done: nothing of that peer can land any more.
   virtual void on_fenced(uint64_t peer) = 0;
   /// Ask whether a peer's range lies inside what the slot reserved. Backends with target_checks ask

@@ -205,6 +205,29 @@ TEST_P(TransferTest, a_target_that_comes_back_under_its_name_is_found_again) {
   EXPECT_EQ(target_->match({content_, tokens}).tokens, 8u);
 }
 
+TEST_P(TransferTest, agents_that_send_both_ways_survive_a_restart_of_one) {
+  target_->add_peer("prefill", source_->status().listen);
+  const auto tokens = make_tokens(8);
+  const auto there = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(send(tokens, there).ok());
+  const auto back_tokens = make_tokens(8, 500);
+  const auto back = filled_blocks(*target_, back_tokens);
+  const auto send_back = [&] {
+    auto transfer = target_->transfer_with_insert("prefill", {content_, back_tokens}, back);
+    return transfer.ok() ? transfer->wait() : transfer.status();
+  };
+  ASSERT_TRUE(send_back().ok());
+  source_.reset();
+  source_ = start_agent(small_options("prefill", GetParam().transport));
+  target_->add_peer("prefill", source_->status().listen);
+  Status sent = send_back();
+  for (int i = 0; i < 1000 && sent.code() == StatusCode::kUnavailable; ++i) {
+    std::this_thread::sleep_for(5ms);
+    sent = send_back();
+  }
+  EXPECT_TRUE(sent.ok()) << sent.to_string();
+}
+
 TEST_P(TransferTest, a_target_of_another_content_refuses) {
   source_.reset();
   target_.reset();

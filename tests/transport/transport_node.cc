@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the running of nodes under test, all on the test's own thread.
-#include "transport_node.h"
+#include "tests/transport/transport_node.h"
 
 #include <gtest/gtest.h>
 
@@ -123,7 +123,7 @@ void TransportNode::on_notified(uint64_t, Slot slot) {
   notified.push_back(slot);
 }
 
-void TransportNode::on_lost(uint64_t, const Status& why) {
+void TransportNode::on_lost(uint64_t, Direction, const Status& why) {
   lost.push_back(why);
 }
 

@@ -68,7 +68,7 @@ class TransportNode final : public TransportEvents {
  private:
   void on_completion(uint64_t cookie, const Status& status) override;
   void on_notified(uint64_t peer, Slot slot) override;
-  void on_lost(uint64_t peer, const Status& why) override;
+  void on_lost(uint64_t peer, Direction direction, const Status& why) override;
   void on_fenced(uint64_t peer) override;
   bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) override;

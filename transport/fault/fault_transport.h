@@ -50,7 +50,9 @@ class FaultTransport final : public ForwardingTransport, private TransportEvents
 
   void on_completion(uint64_t cookie, const Status& status) override;
   void on_notified(uint64_t peer, Slot slot) override;
-  void on_lost(uint64_t peer, const Status& why) override { events_.on_lost(peer, why); }
+  void on_lost(uint64_t peer, Direction direction, const Status& why) override {
+    events_.on_lost(peer, direction, why);
+  }
   void on_fenced(uint64_t peer) override { events_.on_fenced(peer); }
   bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) override {

@@ -120,7 +120,7 @@ void LocalEndpoint::close() {
   if (std::exchange(closed_, true) || door_->calls.closed()) return;
   const uint64_t source = door_->source->incarnation();
   door_->target->deliver([source](LocalPort& port) {
-    port.events().lost(source,
+    port.events().lost(source, Direction::kInbound,
                        unavailable(fmt::format("local peer {:x} closed the connection", source)));
   });
 }

@@ -102,7 +102,8 @@ void LocalPort::close() {
   for (const auto& [peer, door] : doors) {
     door->calls.close_and_wait();
     door->source->deliver([gone = incarnation_](LocalPort& port) {
-      port.events().lost(gone, unavailable(fmt::format("local peer {:x} has gone", gone)));
+      port.events().lost(gone, Direction::kOutbound,
+                         unavailable(fmt::format("local peer {:x} has gone", gone)));
     });
   }
 }

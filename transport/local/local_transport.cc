@@ -118,7 +118,8 @@ void LocalTransport::fence(uint64_t peer) {
   if (!door) return port_->events().fenced(peer);
   if (door->calls.close()) port_->events().fenced(peer);  // else the last copy says so
   door->source->deliver([target = port_->incarnation()](LocalPort& port) {
-    port.events().lost(target, unavailable(fmt::format("local peer {:x} has fenced us", target)));
+    port.events().lost(target, Direction::kOutbound,
+                       unavailable(fmt::format("local peer {:x} has fenced us", target)));
   });
 }
 

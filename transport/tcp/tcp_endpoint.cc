@@ -243,7 +243,7 @@ void TcpEndpoint::on_closed(const Status& why) {
   const Status lost = why.with_context(fmt::format("connection to peer {:x}", peer_));
   for (const auto& stream : streams_) stream->close();
   finish_all(unavailable(std::string(lost.message())));
-  source_.events->lost(peer_, lost);
+  source_.events->lost(peer_, Direction::kOutbound, lost);
 }
 
 bool TcpEndpoint::uses(const std::byte* base, uint64_t bytes) const {

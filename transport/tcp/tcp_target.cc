@@ -156,7 +156,7 @@ void TcpTarget::lose(const Dialer& dialer, const Status& why) {
     return one->dialer().incarnation == dialer.incarnation &&
            one->dialer().connection == dialer.connection;
   });
-  events_.lost(dialer.incarnation,
+  events_.lost(dialer.incarnation, Direction::kInbound,
                why.with_context(fmt::format("connection from peer {:x}", dialer.incarnation)));
 }
 
