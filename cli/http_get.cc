@@ -132,9 +132,14 @@ Result<HttpPage> http_get(const std::string& address, const std::string& path,
       token.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", token);
   const std::string request =
       fmt::format("GET {} HTTP/1.0\r\nHost: {}\r\n{}\r\n", path, address, bearer);
-  Result<HttpPage> page = exchange(*resolved, request, Deadline(timeout));
-  if (page.ok()) return page;
-  return page.status().with_context(address);
+  const Deadline deadline(timeout);
+  Status refused;
+  for (const addrinfo* next = resolved.get(); next != nullptr; next = next->ai_next) {
+    Result<HttpPage> page = exchange(*next, request, deadline);  // "localhost" has a v6 address too
+    if (page.ok()) return page;
+    refused = page.status();
+  }
+  return refused.with_context(address);
 }
 
 }  // namespace mempool

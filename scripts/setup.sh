@@ -52,9 +52,10 @@ as_root() {
 
 unpack_boost() {
   echo "setup: another Boost is installed and stays; unpacking $boost_package into build/deps"
-  local folder=$repository/build/deps
-  if ! mkdir -p "$folder" || ! (cd "$folder" && apt-get download "$boost_package" &&
-    dpkg-deb -x "$boost_package"_*.deb .); then
+  local folder=$repository/build/deps partial=$repository/build/deps.partial
+  rm -rf "$partial"  # of a run that was interrupted
+  if ! mkdir -p "$partial" || ! (cd "$partial" && apt-get download "$boost_package" &&
+    dpkg-deb -x "$boost_package"_*.deb .) || ! mv -T "$partial" "$folder"; then
     setup_fail "$boost_package could not be downloaded and unpacked into $folder"
   fi
 }

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -23,9 +24,13 @@ Result<std::vector<std::vector<TokenId>>> read_trace(const std::string& path, ui
   if (!file) return not_found(fmt::format("trace {}: {}", path, std::strerror(errno)));
 
   std::vector<std::vector<TokenId>> prompts;
-  std::string text;
-  while (prompts.size() < requests && std::getline(file, text)) {
-    const Result<TraceLine> line = decode_trace_line(text);
+  std::string text(kTraceLineBytesMax + 2, '\0');  // one too long shows, and is read no further
+  while (prompts.size() < requests) {
+    file.getline(text.data(), static_cast<std::streamsize>(text.size()));
+    const auto taken = static_cast<size_t>(file.gcount());
+    if (taken == 0) break;
+    const Result<TraceLine> line =
+        decode_trace_line(std::string_view(text.data(), file.good() ? taken - 1 : taken));
     if (!line.ok()) {
       return line.status().with_context(fmt::format("trace {} line {}", path, prompts.size() + 1));
     }

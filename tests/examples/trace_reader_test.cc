@@ -40,6 +40,14 @@ TEST_F(TraceReader, names_the_line_that_is_no_request) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(path_ + " line 2: not JSON"));
 }
 
+TEST_F(TraceReader, reads_a_last_line_without_its_end_and_stops_at_one_that_is_too_long) {
+  write(std::string(kLine) + "\n" + kLine);
+  EXPECT_EQ(read_trace(path_, 32, 9).value().size(), 2u);
+  write(std::string(1 << 20, ' ') + kLine + "\n");
+  EXPECT_THAT(std::string(read_trace(path_, 32, 9).status().message()),
+              HasSubstr("65537 bytes long"));
+}
+
 TEST_F(TraceReader, refuses_a_file_without_requests_a_missing_one_and_an_odd_scale) {
   write("");
   EXPECT_THAT(std::string(read_trace(path_, 32, 1).status().message()), HasSubstr("no request"));
