@@ -6,10 +6,8 @@
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/read.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
-#include <memory>
 
 #include "transport/tcp/hello.h"
 
@@ -35,38 +33,6 @@ asio::awaitable<Status> receive(tcp::socket& socket, std::span<std::byte> bytes)
   if (error) co_return unavailable(fmt::format("handshake: {}", error.message()));
   co_return Status();
 }
-
-/// Closes a socket when its time is over, so that whatever waits for it ends.
-/// Thread: confined to the io_context's thread.
-class Deadline {
- public:
-  Deadline(tcp::socket& socket, std::chrono::milliseconds timeout)
-      : timer_(socket.get_executor(), timeout), timeout_(timeout) {
-    watched_->socket = &socket;
-    timer_.async_wait([watched = watched_](const boost::system::error_code& error) {
-      if (error || watched->socket == nullptr) return;
-      boost::system::error_code ignored;
-      watched->socket->close(ignored);
-      watched->passed = true;
-    });
-  }
-  ~Deadline() { watched_->socket = nullptr; }
-
-  bool passed() const { return watched_->passed; }
-  Status status() const {
-    return unavailable(fmt::format("handshake: not done in {} ms", timeout_.count()));
-  }
-
- private:
-  struct Watched {
-    tcp::socket* socket = nullptr;
-    bool passed = false;
-  };
-  asio::steady_timer timer_;
-  const std::chrono::milliseconds timeout_;
-  // Shared with the timer's handler, which may be queued already when the handshake ends.
-  std::shared_ptr<Watched> watched_ = std::make_shared<Watched>();
-};
 
 asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& terms,
                                   uint64_t acceptor, uint64_t connection) {

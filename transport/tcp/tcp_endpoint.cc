@@ -101,6 +101,7 @@ void TcpEndpoint::begin(Pending& pending, FrameType type, Slot slot, uint64_t co
   pending.busy = true;
   pending.stopped = false;
   pending.replied = false;
+  pending.landed = false;
   pending.slot = slot;
   pending.cookie = cookie;
   pending.frames_left = 1;
@@ -217,13 +218,20 @@ Result<Landing> TcpEndpoint::on_head(const FrameHeader& header, std::span<const 
 }
 
 Status TcpEndpoint::on_frame(const FrameHeader& header, Landing) {
-  if (header.type == FrameType::kReadReply) return {};
   Pending& pending = *find(header.tag);  // on_head() has found it
+  if (header.type == FrameType::kReadReply) {
+    pending.landed = true;
+    return {};
+  }
+  // The end may have come on another stream than the reply: nothing may land after completion.
+  if (pending.replied && !pending.landed) {
+    return invalid_argument("malformed frame: a read ends before its bytes are here");
+  }
   if (pending.stopped) {
     finish(pending, cancelled("the slot was stopped"));
   } else if (header.refused) {
     finish(pending, cancelled("the peer has closed the slot"));
-  } else if (pending.replied) {
+  } else if (pending.landed) {
     finish(pending, {});
   } else {
     return invalid_argument("malformed frame: a read ends without its bytes");

@@ -50,6 +50,7 @@ class TcpEndpoint final : public Endpoint, private StreamOwner {
     bool busy = false;
     bool stopped = false;  // of a read: its reply is discarded
     bool replied = false;  // of a read: its reply has begun
+    bool landed = false;   // of a read: all of its reply is here
     Slot slot;
     uint64_t cookie = 0;
     uint32_t sequence = 0;     // tells late frames of an earlier use apart

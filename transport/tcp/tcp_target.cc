@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/check.h"
 #include "transport/tcp/tcp_options.h"
 
@@ -123,8 +125,13 @@ TcpTarget::TcpTarget(const RegionTable& regions, EventQueue& events, TransportEv
 
 TcpTarget::~TcpTarget() = default;
 
-void TcpTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer) {
+bool TcpTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer) {
+  const auto of_peer = std::ranges::count_if(
+      inbound_, [&](const auto& one) { return one->dialer().incarnation == dialer.incarnation; });
+  if (static_cast<size_t>(of_peer) >= kStreamsPerPeerMax || inbound_.size() >= kStreamsMax)
+    return false;
   inbound_.push_back(std::make_unique<Inbound>(*this, dialer, std::move(socket)));
+  return true;
 }
 
 void TcpTarget::close_slot(uint64_t peer, Slot slot) {

@@ -21,8 +21,12 @@ class TcpTarget {
   TcpTarget(const RegionTable& regions, EventQueue& events, TransportEvents& judge);
   ~TcpTarget();
 
-  /// Serve a connection whose dialer has proven itself.
-  void adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer);
+  /// Streams that one peer, and all together, may have open here.
+  static constexpr size_t kStreamsPerPeerMax = 128;
+  static constexpr size_t kStreamsMax = 4096;
+
+  /// Serve a connection whose dialer has proven itself; false, and it is closed, past the limits.
+  bool adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer);
   Status open_slot(uint64_t peer, Slot slot) { return slots_.open(peer, slot); }
   /// Discard what is still to come for the slot, the rest of a frame under way too.
   void close_slot(uint64_t peer, Slot slot);

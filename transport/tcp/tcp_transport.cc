@@ -139,7 +139,10 @@ asio::awaitable<void> TcpTransport::prove(std::weak_ptr<Alive> alive, Socket soc
     log().warning("tcp: refused a connection from {}: {}", host, dialer.status().message());
     co_return;
   }
-  target_.adopt(std::move(socket), *dialer);
+  if (!target_.adopt(std::move(socket), *dialer)) {
+    log().warning("tcp: peer {:x} at {} has as many connections as one may have",
+                  dialer->incarnation, host);
+  }
 }
 
 Status TcpTransport::register_region(const Region& region) {
@@ -231,7 +234,9 @@ asio::awaitable<Status> TcpTransport::dial_stream(Socket& socket, std::string ho
     socket.open(endpoint.protocol(), error);
     if (error) continue;
     set_buffers(socket, options);
+    const Deadline deadline(socket, options.handshake_timeout);
     std::tie(error) = co_await socket.async_connect(endpoint, kAwait);
+    if (deadline.passed()) co_return deadline.status();
     if (!error) break;
   }
   if (error) co_return unavailable(error.message());
