@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the fuzz target of tcp's frames: any stream, cut into reads anyhow, breaks off with an error
-// or puts each payload where it belongs, byte for byte.
+// or puts each payload where it belongs, byte for byte. The first two bytes of an input say how
+// much a read gives, and which of eight frames are discarded.
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -19,7 +20,8 @@ using namespace mempool;
 /// Gives each payload memory of its own and compares what landed with the stream.
 class Target : public FrameHandler {
  public:
-  explicit Target(std::span<const std::byte> stream) : stream_(stream) {}
+  Target(std::span<const std::byte> stream, uint8_t discarded)
+      : stream_(stream), discarded_(discarded) {}
 
   Result<Landing> on_head(const FrameHeader& header, std::span<const FrameRange> ranges,
                           std::vector<iovec>& places) override {
@@ -28,7 +30,7 @@ class Target : public FrameHandler {
     encode_frame_header(header, again.data());
     MEMPOOL_CHECK(std::ranges::equal(again, stream_.subspan(position_, again.size())));
     position_ += kFrameHeaderBytes + ranges.size() * kFrameRangeBytes;
-    if (header.tag % 2 == 1) return Landing::kDiscard;
+    if ((discarded_ >> (frames_++ % 8)) & 1) return Landing::kDiscard;
     memory_.assign(header.payload_bytes(), std::byte{0});
     const size_t half = memory_.size() / 2;
     if (half > 0) places.push_back({memory_.data(), half});
@@ -45,6 +47,8 @@ class Target : public FrameHandler {
 
  private:
   std::span<const std::byte> stream_;
+  const uint8_t discarded_;
+  size_t frames_ = 0;
   size_t position_ = 0;
   std::vector<std::byte> memory_;
 };
@@ -52,10 +56,10 @@ class Target : public FrameHandler {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size == 0) return 0;
+  if (size < 2) return 0;
   const size_t read_most = size_t{1} + data[0] * size_t{8};
-  const auto stream = std::as_bytes(std::span(data + 1, size - 1));
-  Target target(stream);
+  const auto stream = std::as_bytes(std::span(data + 2, size - 2));
+  Target target(stream, data[1]);
   FrameReader reader(target);
   std::vector<iovec> places(FrameReader::kPlacesMax);
   for (auto rest = stream; !rest.empty();) {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the fuzz target of tcp's opening messages: any bytes are refused, or say themselves again.
+// Owns the fuzz target of tcp's opening messages and of a region's key: any bytes are refused, or
+// say themselves again.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "core/check.h"
+#include "transport/region_table.h"
 #include "transport/tcp/hello.h"
 
 namespace {
@@ -23,6 +25,13 @@ void check_message(std::span<const std::byte> input, Decode decode, Encode encod
   MEMPOOL_CHECK(std::ranges::equal(encode(*again), once));
 }
 
+void check_key(std::span<const std::byte> input) {
+  constexpr uint64_t kIncarnation = 1;
+  constexpr uint32_t kRegion = 0;
+  const auto key = decode_region_key(input, kIncarnation, kRegion);
+  if (key.ok()) MEMPOOL_CHECK(std::ranges::equal(encode_region_key(*key), input));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -30,5 +39,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check_message<kHelloBytes>(input, decode_hello, encode_hello);
   check_message<kAnswerBytes>(input, decode_answer, encode_answer);
   check_message<kWelcomeBytes>(input, decode_welcome, encode_welcome);
+  check_key(input);
   return 0;
 }
