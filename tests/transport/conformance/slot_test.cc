@@ -91,13 +91,16 @@ TEST_P(SlotConformance, after_a_stopped_call_has_completed_its_source_may_be_reu
 
 TEST_P(SlotConformance, a_stopped_slot_can_be_followed_by_another_at_once) {
   connect();
-  for (uint32_t round = 0; round < 20; ++round) {
+  constexpr uint32_t kRounds = 20;
+  for (uint32_t round = 0; round < kRounds; ++round) {
     if (GetParam().may_stall) stall();
     endpoint_->stop(kSlot);
     const uint64_t cookie = next_cookie_++;
     ASSERT_TRUE(run_until([&] { return endpoint_->notify(kOtherSlot, cookie).ok(); }));
     ASSERT_TRUE(run_until([&] { return source_->completed(cookie); }));
   }
+  const size_t notifications = kRounds * endpoint_->lanes();
+  ASSERT_TRUE(run_until([&] { return target_->notified.size() == notifications; }));
   ASSERT_TRUE(complete(Operation::kWrite, {pair(0, 0, 100)}, kOtherSlot).ok());
   notify_and_wait(kOtherSlot);
   EXPECT_EQ(std::memcmp(target_->memory().data(), source_->memory().data(), 100), 0);
