@@ -17,6 +17,9 @@
 namespace mempool {
 namespace {
 
+// Longer waits are cut to this: a duration near its type's end would wrap a point in time.
+constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
+
 std::string_view dimension_that_differs(const ContentSpec& left, const ContentSpec& right) {
   if (left.layers != right.layers) return "layers";
   if (left.kv_heads != right.kv_heads) return "kv_heads";
@@ -46,21 +49,24 @@ Result<Content> Agent::content(const ContentSpec& spec) const {
         "the content's {} is not the pool's; a content of another shape needs a pool of its own",
         differs));
   }
-  return make_content(spec);
+  MEMPOOL_ASSIGN_OR_RETURN(const Content content, make_content(spec));
+  MEMPOOL_RETURN_IF_ERROR(impl_->check_content(content));
+  return content;
 }
 
 // ---- blocks ----------------------------------------------------------------------------------
 
 Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
   std::vector<BlockAddress> blocks;
-  blocks.reserve(count);
-  const std::lock_guard lock(impl_->mutex_);
   BlockPool& pool = *impl_->pool_;
+  if (count <= pool.blocks()) blocks.reserve(count);  // more is refused below
+  const std::lock_guard lock(impl_->mutex_);
   if (medium != pool.medium()) {
     return unsupported(fmt::format("this agent has no blocks in {} memory; it has {}",
                                    to_string(medium), to_string(pool.medium())));
   }
-  if (count > pool.free_blocks()) {
+  const bool fits = count <= pool.free_blocks() + pool.evictable_blocks();
+  if (fits && count > pool.free_blocks()) {
     impl_->metrics_.evictions.with().add(impl_->index_->evict(count - pool.free_blocks()));
   }
   MEMPOOL_RETURN_IF_ERROR(pool.alloc(kCallerSession, count, BlockState::kWriting, blocks));
@@ -106,9 +112,16 @@ Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
   const BlockAddress list[] = {block};
   {
     const std::lock_guard lock(impl_->mutex_);
-    MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->pin(kAgentSession, list)));
+    MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
+    const BlockState state = impl_->pool_->state(block.index());
+    if (state == BlockState::kWriting) {
+      return invalid_argument(
+          fmt::format("block {} is not sealed; its filler reads it by piece()", to_string(block)));
+    }
+    MEMPOOL_RETURN_IF_ERROR(impl_->pool_->pin(kAgentSession, list));
     view = impl_->pool_->view(block.index());
-    sealed = impl_->pool_->checksum(block.index());
+    // A private block may be a tail that has filled since; its sum is of fewer tokens then.
+    if (state == BlockState::kPublished) sealed = impl_->pool_->checksum(block.index());
   }
   Status status;
   const BlockLayout& layout = *view.layout;
@@ -204,8 +217,9 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
   request.user_data = options.user_data;
   request.trace = options.trace;
   const TimePoint now = impl_->now();
-  request.deadline =
-      now + (options.deadline.count() > 0 ? options.deadline : impl_->options_.default_deadline);
+  const auto wait =
+      options.deadline.count() > 0 ? options.deadline : impl_->options_.default_deadline;
+  request.deadline = now + std::min(wait, kWaitMax);
   auto state = std::make_shared<Transfer::State>();
   state->on_done = options.on_done;
   state->source_blocks = request.blocks;
@@ -235,9 +249,15 @@ Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
   Arrival arrival;
   {
     std::unique_lock lock(impl_->arrival_mutex_);
-    const bool came = impl_->arrived_.wait_for(
-        lock, timeout, [this] { return !impl_->arrivals_.empty() || impl_->stopped_; });
-    if (impl_->stopped_) return cancelled("the agent stops");
+    ++impl_->receivers_;
+    const bool came = impl_->arrived_.wait_for(lock, std::min(timeout, kWaitMax), [this] {
+      return !impl_->arrivals_.empty() || impl_->stopped_;
+    });
+    --impl_->receivers_;
+    if (impl_->stopped_) {
+      impl_->arrived_.notify_all();  // the agent waits until nobody is in here any more
+      return cancelled("the agent stops");
+    }
     if (!came) return deadline_exceeded(fmt::format("nothing arrived in {} ms", timeout.count()));
     arrival = std::move(impl_->arrivals_.front());
     impl_->arrivals_.pop_front();

@@ -206,6 +206,9 @@ void Agent::Impl::on_message(SessionId session, const Message& message) {
     return;
   }
   liveness_.on_heard(session, now);
+  if (const auto* offer = std::get_if<Offer>(&message); offer != nullptr && !offer->trace.empty()) {
+    log().debug("transfer {} has traceparent {}", offer->number, offer->trace);
+  }
   {
     const std::lock_guard lock(mutex_);
     auto it = sessions_.find(session);
@@ -386,20 +389,34 @@ void Agent::Impl::carry_out(DeliverArrival& action) {
   arrived_.notify_one();
 }
 
+// The target saw bytes that are not those sealed. If they are wrong here too, the block must not
+// serve anybody again.
 void Agent::Impl::recheck_sources(const Transfer::State& call) {
-  // The target saw bytes that are not those sealed. If they are wrong here too, the block must not
-  // serve anybody again. Rare, so hashing under the lock is right: nothing changes meanwhile.
-  const std::lock_guard lock(mutex_);
-  for (const BlockAddress& block : call.source_blocks) {
-    if (!pool_->check(block).ok()) continue;
-    const auto sealed = pool_->checksum(block.index());
-    const BlockView view = pool_->view(block.index());
-    if (!sealed || block_checksum(*view.layout, view.segment, view.block) == *sealed) continue;
-    metrics_.checksum_failures.with().add();
-    set_corrupt_aside(*pool_, *index_, block);
-    log().error("block {} no longer has the bytes that were sealed; it is set aside",
-                to_string(block));
+  std::vector<BlockAddress> published;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const BlockAddress& block : call.source_blocks) {
+      const bool sealed = pool_->check(block).ok() &&
+                          pool_->state(block.index()) == BlockState::kPublished &&
+                          pool_->checksum(block.index()).has_value();
+      if (sealed && pool_->pin(kAgentSession, {&block, 1}).ok()) published.push_back(block);
+    }
   }
+  std::vector<uint64_t> sums;
+  for (const BlockAddress& block : published) {
+    const BlockView view = pool_->view(block.index());
+    sums.push_back(block_checksum(*view.layout, view.segment, view.block));
+  }
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < published.size(); ++i) {
+    if (sums[i] == pool_->checksum(published[i].index())) continue;
+    metrics_.checksum_failures.with().add();
+    set_corrupt_aside(*pool_, *index_, published[i]);
+    log().error("block {} no longer has the bytes that were sealed; it is set aside",
+                to_string(published[i]));
+  }
+  const Status unpinned = pool_->unpin(kAgentSession, published);
+  MEMPOOL_CHECK(unpinned.ok());
 }
 
 void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& block) {

@@ -61,10 +61,11 @@ Agent::Impl::Impl(const AgentOptions& options)
 
 Agent::Impl::~Impl() {
   {
-    const std::lock_guard lock(arrival_mutex_);
+    std::unique_lock lock(arrival_mutex_);
     stopped_ = true;
+    arrived_.notify_all();
+    arrived_.wait(lock, [this] { return receivers_ == 0; });
   }
-  arrived_.notify_all();
   if (thread_.joinable()) {
     boost::asio::post(io_, [this] {
       {
@@ -81,6 +82,7 @@ Agent::Impl::~Impl() {
 }
 
 Status Agent::Impl::start() {
+  MEMPOOL_RETURN_IF_ERROR(check_options());
   MEMPOOL_RETURN_IF_ERROR(open_pool());
   MEMPOOL_RETURN_IF_ERROR(open_transports());
   control_ = std::make_unique<ControlPlane>(
@@ -108,8 +110,33 @@ Status Agent::Impl::start() {
   return {};
 }
 
-Status Agent::Impl::open_pool() {
+Status Agent::Impl::check_options() const {
   MEMPOOL_RETURN_IF_ERROR(check_name(options_.name));
+  const auto zero = std::chrono::milliseconds(0);
+  if (options_.heartbeat <= zero || options_.retransmit <= zero || options_.fence_timeout <= zero ||
+      options_.default_deadline <= zero) {
+    return invalid_argument(
+        "heartbeat, retransmit, fence timeout and default deadline must be longer than 0 ms");
+  }
+  if (options_.peer_timeout < 2 * options_.heartbeat) {
+    return invalid_argument(fmt::format("a peer timeout of {} ms needs a heartbeat of at most half",
+                                        options_.peer_timeout.count()));
+  }
+  const Placement& placement = options_.placement;
+  const ContentSpec& content = options_.content;
+  if (placement.shard_count > 1 || placement.first_layer > 0 || placement.first_head > 0 ||
+      (placement.layers != 0 && placement.layers != content.layers) ||
+      (placement.heads != 0 && placement.heads != content.kv_heads)) {
+    return unsupported("an agent serves one shard that holds all layers and heads, for now");
+  }
+  if (options_.segment_blocks.size() > kSegmentsMax) {
+    return invalid_argument(fmt::format("{} segments; peers are told of at most {}",
+                                        options_.segment_blocks.size(), kSegmentsMax));
+  }
+  return {};
+}
+
+Status Agent::Impl::open_pool() {
   MEMPOOL_ASSIGN_OR_RETURN(verify_, parse_verify(options_.verify));
   MEMPOOL_ASSIGN_OR_RETURN(content_, make_content(options_.content));
   MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create({Medium::kHost, options_.content,
@@ -214,8 +241,8 @@ Status Agent::Impl::noted(Status status) {
 Status Agent::Impl::check_content(const Content& content) const {
   if (content.model == content_.model) return {};
   return invalid_argument(
-      fmt::format("the prompt is of another content (model {}) than this pool "
-                  "(model {}); make it with agent.content()",
+      fmt::format("a content of another model ({}) than this pool's ({}): name, revision, element, "
+                  "quantization, position encoding and shape must be the same",
                   to_string(content.model), to_string(content_.model)));
 }
 

@@ -90,6 +90,7 @@ class Agent::Impl : public ControlEvents {
   std::condition_variable arrived_;
   std::deque<Arrival> arrivals_;
   bool stopped_ = false;
+  uint32_t receivers_ = 0;  // inside receive()
 
  private:
   // One backend's events, with the backend they come from.
@@ -103,6 +104,7 @@ class Agent::Impl : public ControlEvents {
   void on_message(SessionId session, const Message& message) override;
   void on_closed(SessionId session, const Status& why) override;
 
+  Status check_options() const;
   Status open_pool();
   Status open_transports();
   Status open_admin();

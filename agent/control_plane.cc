@@ -221,7 +221,9 @@ asio::awaitable<Status> ControlPlane::Connection::connect() {
   auto [resolve_error, endpoints] =
       co_await resolver.async_resolve(host_, std::to_string(port), kNoThrow);
   if (resolve_error) co_return lost(resolve_error);
+  if (!closed_.ok()) co_return closed_;  // the time was over meanwhile; connecting would reopen
   auto [error, endpoint] = co_await asio::async_connect(socket_, endpoints, kNoThrow);
+  if (!closed_.ok()) co_return closed_;
   if (error) co_return lost(error);
   host_ = endpoint.address().to_string();
   error_code ignored;

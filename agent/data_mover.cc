@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "core/check.h"
 
 namespace mempool {
@@ -52,6 +54,16 @@ void DataMover::start(const PostData& data) {
                                                {link.remote_segments, data.target_blocks});
   if (!plan.ok()) {
     done_(data.transfer, plan.status(), {});
+    return;
+  }
+  const uint64_t target_bytes =
+      data.target_blocks.size() * link.remote_segments.front().layout.block_bytes;
+  if (plan->bytes() != target_bytes) {
+    done_(data.transfer,
+          unsupported(fmt::format("the layouts share {} of the {} bytes of the target's blocks; "
+                                  "both ends must hold the same layers and heads",
+                                  plan->bytes(), target_bytes)),
+          {});
     return;
   }
   auto send =

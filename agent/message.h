@@ -20,7 +20,7 @@ namespace mempool {
 /// Source -> target: may I bring this prompt? The target answers for the number it carries, however
 /// often it is asked.
 struct Offer {
-  uint64_t number = 0;  // 1, 2, 3... per incarnation of the source and target
+  uint64_t number = 0;  // 1, 2, 3... per incarnation of the source, for each peer
   uint64_t request_id = 0;
   uint32_t deadline_ms = 0;  // time left; each side uses its own clock
   Medium medium = Medium::kHost;

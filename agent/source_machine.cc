@@ -90,8 +90,12 @@ void SourceMachine::send_commit(Outbound& transfer, TimePoint now) {
   Commit commit;
   commit.number = transfer.number;
   commit.notifications = transfer.lanes;
+  // Sums are over bytes in our order of tokens and heads; in another order they would not fit.
+  const std::vector<PlanSegment>& theirs = peers_.at(transfer.peer).info.segments;
+  const bool same_order =
+      !theirs.empty() && theirs.front().layout.order == pool_.segments().front().layout.order;
   for (const SealedSum& sum : transfer.request.sums) {
-    if (sum.position >= transfer.matched.size()) commit.sums.push_back(sum);
+    if (same_order && sum.position >= transfer.matched.size()) commit.sums.push_back(sum);
   }
   transfer.retry_at = now + options_.retransmit;
   actions_.push_back(SendMessage{transfer.session, std::move(commit)});
@@ -123,10 +127,7 @@ void SourceMachine::on_session_up(const std::string& peer, SessionId session, co
   state.dialing = false;
   state.session = session;
   state.info = info;
-  if (state.incarnation != info.incarnation) {
-    state.incarnation = info.incarnation;
-    state.next_number = 1;
-  }
+  state.incarnation = info.incarnation;
   std::vector<TransferId> waiting;
   for (const auto& [id, transfer] : transfers_) {
     if (transfer.peer == peer && transfer.state == State::kWaiting) waiting.push_back(id);

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/wire.h"
 #include "core/check.h"
 
 namespace mempool {
@@ -125,6 +126,10 @@ Status TargetMachine::check_offer(const Offer& offer) const {
 Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& reply) {
   const size_t block_tokens = pool_.shape().tokens_per_block;
   const size_t wanted = (offer.tokens.size() + block_tokens - 1) / block_tokens;
+  if (wanted > kOfferBlocksMax) {
+    return invalid_argument(fmt::format("the prompt needs {} blocks; one transfer moves at most {}",
+                                        wanted, kOfferBlocksMax));
+  }
   if (wanted > pool_.blocks()) {
     return resource_exhausted(
         fmt::format("the prompt needs {} blocks; the whole pool has {}", wanted, pool_.blocks()));
@@ -138,7 +143,10 @@ Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& repl
   }
   index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
   const size_t missing = wanted - reply.matched.size();
-  if (missing > pool_.free_blocks()) evicted_ += index_.evict(missing - pool_.free_blocks());
+  const bool fits = missing <= pool_.free_blocks() + pool_.evictable_blocks();
+  if (fits && missing > pool_.free_blocks()) {
+    evicted_ += index_.evict(missing - pool_.free_blocks());
+  }
   std::optional<uint32_t> after;
   if (!reply.matched.empty()) after = reply.matched.back().index();
   Status reserved = pool_.alloc(id, missing, BlockState::kReserved, reply.reserved, after);
@@ -248,6 +256,7 @@ void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
   std::vector<Seal> seals;
   std::optional<uint64_t> tail_sum;
   for (const SealedSum& sum : inbound.sums) {
+    if (sum.position < inbound.reply.matched.size()) continue;  // nobody has checked those
     if (sum.position < whole) seals.push_back({sum.position, sum.checksum});
     if (sum.position == whole) tail_sum = sum.checksum;
   }

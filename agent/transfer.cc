@@ -34,12 +34,9 @@ bool Transfer::done() const {
 }
 
 void Transfer::cancel() {
-  std::function<void()> cancel;
-  {
-    const std::lock_guard lock(state_->mutex);
-    cancel = state_->cancel;
-  }
-  if (cancel) cancel();
+  // Under the lock: the agent clears `cancel` before it goes, so that it is still there meanwhile.
+  const std::lock_guard lock(state_->mutex);
+  if (state_->cancel) state_->cancel();
 }
 
 TransferReport Transfer::report() const {

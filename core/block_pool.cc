@@ -70,7 +70,6 @@ Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
   pool->medium_ = options.medium;
   pool->incarnation_ = incarnation;
   pool->shape_ = options.shape;
-  pool->placement_ = options.placement;
   uint32_t first_block = 0;
   for (size_t i = 0; i < layouts.size(); ++i) {
     pool->segments_.push_back({first_block, options.segment_blocks[i], layouts[i], HostMemory()});
@@ -303,6 +302,9 @@ void BlockPool::drop_further_pin(SessionId session, uint32_t index) {
 void BlockPool::enter(uint32_t index, BlockState state) {
   --counts_[static_cast<size_t>(records_[index].state)];
   ++counts_[static_cast<size_t>(state)];
+  const bool unpinned = records_[index].pins == 0;
+  evictable_ -= unpinned && records_[index].state == BlockState::kPublished;
+  evictable_ += unpinned && state == BlockState::kPublished;
   records_[index].state = state;
 }
 

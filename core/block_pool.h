@@ -101,13 +101,14 @@ class BlockPool {
   Medium medium() const { return medium_; }
   uint64_t incarnation() const { return incarnation_; }
   const ContentSpec& shape() const { return shape_; }
-  const Placement& placement() const { return placement_; }
   std::span<const PoolSegment> segments() const { return segments_; }
   uint64_t block_bytes() const { return segments_.front().layout.block_bytes; }
   uint64_t bytes() const { return block_bytes() * blocks(); }
   /// Requires: index < blocks(), here and wherever an index is taken.
   BlockView view(uint32_t index) const;
   uint32_t free_blocks() const { return free_.count(); }
+  /// Published blocks that nobody pins: what eviction can free at the most.
+  uint64_t evictable_blocks() const { return evictable_; }
   uint64_t count(BlockState state) const { return counts_[static_cast<size_t>(state)]; }
 
   // ---- addresses ---------------------------------------------------------------------------
@@ -223,7 +224,6 @@ class BlockPool {
   Medium medium_ = Medium::kHost;
   uint64_t incarnation_ = 0;
   ContentSpec shape_;
-  Placement placement_;
   std::vector<PoolSegment> segments_;
   HostMemory generation_memory_;
   std::atomic<uint64_t>* generations_ = nullptr;
@@ -231,6 +231,7 @@ class BlockPool {
   std::vector<uint64_t> checksums_;
   FreeMap free_;
   std::array<uint64_t, kBlockStates> counts_{};
+  uint64_t evictable_ = 0;
   // Pins of sessions on blocks that had another holder when they came.
   std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> further_pins_;
   std::unordered_map<uint32_t, std::string> quarantined_;  // block -> who may still write into it
@@ -247,6 +248,7 @@ inline bool BlockPool::is_live(const BlockAddress& address) const {
 
 inline void BlockPool::add_pin(SessionId session, uint32_t index) {
   Record& record = records_[index];
+  evictable_ -= record.pins == 0 && record.state == BlockState::kPublished;
   ++record.pins;
   if (session == kCallerSession) {
     ++record.caller_pins;
@@ -262,6 +264,7 @@ inline void BlockPool::add_pin(SessionId session, uint32_t index) {
 inline void BlockPool::drop_pin(SessionId session, uint32_t index) {
   Record& record = records_[index];
   --record.pins;
+  evictable_ += record.pins == 0 && record.state == BlockState::kPublished;
   if (session == kCallerSession) {
     --record.caller_pins;
   } else if (record.holder_pins > 0 && record.holder == session) {

@@ -44,15 +44,22 @@ Result<PoolAudit> BlockPool::audit() const {
     for (const auto& [index, count] : pins) peer_pins[index] += count;
   }
   PoolAudit audit;
+  uint64_t evictable = 0;
   audit.total = records_.size();
   for (uint32_t index = 0; index < blocks(); ++index) {
     MEMPOOL_RETURN_IF_ERROR(audit_block(index, peer_pins[index]));
     const Record& record = records_[index];
     ++audit.blocks[static_cast<size_t>(record.state)];
     audit.pins += record.pins;
+    evictable += record.pins == 0 && record.state == BlockState::kPublished;
     if (record.state != BlockState::kQuarantined) continue;
     const auto writer = quarantined_.find(index);
     ++audit.quarantine[writer == quarantined_.end() ? std::string(kAwaitingUnpin) : writer->second];
+  }
+  if (evictable != evictable_) {
+    return internal_error(
+        fmt::format("audit: {} pool: {} evictable blocks, the running count is {}",
+                    to_string(medium_), evictable, evictable_));
   }
   if (audit.blocks != counts_ || audit.count(BlockState::kFree) != free_.count()) {
     return internal_error(fmt::format(

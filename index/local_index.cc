@@ -107,6 +107,10 @@ Status LocalIndex::check_unpublished(SessionId session, const BlockAddress& bloc
     return invalid_argument(fmt::format(
         "{} is published under other tokens; copy it to insert it here too", to_string(block)));
   }
+  if (pool_.state(block.index()) == BlockState::kQuarantined) {
+    return invalid_argument(fmt::format(
+        "{} is set aside, its bytes are not to be trusted; insert a fresh copy", to_string(block)));
+  }
   if (pool_.pins_of(session, block.index()) == 0) {
     return invalid_argument(fmt::format("{} is not held by session {}; allocate or pin it first",
                                         to_string(block), session));

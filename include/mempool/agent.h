@@ -63,7 +63,7 @@ struct TransferReport {
   double prepare_us = 0;                     // call to the target's answer and the plan
   double post_us = 0;                        // to the last call posted
   double complete_us = 0;                    // to the target's acknowledgement
-  std::vector<BlockAddress> serving;  // at the target, for every block of the prompt, in order
+  std::vector<BlockAddress> serving;         // at the target, in token order
 };
 
 struct TransferOptions {
@@ -71,7 +71,7 @@ struct TransferOptions {
   Medium medium = Medium::kHost;               // at the target
   uint64_t request_id = 0;                     // carried to the Arrival, never interpreted
   std::vector<std::byte> user_data;            // likewise; at most 64 KiB
-  std::string trace;                           // W3C traceparent, carried and logged
+  std::string trace;                           // W3C traceparent, carried to the target's log
   std::function<void(const Status&)> on_done;  // on the agent's thread; may not block
 };
 

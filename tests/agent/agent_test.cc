@@ -122,6 +122,39 @@ TEST_F(AgentTest, a_sealed_block_whose_bytes_changed_is_corruption_and_is_set_as
   EXPECT_NE(agent_->metrics().find("mempool_checksum_failures_total 1"), std::string::npos);
 }
 
+TEST_F(AgentTest, a_block_that_was_set_aside_is_not_published_again) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*agent_, tokens);
+  ASSERT_TRUE(agent_->insert({content_, tokens}, blocks).ok());
+  (*agent_->piece(blocks[1], 0, 0))[0] ^= std::byte{1};
+  std::vector<std::byte> bytes(agent_->layout().block_bytes);
+  ASSERT_EQ(agent_->read(blocks[1], bytes).code(), StatusCode::kCorruption);
+  EXPECT_EQ(agent_->insert({content_, tokens}, blocks).status().code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST_F(AgentTest, a_private_tail_that_filled_is_read_as_it_is) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*agent_, tokens);
+  std::vector<std::byte> bytes(agent_->layout().block_bytes);
+  EXPECT_EQ(agent_->read(blocks[1], bytes).code(), StatusCode::kInvalidArgument);  // not sealed
+  ASSERT_TRUE(agent_->insert({content_, tokens}, blocks).ok());
+  ASSERT_EQ(agent_->erase({content_, tokens}), 1u);
+  fill(*agent_, blocks[1], 77);
+  EXPECT_TRUE(agent_->read(blocks[1], bytes).ok());
+}
+
+TEST_F(AgentTest, an_alloc_that_cannot_fit_evicts_nothing) {
+  const auto tokens = make_tokens(32 * 4);
+  const auto blocks = filled_blocks(*agent_, tokens);
+  ASSERT_TRUE(agent_->insert({content_, tokens}, blocks).ok());
+  ASSERT_TRUE(agent_->unpin(blocks).ok());
+  const auto held = agent_->alloc(32);
+  EXPECT_EQ(agent_->alloc(33).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(agent_->alloc(SIZE_MAX).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(agent_->match({content_, tokens}).tokens, tokens.size());
+}
+
 TEST_F(AgentTest, a_tail_that_filled_after_it_was_sealed_is_sealed_anew) {
   const auto tokens = make_tokens(8);
   const auto blocks = filled_blocks(*agent_, tokens);
@@ -204,6 +237,12 @@ TEST(AgentStart, options_that_make_no_agent_say_which_and_why) {
   options = small_options("a");
   options.listen = "127.0.0.1";
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
+  options = small_options("a");
+  options.retransmit = std::chrono::milliseconds(0);
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
+  options = small_options("a");
+  options.placement.heads = 1;
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kUnsupported);
   options = small_options("");
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
 }

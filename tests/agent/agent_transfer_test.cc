@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the checks of transfer_with_insert between two agents, over every transport and placement.
-#include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <future>
 #include <thread>
 
+#include <gtest/gtest.h>
+
+#include "core/listen_socket.h"
 #include "mempool/agent.h"
 #include "tests/agent/agent_pair.h"
 
@@ -238,6 +242,59 @@ TEST_P(TransferTest, a_target_of_another_content_refuses) {
   const auto blocks = filled_blocks(*source_, tokens);
   const Status refused = send(tokens, blocks);
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument) << refused.to_string();
+  EXPECT_TRUE(source_->free(blocks).ok());
+}
+
+TEST_P(TransferTest, token_head_and_head_token_map_onto_each_other) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.placement.order = TokenOrder::kHeadToken;
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*source_, tokens);
+  const Status sent = send(tokens, blocks);
+  ASSERT_TRUE(sent.ok()) << sent.to_string();
+  const auto arrival = target_->receive(5s);
+  ASSERT_TRUE(arrival.ok());
+  const BlockLayout here = source_->layout();
+  const BlockLayout there = target_->layout();
+  for (uint32_t token = 0; token < here.tokens; ++token) {
+    for (uint32_t head = 0; head < here.heads; ++head) {
+      const auto from = source_->piece(blocks[0], 1, 1)->subspan(here.vector_offset(token, head));
+      const auto to =
+          target_->piece(arrival->blocks[0], 1, 1)->subspan(there.vector_offset(token, head));
+      EXPECT_TRUE(std::equal(from.begin(), from.begin() + here.vector_bytes, to.begin()));
+    }
+  }
+}
+
+TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_at_the_target) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
+  (*source_->piece(blocks[1], 0, 1))[3] ^= std::byte{4};
+  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kCorruption);
+  EXPECT_EQ(target_->match({content_, tokens}).tokens, 0u);
+  EXPECT_EQ(source_->match({content_, tokens}).tokens, 4u);  // it serves nobody again
+  EXPECT_EQ(source_->status().quarantine.at("corruption"), 1u);
+}
+
+TEST_P(TransferTest, a_deadline_ends_the_call_and_says_so) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  const ListenSocket silent = *listen_on("127.0.0.1", 0, "");  // takes connections, says nothing
+  source_->add_peer("silent", join_address(silent.host, silent.port));
+  TransferOptions options;
+  options.deadline = 50ms;
+  std::promise<StatusCode> told;
+  options.on_done = [&told](const Status& status) { told.set_value(status.code()); };
+  const auto transfer =
+      source_->transfer_with_insert("silent", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok());
+  EXPECT_EQ(transfer->wait().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(told.get_future().get(), StatusCode::kDeadlineExceeded);
+  close(silent.descriptor);
   EXPECT_TRUE(source_->free(blocks).ok());
 }
 

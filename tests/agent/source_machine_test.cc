@@ -320,7 +320,7 @@ TEST_F(SourceMachineTest, a_lost_session_ends_its_calls_and_keeps_what_is_being_
   EXPECT_EQ(machine_.open(), 0u);
 }
 
-TEST_F(SourceMachineTest, numbers_go_on_in_one_life_of_the_target_and_begin_again_in_the_next) {
+TEST_F(SourceMachineTest, numbers_never_begin_again_whoever_answers_to_the_name) {
   const auto first_number = [this](SessionId session, uint64_t life) {
     const TransferId id = start();
     machine_.on_session_up(kPeer, session, peer(life), at_ms(0));
@@ -332,7 +332,8 @@ TEST_F(SourceMachineTest, numbers_go_on_in_one_life_of_the_target_and_begin_agai
   };
   EXPECT_EQ(first_number(10, kTargetLife), 1u);
   EXPECT_EQ(first_number(11, kTargetLife), 2u);
-  EXPECT_EQ(first_number(12, kTargetLife + 1), 1u);
+  EXPECT_EQ(first_number(12, kTargetLife + 1), 3u);
+  EXPECT_EQ(first_number(13, kTargetLife), 4u);  // the first one remembers 1 and 2
 }
 
 TEST_F(SourceMachineTest, stopping_the_agent_ends_every_call_once) {
