@@ -251,7 +251,7 @@ TEST_F(TcpHostile, frames_before_the_proof_are_no_proof) {
 }
 
 TEST_F(TcpHostile, a_silent_peer_is_closed_after_the_handshakes_time) {
-  start({{"handshake_timeout_ms", "20"}});
+  start({{"handshake_timeout_ms", "500"}});
   RawPeer peer = dial();
   EXPECT_TRUE(peer.is_closed_by_node());
   expect_service();
