@@ -49,6 +49,7 @@ step() {
   echo "=== $name"
   "$@"
   timings+=("$(printf '%-20s %5d s' "$name" $((SECONDS - started)))")
+  echo "=== ${timings[-1]}"
 }
 
 run_stage() {
