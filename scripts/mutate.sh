@@ -58,7 +58,8 @@ judge() {
   case $code in
     0) echo "STAYS GREEN" ;;
     2) echo "DOES NOT BUILD, see $build/build.log" ;;
-    *) sed -n 's/^[[:space:]]*[0-9]* - \(.*\) (.*)$/\1/p' "$build/test.log" | sed 1q ;;
+    *) sed -n '/tests FAILED:$/,$s/^[[:space:]]*[0-9]* - \([^ ]*\) .*$/\1/p' "$build/test.log" |
+      sed 1q ;;
   esac
 }
 
