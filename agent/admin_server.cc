@@ -57,7 +57,7 @@ class AdminServer::Listener : public std::enable_shared_from_this<Listener> {
         asio::steady_timer pause(self->acceptor_.get_executor(), std::chrono::milliseconds(100));
         co_await pause.async_wait(asio::as_tuple(asio::use_awaitable));
       }
-      if (!error) {
+      if (!error && self->exchanges_ < kExchangesMax) {  // else the socket closes, unserved
         asio::co_spawn(self->acceptor_.get_executor(), exchange(self, std::move(socket)),
                        asio::detached);
       }

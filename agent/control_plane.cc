@@ -23,6 +23,7 @@ using boost::system::error_code;
 
 constexpr auto kHandshakeTimeout = std::chrono::seconds(5);
 constexpr size_t kQueuedBytesMax = 64u << 20;
+constexpr size_t kBufferKept = 1u << 20;  // of an idle connection's read buffer
 constexpr std::string_view kPurpose = "control";
 constexpr auto kNoThrow = asio::as_tuple(asio::use_awaitable);
 
@@ -106,6 +107,7 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
     if (bytes > limit) {
       co_return corruption(fmt::format("a frame of {} bytes; the most here is {}", bytes, limit));
     }
+    if (bytes < kBufferKept && buffer_.capacity() > kBufferKept) buffer_ = {};  // a large one went
     buffer_.resize(bytes);
     auto [error2, count2] = co_await asio::async_read(socket_, asio::buffer(buffer_), kNoThrow);
     if (error2) co_return lost(error2);
