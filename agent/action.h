@@ -25,13 +25,16 @@ struct SendMessage {
   SessionId session = 0;
   Message message;
 };
-/// Move source blocks into the target's; answer by on_data_done().
+/// Move source blocks into the target's; answer by on_data_done(). Where `resum` is not empty, the
+/// sums must first be made anew, as the target lays its blocks out: answer by on_resummed() before.
 struct PostData {
   TransferId transfer = 0;
   SessionId session = 0;
   Slot slot;
   std::vector<uint32_t> source_blocks;
   std::vector<uint32_t> target_blocks;
+  std::vector<SealedSum> resum;  // the source's own sums; positions in source_blocks
+  BlockLayout target_layout;
 };
 /// Post nothing more of it; answer by on_data_done() once nothing reads its source blocks.
 struct StopData {

@@ -8,6 +8,7 @@
 #include <boost/asio/post.hpp>
 
 #include "agent/agent_impl.h"
+#include "agent/seal_sums.h"
 #include "core/check.h"
 #include "core/checksum.h"
 #include "core/log.h"
@@ -322,6 +323,15 @@ void Agent::Impl::carry_out(SendMessage& action) {
 }
 
 void Agent::Impl::carry_out(PostData& action) {
+  if (!action.resum.empty()) {
+    Result<std::vector<SealedSum>> sums = resum(*pool_, action);
+    if (!sums.ok()) {
+      on_data_done(action.transfer, sums.status(), {});
+      return;
+    }
+    const std::lock_guard lock(mutex_);
+    source_->on_resummed(action.transfer, std::move(*sums));
+  }
   mover_->start(action);
 }
 
@@ -353,13 +363,7 @@ void Agent::Impl::carry_out(FencePeer& action) {
 }
 
 void Agent::Impl::carry_out(VerifyBlocks& action) {
-  std::vector<uint32_t> bad;
-  for (size_t i = 0; i < action.blocks.size(); ++i) {
-    const BlockView view = pool_->view(action.blocks[i]);
-    if (block_checksum(*view.layout, view.segment, view.block) != action.sums[i]) {
-      bad.push_back(action.blocks[i]);
-    }
-  }
+  const std::vector<uint32_t> bad = find_bad(*pool_, action);
   metrics_.checksum_failures.with().add(bad.size());
   const std::lock_guard lock(mutex_);
   target_->on_verified(action.session, action.number, bad);

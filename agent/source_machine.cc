@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "core/checksum.h"
 
 namespace mempool {
 namespace {
@@ -90,12 +91,8 @@ void SourceMachine::send_commit(Outbound& transfer, TimePoint now) {
   Commit commit;
   commit.number = transfer.number;
   commit.notifications = transfer.lanes;
-  // Sums are over bytes in our order of tokens and heads; in another order they would not fit.
-  const std::vector<PlanSegment>& theirs = peers_.at(transfer.peer).info.segments;
-  const bool same_order =
-      !theirs.empty() && theirs.front().layout.order == pool_.segments().front().layout.order;
   for (const SealedSum& sum : transfer.request.sums) {
-    if (same_order && sum.position >= transfer.matched.size()) commit.sums.push_back(sum);
+    if (sum.position >= transfer.matched.size()) commit.sums.push_back(sum);
   }
   transfer.retry_at = now + options_.retransmit;
   actions_.push_back(SendMessage{transfer.session, std::move(commit)});
@@ -282,7 +279,25 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   transfer->retry_at = TimePoint::max();
   const std::span<const BlockAddress> rest =
       std::span(transfer->request.blocks).subspan(reply.matched.size());
-  actions_.push_back(PostData{id, session, reply.slot, indices(rest), indices(transfer->reserved)});
+  PostData post{id, session, reply.slot, indices(rest), indices(transfer->reserved), {}, {}};
+  const std::vector<PlanSegment>& theirs = peers_.at(transfer->peer).info.segments;
+  if (!theirs.empty() && !same_sums(theirs.front().layout, pool_.segments().front().layout)) {
+    post.target_layout = theirs.front().layout;
+    for (const SealedSum& sum : transfer->request.sums) {
+      if (sum.position < reply.matched.size()) continue;
+      const auto position = static_cast<uint32_t>(sum.position - reply.matched.size());
+      post.resum.push_back({position, sum.checksum});
+    }
+  }
+  actions_.push_back(std::move(post));
+}
+
+void SourceMachine::on_resummed(TransferId id, std::vector<SealedSum> sums) {
+  auto it = transfers_.find(id);
+  if (it == transfers_.end()) return;
+  Outbound& transfer = it->second;
+  for (SealedSum& sum : sums) sum.position += static_cast<uint32_t>(transfer.matched.size());
+  transfer.request.sums = std::move(sums);
 }
 
 void SourceMachine::on_data_done(TransferId id, const Status& status, const DataReport& data,

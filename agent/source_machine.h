@@ -77,6 +77,8 @@ class SourceMachine {
   void on_dial_failed(const std::string& peer, const Status& why, TimePoint now);
   void on_session_down(SessionId session, const Status& why, TimePoint now);
   void on_message(SessionId session, const Message& message, TimePoint now);
+  /// The sums of PostData::resum as the target has to have them, before any data is posted.
+  void on_resummed(TransferId transfer, std::vector<SealedSum> sums);
   /// All calls ended and, when `status` is ok, the notifications are posted: nothing reads the
   /// source any more.
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report,

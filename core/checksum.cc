@@ -58,4 +58,35 @@ uint64_t block_checksum(const BlockLayout& layout, const std::byte* segment, uin
   return XXH3_64bits_digest(&state);
 }
 
+uint64_t block_checksum_as(const BlockLayout& as, const BlockLayout& layout,
+                           const std::byte* segment, uint64_t block) {
+  const bool token_head = as.order == TokenOrder::kTokenHead;
+  const uint32_t rows = token_head ? as.tokens : as.heads;
+  const uint32_t columns = token_head ? as.heads : as.tokens;
+  const uint32_t first_head = as.first_head - layout.first_head;
+  const uint32_t first_layer = as.first_layer - layout.first_layer;
+  XXH3_state_t state;
+  XXH3_64bits_reset(&state);
+  for (uint32_t layer = first_layer; layer < first_layer + as.layers; ++layer) {
+    for (uint32_t part = 0; part < as.parts; ++part) {
+      const std::byte* piece = segment + layout.piece_offset(block, layer, part);
+      for (uint32_t row = 0; row < rows; ++row) {
+        for (uint32_t column = 0; column < columns; ++column) {
+          const uint32_t token = token_head ? row : column;
+          const uint32_t head = first_head + (token_head ? column : row);
+          XXH3_64bits_update(&state, piece + layout.vector_offset(token, head),
+                             layout.vector_bytes);
+        }
+      }
+    }
+  }
+  return XXH3_64bits_digest(&state);
+}
+
+bool same_sums(const BlockLayout& a, const BlockLayout& b) {
+  return a.order == b.order && a.layers == b.layers && a.first_layer == b.first_layer &&
+         a.heads == b.heads && a.first_head == b.first_head && a.parts == b.parts &&
+         a.piece_bytes == b.piece_bytes;
+}
+
 }  // namespace mempool

@@ -27,5 +27,11 @@ bool picks(Verify verify, uint32_t index, uint32_t generation);
 
 /// Hash block `block` (counted from `segment`'s first) of a segment laid out by `layout`.
 uint64_t block_checksum(const BlockLayout& layout, const std::byte* segment, uint64_t block);
+/// Hash what `as`, another side's layout of the same block, holds of it, in that side's order of
+/// tokens and heads: equal to block_checksum() there. Requires: `as` lies inside `layout`.
+uint64_t block_checksum_as(const BlockLayout& as, const BlockLayout& layout,
+                           const std::byte* segment, uint64_t block);
+/// Tell whether both hold the same bytes of a block in the same order, so that its sum is the same.
+bool same_sums(const BlockLayout& a, const BlockLayout& b);
 
 }  // namespace mempool

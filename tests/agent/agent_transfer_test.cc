@@ -280,6 +280,38 @@ TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_at_the_target)
   EXPECT_EQ(source_->status().quarantine.at("corruption"), 1u);
 }
 
+TEST_P(TransferTest, sums_travel_into_the_targets_order) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.placement.order = TokenOrder::kHeadToken;
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
+  TransferReport report;
+  ASSERT_TRUE(send(tokens, blocks, &report).ok());
+  std::vector<std::byte> out(target_->layout().block_bytes);
+  EXPECT_TRUE(target_->read(report.serving[1], out).ok());
+  (*target_->piece(report.serving[1], 0, 1))[3] ^= std::byte{4};
+  EXPECT_EQ(target_->read(report.serving[1], out).code(), StatusCode::kCorruption);
+}
+
+TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_before_they_are_put_in_order) {
+  source_.reset();
+  target_.reset();
+  AgentOptions target = small_options("decode", GetParam().transport);
+  target.placement.order = TokenOrder::kHeadToken;
+  start(small_options("prefill", GetParam().transport), target);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source_, tokens);
+  ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
+  (*source_->piece(blocks[1], 0, 1))[3] ^= std::byte{4};
+  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kCorruption);
+  EXPECT_EQ(target_->match({content_, tokens}).tokens, 0u);
+  EXPECT_EQ(source_->match({content_, tokens}).tokens, 4u);
+}
+
 TEST_P(TransferTest, a_deadline_ends_the_call_and_says_so) {
   const auto tokens = make_tokens(8);
   const auto blocks = filled_blocks(*source_, tokens);

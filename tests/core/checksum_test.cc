@@ -51,6 +51,38 @@ TEST(Checksum, is_equal_for_discrete_and_aggregated_copies) {
   }
 }
 
+TEST(Checksum, as_another_side_lays_it_out_is_that_sides_own) {
+  const Segment here(kSpec, BlockForm::kDiscrete, 1);
+  Placement other;
+  other.order = TokenOrder::kHeadToken;
+  const BlockLayout there = make_layout(kSpec, other, kBlocks).value();
+  EXPECT_FALSE(same_sums(here.layout, there));
+  std::vector<std::byte> bytes(there.block_bytes * kBlocks);
+  for (uint32_t layer = 0; layer < there.layers; ++layer) {
+    for (uint32_t part = 0; part < there.parts; ++part) {
+      for (uint32_t token = 0; token < there.tokens; ++token) {
+        for (uint32_t head = 0; head < there.heads; ++head) {
+          const std::byte* from = here.bytes.data() + here.layout.piece_offset(1, layer, part) +
+                                  here.layout.vector_offset(token, head);
+          std::copy_n(
+              from, here.layout.vector_bytes,
+              bytes.data() + there.piece_offset(1, layer, part) + there.vector_offset(token, head));
+        }
+      }
+    }
+  }
+  const uint64_t sum = block_checksum_as(there, here.layout, here.bytes.data(), 1);
+  EXPECT_EQ(sum, block_checksum(there, bytes.data(), 1));
+  EXPECT_NE(sum, here.sum(1));
+}
+
+TEST(Checksum, as_its_own_layout_is_its_own_sum) {
+  const Segment segment(kSpec, BlockForm::kDiscrete, 1);
+  EXPECT_TRUE(same_sums(segment.layout, segment.layout));
+  EXPECT_EQ(block_checksum_as(segment.layout, segment.layout, segment.bytes.data(), 2),
+            segment.sum(2));
+}
+
 TEST(Checksum, changes_with_any_bit_of_the_block_and_none_of_its_neighbours) {
   for (const BlockForm form : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
     Segment segment(kTiny, form, 1);

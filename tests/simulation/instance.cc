@@ -6,8 +6,8 @@
 #include <iterator>
 #include <utility>
 
+#include "agent/seal_sums.h"
 #include "core/check.h"
-#include "core/checksum.h"
 #include "tests/simulation/data_plane.h"
 #include "tests/simulation/engine.h"
 #include "tests/simulation/protocol_times.h"
@@ -217,6 +217,14 @@ void Instance::carry_out(SendMessage& action) {
 void Instance::carry_out(PostData& action) {
   run_.trace("{} posts {} blocks of transfer {} on session {}", name_, action.source_blocks.size(),
              action.transfer, action.session);
+  if (!action.resum.empty()) {
+    Result<std::vector<SealedSum>> sums = resum(*pool_, action);
+    if (!sums.ok()) {
+      run_.fail(name_ + ": " + sums.status().to_string());
+      return;
+    }
+    source_->on_resummed(action.transfer, std::move(*sums));
+  }
   network_.data().post(*this, action);
 }
 
@@ -240,17 +248,12 @@ void Instance::carry_out(CloseSlot& action) {
 void Instance::carry_out(VerifyBlocks& action) {
   run_.after(run_.draw(run_.options().data), [this, verify = std::move(action)] {
     in_process([this, verify] {
-      std::vector<uint32_t> bad;
-      for (size_t i = 0; i < verify.blocks.size(); ++i) {
-        if (pool_->state(verify.blocks[i]) != BlockState::kReserved) {
+      for (uint32_t block : verify.blocks) {
+        if (pool_->state(block) != BlockState::kReserved) {
           run_.fail(name_ + " hashes a block that was taken from under the hash");
         }
-        const BlockView view = pool_->view(verify.blocks[i]);
-        if (block_checksum(*view.layout, view.segment, view.block) != verify.sums[i]) {
-          bad.push_back(verify.blocks[i]);
-        }
       }
-      target_->on_verified(verify.session, verify.number, bad);
+      target_->on_verified(verify.session, verify.number, find_bad(*pool_, verify));
     });
   });
 }
