@@ -25,15 +25,29 @@ struct SendMessage {
   SessionId session = 0;
   Message message;
 };
-/// Move source blocks into the target's; answer by on_data_done(). Where `resum` is not empty, the
-/// sums must first be made anew, as the target lays its blocks out: answer by on_resummed() before.
+/// Be ready to move source blocks into the target's; answer by on_data_done().
 struct PostData {
   TransferId transfer = 0;
   SessionId session = 0;
   Slot slot;
   std::vector<uint32_t> source_blocks;
   std::vector<uint32_t> target_blocks;
-  std::vector<SealedSum> resum;  // the source's own sums; positions in source_blocks
+};
+/// Move these layers of it, after those before.
+struct PostLayers {
+  TransferId transfer = 0;
+  LayerRange layers;
+};
+/// No more layers follow: notify the target behind the last. Where `resum` is not empty, the sums
+/// must first be made anew, as the target lays its blocks out: answer by on_resummed().
+struct FinishData {
+  struct Sum {  // the source's own
+    uint32_t position = 0;
+    uint32_t block = 0;
+    uint64_t checksum = 0;
+  };
+  TransferId transfer = 0;
+  std::vector<Sum> resum;
   BlockLayout target_layout;
 };
 /// Post nothing more of it; answer by on_data_done() once nothing reads its source blocks.
@@ -70,7 +84,7 @@ struct DeliverArrival {
   Arrival arrival;
 };
 
-using Action = std::variant<DialPeer, SendMessage, PostData, StopData, EndCall, OpenSlot, CloseSlot,
-                            VerifyBlocks, FencePeer, DeliverArrival>;
+using Action = std::variant<DialPeer, SendMessage, PostData, PostLayers, FinishData, StopData,
+                            EndCall, OpenSlot, CloseSlot, VerifyBlocks, FencePeer, DeliverArrival>;
 
 }  // namespace mempool

@@ -207,8 +207,12 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
         fmt::format("at most {} tokens, {} blocks and {} bytes of user data a transfer",
                     kOfferTokensMax, kOfferBlocksMax, kUserDataBytesMax));
   }
+  const bool by_layer = options.mode == TransferMode::kByLayer || !options.ready.reached();
   TransferRequest request;
-  MEMPOOL_ASSIGN_OR_RETURN(request.sums, impl_->sums_of(blocks, true));
+  request.by_layer = by_layer;
+  if (!by_layer) {
+    MEMPOOL_ASSIGN_OR_RETURN(request.sums, impl_->sums_of(blocks, true));
+  }
   request.content = prompt.content;
   request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
   request.blocks.assign(blocks.begin(), blocks.end());
@@ -221,6 +225,9 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
       options.deadline.count() > 0 ? options.deadline : impl_->options_.default_deadline;
   request.deadline = now + std::min(wait, kWaitMax);
   auto state = std::make_shared<Transfer::State>();
+  state->owner = impl_.get();
+  state->gate = impl_->handles_;
+  state->by_layer = options.mode == TransferMode::kByLayer;
   state->on_done = options.on_done;
   state->source_blocks = request.blocks;
   {
@@ -232,16 +239,15 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
     }
     Result<TransferId> id = impl_->source_->start(target, std::move(request), now);
     if (!id.ok()) return impl_->noted(id.status());
+    state->id = *id;
     impl_->calls_[*id] = state;
-    state->cancel = [impl = impl_.get(), id = *id] {
-      {
-        const std::lock_guard lock(impl->mutex_);
-        impl->source_->cancel(id, impl->now());
-      }
-      impl->request_pump();
-    };
   }
   impl_->request_pump();
+  if (by_layer && !state->by_layer) {  // by request, when its fence is reached
+    // Where the call has ended by now, wait() tells how.
+    (void)state->send_layers({layout().first_layer, layout().layers}, options.ready);
+    (void)state->commit();
+  }
   return Transfer(std::move(state));
 }
 

@@ -323,20 +323,28 @@ void Agent::Impl::carry_out(SendMessage& action) {
 }
 
 void Agent::Impl::carry_out(PostData& action) {
+  mover_->start(action);
+}
+
+void Agent::Impl::carry_out(PostLayers& action) {
+  mover_->post_layers(action.transfer, action.layers);
+}
+
+void Agent::Impl::carry_out(FinishData& action) {
   if (!action.resum.empty()) {
     Result<std::vector<SealedSum>> sums = resum(*pool_, action);
     if (!sums.ok()) {
-      on_data_done(action.transfer, sums.status(), {});
+      mover_->stop(action.transfer, sums.status());
       return;
     }
     const std::lock_guard lock(mutex_);
     source_->on_resummed(action.transfer, std::move(*sums));
   }
-  mover_->start(action);
+  mover_->finish(action.transfer);
 }
 
 void Agent::Impl::carry_out(StopData& action) {
-  mover_->stop(action.transfer);
+  mover_->stop(action.transfer, cancelled("the transfer was stopped"));
 }
 
 void Agent::Impl::carry_out(OpenSlot& action) {

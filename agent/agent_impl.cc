@@ -60,6 +60,7 @@ Agent::Impl::Impl(const AgentOptions& options)
 }
 
 Agent::Impl::~Impl() {
+  handles_->close_and_wait();
   {
     std::unique_lock lock(arrival_mutex_);
     stopped_ = true;
@@ -272,6 +273,46 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
             [](const SealedSum& a, const SealedSum& b) { return a.position < b.position; });
   return sums;
 }
+
+// ---- what handles ask --------------------------------------------------------------------------
+
+void Agent::Impl::cancel(TransferId transfer) {
+  {
+    const std::lock_guard lock(mutex_);
+    source_->cancel(transfer, now());
+  }
+  request_pump();
+}
+
+Status Agent::Impl::hand_over(TransferId transfer, LayerRange layers) {
+  const std::lock_guard lock(mutex_);
+  return source_->hand_over(transfer, layers);
+}
+
+void Agent::Impl::layers_ready(TransferId transfer, LayerRange layers) {
+  {
+    const std::lock_guard lock(mutex_);
+    source_->on_layers_ready(transfer, layers);
+  }
+  request_pump();
+}
+
+Status Agent::Impl::check_commit(TransferId transfer) {
+  const std::lock_guard lock(mutex_);
+  return source_->check_commit(transfer);
+}
+
+void Agent::Impl::commit(TransferId transfer, std::span<const BlockAddress> blocks) {
+  // An ended transfer's blocks may be stale; then there is nothing to commit either.
+  Result<std::vector<SealedSum>> sums = sums_of(blocks, true);
+  if (sums.ok()) {
+    const std::lock_guard lock(mutex_);
+    source_->commit(transfer, std::move(*sums), now());
+  }
+  request_pump();
+}
+
+// ---- for operators -----------------------------------------------------------------------------
 
 AgentStatus Agent::Impl::status() const {
   AgentStatus result;

@@ -37,7 +37,7 @@ namespace mempool {
 
 /// Thread: confined to the agent's thread, but for start(), the destructor, request_pump() and what
 /// mutex_ or arrival_mutex_ guard.
-class Agent::Impl : public ControlEvents {
+class Agent::Impl : public ControlEvents, public TransferOwner {
  public:
   explicit Impl(const AgentOptions& options);
   ~Impl() override;
@@ -65,6 +65,8 @@ class Agent::Impl : public ControlEvents {
   Metrics metrics_;
   Counter* match_hits_ = nullptr;  // of metrics_, looked up once
   Counter* match_misses_ = nullptr;
+
+  const std::shared_ptr<Gate> handles_ = std::make_shared<Gate>();  // shared with handles in use
 
   mutable std::mutex mutex_;  // guards what follows, up to arrival_mutex_
   std::unique_ptr<BlockPool> pool_;
@@ -96,6 +98,13 @@ class Agent::Impl : public ControlEvents {
   // One backend's events, with the backend they come from.
   class Port;
 
+  // TransferOwner
+  void cancel(TransferId transfer) override;
+  Status hand_over(TransferId transfer, LayerRange layers) override;
+  void layers_ready(TransferId transfer, LayerRange layers) override;
+  Status check_commit(TransferId transfer) override;
+  void commit(TransferId transfer, std::span<const BlockAddress> blocks) override;
+
   // ControlEvents
   Result<Welcome> on_accepted(SessionId session, const PeerInfo& peer) override;
   void on_dialed(const std::string& name, SessionId session, const PeerInfo& peer,
@@ -121,6 +130,8 @@ class Agent::Impl : public ControlEvents {
   void carry_out(DialPeer& action);
   void carry_out(SendMessage& action);
   void carry_out(PostData& action);
+  void carry_out(PostLayers& action);
+  void carry_out(FinishData& action);
   void carry_out(StopData& action);
   void carry_out(EndCall& action);
   void carry_out(OpenSlot& action);

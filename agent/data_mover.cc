@@ -37,7 +37,7 @@ void DataMover::remove_link(SessionId session) {
   for (const auto& [id, send] : sends_) {
     if (send->session == session) ids.push_back(id);
   }
-  for (TransferId id : ids) stop(id);
+  for (TransferId id : ids) stop(id, unavailable("the session ended while data was moving"));
   if (auto left = links_.find(session); left != links_.end() && left->second.sends == 0) {
     links_.erase(left);
   }
@@ -66,39 +66,64 @@ void DataMover::start(const PostData& data) {
           {});
     return;
   }
-  auto send =
-      std::make_unique<Send>(Send{data.transfer, data.session, data.slot, std::move(*plan), 0, {}});
-  send->pairs.resize(kPairsPerCall);
+  auto send = std::make_unique<Send>(Send{
+      .id = data.transfer, .session = data.session, .slot = data.slot, .plan = std::move(*plan)});
   send->report.transport = link.offers.name;
   send->report.bytes = send->plan.bytes();
   send->report.paper_calls = send->plan.paper_calls();
+  send->layers.reserve(send->plan.layers().count);  // at the most one by one
+  send->pairs.resize(kPairsPerCall);
+  send->plan.select_layers({});
   send->system_calls_before = link.endpoint->counts().system_calls;
   sends_[data.transfer] = std::move(send);
-  link.turns.push_back(data.transfer);
   ++link.sends;
-  post_turns(data.session);
 }
 
-void DataMover::stop(TransferId transfer) {
+void DataMover::post_layers(TransferId transfer, LayerRange layers) {
+  auto it = sends_.find(transfer);
+  if (it == sends_.end()) return;
+  it->second->layers.push_back(layers);
+  wake(*it->second);
+}
+
+void DataMover::finish(TransferId transfer) {
+  auto it = sends_.find(transfer);
+  if (it == sends_.end()) return;
+  it->second->finished = true;
+  wake(*it->second);
+}
+
+void DataMover::wake(Send& send) {
+  if (!send.failure.ok() || !std::exchange(send.idle, false)) return;
+  links_.at(send.session).turns.push_back(send.id);
+  post_turns(send.session);
+}
+
+void DataMover::stop(TransferId transfer, const Status& why) {
   auto it = sends_.find(transfer);
   if (it == sends_.end()) return;
   Send& send = *it->second;
   Link& link = links_.at(send.session);
-  if (send.failure.ok()) {
-    send.failure = link.closing ? unavailable("the session ended while data was moving")
-                                : cancelled("the transfer was stopped");
-  }
+  if (send.failure.ok()) send.failure = why;
   std::erase(link.turns, transfer);
   if (!link.closing) link.endpoint->stop(send.slot);
   end_if_quiet(transfer);
 }
 
-Status DataMover::post_one(Link& link, Send& send) {
-  if (send.pending_pairs == 0 && !send.posted) {
+// Make the next call ready, of the next layers where some are through. Without one, tells whether
+// the notification is next.
+bool DataMover::prepare(const Link& link, Send& send) {
+  while (send.pending_pairs == 0) {
     send.pending_pairs = send.plan.next_call(link.offers.limits(Operation::kWrite), send.pairs);
-    send.posted = send.pending_pairs == 0;
+    if (send.pending_pairs > 0) break;
+    if (send.next_layers == send.layers.size()) return send.finished;
+    send.plan.select_layers(send.layers[send.next_layers++]);
   }
-  if (send.posted) {
+  return true;
+}
+
+Status DataMover::post_one(Link& link, Send& send) {
+  if (send.pending_pairs == 0) {
     MEMPOOL_RETURN_IF_ERROR(link.endpoint->notify(send.slot, send.id));
     send.notified = true;
     send.report.lanes = link.endpoint->lanes();
@@ -123,6 +148,11 @@ void DataMover::post_turns(SessionId session) {
   while (!link.turns.empty()) {
     const TransferId id = link.turns.front();
     Send& send = *sends_.at(id);
+    if (!prepare(link, send)) {
+      send.idle = true;
+      link.turns.pop_front();
+      continue;
+    }
     const Status posted = post_one(link, send);
     if (posted.code() == StatusCode::kResourceExhausted) return;  // a completion makes room
     link.turns.pop_front();

@@ -34,10 +34,14 @@ class DataMover {
                 std::vector<PlanSegment> remote_segments);
   /// Break the session's endpoint; its transfers end with kUnavailable.
   void remove_link(SessionId session);
-  /// Move blocks; `done` follows. Errors of the plan come by `done` too.
+  /// Be ready to move blocks; `done` follows. Errors of the plan come by `done` too.
   void start(const PostData& data);
-  /// Post nothing more of it; `done` follows when nothing reads its source blocks.
-  void stop(TransferId transfer);
+  /// Move these layers of them. Transfers that have ended are ignored, here and below.
+  void post_layers(TransferId transfer, LayerRange layers);
+  /// Notify the target once the layers so far are posted.
+  void finish(TransferId transfer);
+  /// Post nothing more of it; `done` follows, with `why`, when nothing reads its source blocks.
+  void stop(TransferId transfer, const Status& why);
   /// A posted call or notification of a transfer ended.
   void on_completion(uint64_t cookie, const Status& status);
 
@@ -47,10 +51,13 @@ class DataMover {
     SessionId session = 0;
     Slot slot;
     GatherPlan plan;
+    std::vector<LayerRange> layers;  // handed over; those before next_layers are in the plan
+    size_t next_layers = 0;
     size_t pending_pairs = 0;  // of a call that found no room
     std::vector<RunPair> pairs;
     uint32_t outstanding = 0;
-    bool posted = false;
+    bool finished = false;  // no more layers follow
+    bool idle = true;       // in no queue: waits for layers, or for its end
     bool notified = false;
     Status failure;
     DataReport report;
@@ -65,7 +72,9 @@ class DataMover {
     uint32_t sends = 0;
   };
 
+  void wake(Send& send);
   void post_turns(SessionId session);
+  bool prepare(const Link& link, Send& send);
   Status post_one(Link& link, Send& send);
   void end_if_quiet(TransferId transfer);
 

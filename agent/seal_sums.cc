@@ -33,16 +33,16 @@ std::vector<uint32_t> find_bad(const BlockPool& pool, const VerifyBlocks& verify
   return bad;
 }
 
-Result<std::vector<SealedSum>> resum(const BlockPool& pool, const PostData& data) {
+Result<std::vector<SealedSum>> resum(const BlockPool& pool, const FinishData& data) {
   std::vector<SealedSum> sums;
-  for (const SealedSum& own : data.resum) {
-    const uint32_t block = data.source_blocks[own.position];
-    const BlockView view = pool.view(block);
+  for (const FinishData::Sum& own : data.resum) {
+    const BlockView view = pool.view(own.block);
     if (!lies_inside(data.target_layout, *view.layout)) return sums;
     if (sum_of(view) != own.checksum) {
-      return corruption(fmt::format(
-          "block {} no longer has the bytes that were sealed; nothing of the transfer was sent",
-          block));
+      return corruption(
+          fmt::format("block {} no longer has the bytes that were sealed; nothing of the transfer "
+                      "is published",
+                      own.block));
     }
     sums.push_back({own.position,
                     block_checksum_as(data.target_layout, *view.layout, view.segment, view.block)});

@@ -17,6 +17,6 @@ std::vector<uint32_t> find_bad(const BlockPool& pool, const VerifyBlocks& verify
 /// Make the sums that the target has to find. The source's own are checked on the way, for a fresh
 /// sum of wrong bytes would hide them. None where the layouts do not map: the plan says why.
 /// Errors: kCorruption.
-Result<std::vector<SealedSum>> resum(const BlockPool& pool, const PostData& data);
+Result<std::vector<SealedSum>> resum(const BlockPool& pool, const FinishData& data);
 
 }  // namespace mempool

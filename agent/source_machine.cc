@@ -45,6 +45,10 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   transfer.request = std::move(request);
   transfer.started = now;
   transfer.report.tokens = transfer.request.tokens.size();
+  transfer.finished = !transfer.request.by_layer;
+  const BlockLayout& layout = pool_.segments().front().layout;
+  transfer.handed.assign(layout.layers, transfer.finished);
+  if (transfer.finished) transfer.layers.push_back({layout.first_layer, layout.layers});
   Peer& state = peers_[peer];
   if (state.session != 0) {
     begin(id, transfer, state, now);
@@ -101,6 +105,69 @@ void SourceMachine::send_commit(Outbound& transfer, TimePoint now) {
 void SourceMachine::send_cancel(Outbound& transfer, TimePoint now) {
   transfer.retry_at = now + options_.retransmit;
   actions_.push_back(SendMessage{transfer.session, Cancel{transfer.number}});
+}
+
+Status SourceMachine::check_open(TransferId id) const {
+  const auto it = transfers_.find(id);
+  if (it != transfers_.end() && !it->second.ended) return {};
+  return unavailable("the transfer has ended; wait() tells how");
+}
+
+Status SourceMachine::hand_over(TransferId id, LayerRange layers) {
+  MEMPOOL_RETURN_IF_ERROR(check_open(id));
+  Outbound& transfer = transfers_.at(id);
+  const BlockLayout& layout = pool_.segments().front().layout;
+  const uint64_t first = uint64_t{layers.first} - layout.first_layer;
+  if (layers.count == 0 || layers.first < layout.first_layer ||
+      first + layers.count > layout.layers) {
+    return invalid_argument(fmt::format("{} layers from {}: this pool's are {} from {}",
+                                        layers.count, layers.first, layout.layers,
+                                        layout.first_layer));
+  }
+  const auto from = transfer.handed.begin() + static_cast<long>(first);
+  if (std::find(from, from + layers.count, true) != from + layers.count) {
+    return invalid_argument(
+        fmt::format("{} layers from {}: some were handed over before", layers.count, layers.first));
+  }
+  std::fill(from, from + layers.count, true);
+  return {};
+}
+
+void SourceMachine::on_layers_ready(TransferId id, LayerRange layers) {
+  auto it = transfers_.find(id);
+  if (it == transfers_.end()) return;
+  Outbound& transfer = it->second;
+  if (transfer.state == State::kSending) {
+    actions_.push_back(PostLayers{id, layers});
+  } else {
+    transfer.layers.push_back(layers);
+  }
+}
+
+Status SourceMachine::check_commit(TransferId id) const {
+  MEMPOOL_RETURN_IF_ERROR(check_open(id));
+  const Outbound& transfer = transfers_.at(id);
+  if (transfer.finished) return invalid_argument("the transfer was committed before");
+  const auto missing = std::ranges::find(transfer.handed, false);
+  if (missing == transfer.handed.end()) return {};
+  return invalid_argument(fmt::format(
+      "layer {} was not handed over; send_layers() all of them "
+      "before commit()",
+      pool_.segments().front().layout.first_layer + (missing - transfer.handed.begin())));
+}
+
+void SourceMachine::commit(TransferId id, std::vector<SealedSum> sums, TimePoint now) {
+  auto it = transfers_.find(id);
+  if (it == transfers_.end()) return;
+  Outbound& transfer = it->second;
+  transfer.request.sums = std::move(sums);
+  transfer.finished = true;
+  if (transfer.state == State::kSending) {
+    finish_data(id, transfer);
+  } else if (transfer.state == State::kHolding) {
+    transfer.state = State::kCommitting;
+    send_commit(transfer, now);
+  }
 }
 
 void SourceMachine::cancel(TransferId transfer, TimePoint now) {
@@ -160,6 +227,7 @@ void SourceMachine::fail(TransferId id, Outbound& transfer, Status status, TimeP
   switch (transfer.state) {
     case State::kWaiting:
     case State::kOffering:
+    case State::kHolding:
     case State::kCommitting:
       transfer.failure = std::move(status);
       quiet(id, transfer, now);
@@ -270,34 +338,40 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   report.tokens_matched = reply.matched.size() * pool_.shape().tokens_per_block;
   report.bytes_saved = reply.matched.size() * pool_.block_bytes();
   report.prepare_us = microseconds(now - transfer->started);
+  transfer->retry_at = TimePoint::max();
   if (reply.reserved.empty()) {
+    transfer->state = State::kHolding;
+    if (!transfer->finished) return;
     transfer->state = State::kCommitting;
     send_commit(*transfer, now);
     return;
   }
   transfer->state = State::kSending;
-  transfer->retry_at = TimePoint::max();
   const std::span<const BlockAddress> rest =
       std::span(transfer->request.blocks).subspan(reply.matched.size());
-  PostData post{id, session, reply.slot, indices(rest), indices(transfer->reserved), {}, {}};
-  const std::vector<PlanSegment>& theirs = peers_.at(transfer->peer).info.segments;
+  actions_.push_back(PostData{id, session, reply.slot, indices(rest), indices(transfer->reserved)});
+  for (const LayerRange& layers : transfer->layers) actions_.push_back(PostLayers{id, layers});
+  if (transfer->finished) finish_data(id, *transfer);
+}
+
+void SourceMachine::finish_data(TransferId id, const Outbound& transfer) {
+  FinishData finish{id, {}, {}};
+  const std::vector<PlanSegment>& theirs = peers_.at(transfer.peer).info.segments;
   if (!theirs.empty() && !same_sums(theirs.front().layout, pool_.segments().front().layout)) {
-    post.target_layout = theirs.front().layout;
-    for (const SealedSum& sum : transfer->request.sums) {
-      if (sum.position < reply.matched.size()) continue;
-      const auto position = static_cast<uint32_t>(sum.position - reply.matched.size());
-      post.resum.push_back({position, sum.checksum});
+    finish.target_layout = theirs.front().layout;
+    for (const SealedSum& sum : transfer.request.sums) {
+      if (sum.position < transfer.matched.size()) continue;
+      const uint32_t block = transfer.request.blocks[sum.position].index();
+      finish.resum.push_back({sum.position, block, sum.checksum});
     }
   }
-  actions_.push_back(std::move(post));
+  actions_.push_back(std::move(finish));
 }
 
 void SourceMachine::on_resummed(TransferId id, std::vector<SealedSum> sums) {
   auto it = transfers_.find(id);
   if (it == transfers_.end()) return;
-  Outbound& transfer = it->second;
-  for (SealedSum& sum : sums) sum.position += static_cast<uint32_t>(transfer.matched.size());
-  transfer.request.sums = std::move(sums);
+  it->second.request.sums = std::move(sums);
 }
 
 void SourceMachine::on_data_done(TransferId id, const Status& status, const DataReport& data,

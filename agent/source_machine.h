@@ -3,6 +3,8 @@
 // end of its cancel. No socket, no clock: events and times come in, actions go out.
 //
 //   waiting -> offering -> sending -> committing -> (gone)
+//              offering -> holding (nothing has to move, the caller has yet to commit) ->
+//              committing
 //   any of them -> stopping (something may still read the source) -> telling (the target has yet to
 //   hear that nothing is in flight) -> (gone)
 //
@@ -39,6 +41,7 @@ struct TransferRequest {
   std::vector<std::byte> user_data;
   std::string trace;
   TimePoint deadline;
+  bool by_layer = false;  // layers are handed over one by one, and commit() brings the sums
 };
 
 /// What the data plane did for one transfer.
@@ -67,6 +70,17 @@ class SourceMachine {
   /// Queue a transfer; dials the peer when there is no session.
   /// Errors: kResourceExhausted when max_open are open; kStale; kInvalidArgument.
   Result<TransferId> start(const std::string& peer, TransferRequest request, TimePoint now);
+  /// Hand over layers of a by-layer transfer: they will be ready, once. Errors: kInvalidArgument
+  /// for layers that are not the pool's or were handed over before; kUnavailable when the call has
+  /// ended.
+  Status hand_over(TransferId transfer, LayerRange layers);
+  /// What was handed over may be read from now on. Unknown ids are ended ones, here and below.
+  void on_layers_ready(TransferId transfer, LayerRange layers);
+  /// All layers are ready. Errors: kInvalidArgument, naming a layer that was not handed over, or
+  /// for another commit; kUnavailable.
+  Status check_commit(TransferId transfer) const;
+  /// Requires: check_commit() was ok, and on_layers_ready() came for all that was handed over.
+  void commit(TransferId transfer, std::vector<SealedSum> sums, TimePoint now);
   /// Take it back. Unknown ids are ended ones and are ignored.
   void cancel(TransferId transfer, TimePoint now);
   /// End every call (the agent stops).
@@ -77,7 +91,7 @@ class SourceMachine {
   void on_dial_failed(const std::string& peer, const Status& why, TimePoint now);
   void on_session_down(SessionId session, const Status& why, TimePoint now);
   void on_message(SessionId session, const Message& message, TimePoint now);
-  /// The sums of PostData::resum as the target has to have them, before any data is posted.
+  /// The sums of FinishData::resum as the target has to have them.
   void on_resummed(TransferId transfer, std::vector<SealedSum> sums);
   /// All calls ended and, when `status` is ok, the notifications are posted: nothing reads the
   /// source any more.
@@ -93,7 +107,15 @@ class SourceMachine {
   size_t open() const { return transfers_.size(); }
 
  private:
-  enum class State : uint8_t { kWaiting, kOffering, kSending, kCommitting, kStopping, kTelling };
+  enum class State : uint8_t {
+    kWaiting,
+    kOffering,
+    kSending,
+    kHolding,
+    kCommitting,
+    kStopping,
+    kTelling
+  };
   struct Outbound {
     State state = State::kWaiting;
     std::string peer;
@@ -102,6 +124,9 @@ class SourceMachine {
     TransferRequest request;
     std::vector<BlockAddress> matched;
     std::vector<BlockAddress> reserved;
+    std::vector<bool> handed;        // by layer of the pool
+    std::vector<LayerRange> layers;  // ready, and the target has yet to answer the offer
+    bool finished = false;           // commit() came; always, when it is not by layer
     TransferReport report;
     uint32_t lanes = 0;
     Status failure;
@@ -122,6 +147,7 @@ class SourceMachine {
   void send_offer(Outbound& transfer, TimePoint now);
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);
+  void finish_data(TransferId id, const Outbound& transfer);
   void begin(TransferId id, Outbound& transfer, Peer& peer, TimePoint now);
   void fail(TransferId id, Outbound& transfer, Status status, TimePoint now);
   void quiet(TransferId id, Outbound& transfer, TimePoint now);
@@ -134,6 +160,7 @@ class SourceMachine {
   void on_commit_reply(SessionId session, const CommitReply& reply, TimePoint now);
   void on_cancel_reply(SessionId session, const CancelReply& reply);
   void on_stop_request(SessionId session, const StopRequest& request, TimePoint now);
+  Status check_open(TransferId id) const;
   Status check_reply(const Outbound& transfer, const OfferReply& reply) const;
 
   Options options_;

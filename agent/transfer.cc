@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns waiting for, cancelling and reporting a transfer.
+// Owns waiting for, feeding, cancelling and reporting a transfer.
 #include "agent/transfer.h"
 
 #include <utility>
@@ -7,6 +7,29 @@
 #include "core/check.h"
 
 namespace mempool {
+namespace {
+
+/// Stay inside the agent's gate while it is asked something.
+class Visit {
+ public:
+  explicit Visit(Gate& gate) : gate_(gate), inside_(gate.enter()) {}
+  ~Visit() {
+    if (inside_) gate_.leave();
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+  explicit operator bool() const { return inside_; }
+
+ private:
+  Gate& gate_;
+  const bool inside_;
+};
+
+Status agent_gone() {
+  return unavailable("the agent has stopped");
+}
+
+}  // namespace
 
 void Transfer::State::end(const Status& how, TransferReport what) {
   std::function<void(const Status&)> callback;
@@ -16,10 +39,47 @@ void Transfer::State::end(const Status& how, TransferReport what) {
     status = how;
     report = std::move(what);
     callback = std::exchange(on_done, nullptr);
-    cancel = nullptr;
   }
   ended.notify_all();
   if (callback) callback(how);
+}
+
+Status Transfer::State::send_layers(LayerRange layers, const Fence& ready) {
+  const Visit visit(*gate);
+  if (!visit) return agent_gone();
+  {
+    const std::lock_guard lock(mutex);
+    if (committed) return invalid_argument("layers cannot follow the commit");
+    MEMPOOL_RETURN_IF_ERROR(owner->hand_over(id, layers));
+    ++fences;
+  }
+  ready.then([self = shared_from_this(), layers] { self->on_fence(layers); });
+  return {};
+}
+
+void Transfer::State::on_fence(LayerRange layers) {
+  const Visit visit(*gate);
+  if (!visit) return;
+  owner->layers_ready(id, layers);
+  {
+    const std::lock_guard lock(mutex);
+    if (--fences > 0 || !committed) return;
+  }
+  owner->commit(id, source_blocks);
+}
+
+Status Transfer::State::commit() {
+  const Visit visit(*gate);
+  if (!visit) return agent_gone();
+  {
+    const std::lock_guard lock(mutex);
+    if (committed) return invalid_argument("the transfer was committed before");
+    MEMPOOL_RETURN_IF_ERROR(owner->check_commit(id));
+    committed = true;
+    if (fences > 0) return {};  // the last fence commits
+  }
+  owner->commit(id, source_blocks);
+  return {};
 }
 
 Status Transfer::wait() const {
@@ -34,9 +94,21 @@ bool Transfer::done() const {
 }
 
 void Transfer::cancel() {
-  // Under the lock: the agent clears `cancel` before it goes, so that it is still there meanwhile.
-  const std::lock_guard lock(state_->mutex);
-  if (state_->cancel) state_->cancel();
+  if (const Visit visit(*state_->gate); visit) state_->owner->cancel(state_->id);
+}
+
+Status Transfer::send_layers(uint32_t first, uint32_t count, const Fence& ready) {
+  if (!state_->by_layer) {
+    return invalid_argument("send_layers() is for transfers with mode = by_layer");
+  }
+  return state_->send_layers({first, count}, ready);
+}
+
+Status Transfer::commit() {
+  if (!state_->by_layer) {
+    return invalid_argument("commit() is for transfers with mode = by_layer");
+  }
+  return state_->commit();
 }
 
 TransferReport Transfer::report() const {

@@ -1,28 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the state that a Transfer handle shares with the agent's thread.
+// Owns the state that a Transfer handle shares with the agent's thread, and what a handle asks of
+// its agent.
 #pragma once
 
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
+#include <span>
 
+#include "agent/action.h"
+#include "core/gate.h"
 #include "mempool/agent.h"
 
 namespace mempool {
 
+/// What handles ask of the agent that made them. Thread: safe.
+class TransferOwner {
+ public:
+  virtual ~TransferOwner() = default;
+  virtual void cancel(TransferId transfer) = 0;
+  virtual Status hand_over(TransferId transfer, LayerRange layers) = 0;
+  virtual void layers_ready(TransferId transfer, LayerRange layers) = 0;
+  virtual Status check_commit(TransferId transfer) = 0;
+  virtual void commit(TransferId transfer, std::span<const BlockAddress> blocks) = 0;
+};
+
 /// Thread: safe.
-struct Transfer::State {
+struct Transfer::State : std::enable_shared_from_this<State> {
+  TransferOwner* owner = nullptr;
+  std::shared_ptr<Gate> gate;  // shared by all handles of an agent, which closes it before it goes
+  TransferId id = 0;
+  bool by_layer = false;
+  std::vector<BlockAddress> source_blocks;
+  std::function<void(const Status&)> on_done;  // under mutex, as all that follows
+
   std::mutex mutex;
   std::condition_variable ended;
+  uint32_t fences = 0;  // that layers still wait for
+  bool committed = false;
   bool done = false;
   Status status;
   TransferReport report;
-  std::function<void(const Status&)> on_done;
-  std::function<void()> cancel;             // cleared when the call ends
-  std::vector<BlockAddress> source_blocks;  // to look at again when their bytes arrived wrong
 
   /// End the call, once, and wake whoever waits.
   void end(const Status& how, TransferReport what);
+  Status send_layers(LayerRange layers, const Fence& ready);
+  Status commit();
+
+ private:
+  void on_fence(LayerRange layers);
 };
 
 }  // namespace mempool

@@ -164,18 +164,28 @@ Result<GatherPlan> GatherPlan::create(const PlanSide& local, const PlanSide& rem
     plan.layer_axis_ = 1;
     plan.part_axis_ = 2;
   }
-  plan.counts_[plan.layer_axis_] = plan.layers_;
-  plan.counts_[plan.part_axis_] = plan.parts_;
-  plan.counts_[plan.block_axis_] = plan.anchors_.size();
-  plan.counts_[kRow] = plan.rows_.count;
-  plan.counts_[kColumn] = plan.columns_.count;
-  if (plan.anchors_.empty()) plan.counts_[0] = 0;
+  plan.select_layers(plan.layers());
   return plan;
+}
+
+void GatherPlan::select_layers(LayerRange range) {
+  const Overlap walked = overlap(range.first, range.count, first_layer_, layers_);
+  from_layer_ = walked.first - first_layer_;
+  counts_[layer_axis_] = walked.count;
+  counts_[part_axis_] = parts_;
+  counts_[block_axis_] = anchors_.size();
+  counts_[kRow] = rows_.count;
+  counts_[kColumn] = columns_.count;
+  if (anchors_.empty() || walked.count == 0) counts_[0] = 0;
+  at_ = {};
+  taken_ = 0;
+  given_ = {};
 }
 
 void GatherPlan::plan_pieces(const PlanSegment& local, const PlanSegment& remote) {
   const BlockLayout& here = local.layout;
   const BlockLayout& there = remote.layout;
+  first_layer_ = common_layers(here, there).first;
   layers_ = common_layers(here, there).count;
   parts_ = here.parts;
   chunk_bytes_ = here.vector_bytes;
@@ -231,7 +241,7 @@ RunPair GatherPlan::chunk() const {
   const Anchor& anchor = anchors_[at_[block_axis_]];
   const Strides& here = local_[anchor.local_segment];
   const Strides& there = remote_[anchor.remote_segment];
-  const uint64_t layer = at_[layer_axis_];
+  const uint64_t layer = from_layer_ + at_[layer_axis_];
   const uint64_t part = at_[part_axis_];
   return {here.region, there.region,
           anchor.local_offset + layer * here.layer + part * here.part +

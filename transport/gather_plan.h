@@ -36,6 +36,13 @@ struct PlanSegment {
   bool operator==(const PlanSegment&) const = default;
 };
 
+/// Consecutive layers, as the content numbers them.
+struct LayerRange {
+  uint32_t first = 0;
+  uint32_t count = 0;
+  bool operator==(const LayerRange&) const = default;
+};
+
 /// One side of a plan: where blocks may lie, and which blocks, in token order. Borrowed.
 struct PlanSide {
   std::span<const PlanSegment> segments;
@@ -64,6 +71,12 @@ class GatherPlan {
   /// counts as network calls (2 x layers x blocks when a side is discrete; blocks when both are
   /// aggregated).
   uint64_t paper_calls() const { return paper_calls_; }
+
+  /// The layers that both sides hold; a new plan walks them all.
+  LayerRange layers() const { return {first_layer_, layers_}; }
+  /// Walk those of these layers that both sides hold, from their first call on. What was walked
+  /// before stays counted; what was not is left out.
+  void select_layers(LayerRange range);
 
   /// Fill `out` with the run pairs of the next call; 0 at the end. A run pair larger than
   /// limits.bytes is cut. Requires: limits are at least 1; out.size() >= 1 bounds the pairs too.
@@ -107,7 +120,9 @@ class GatherPlan {
   std::vector<Strides> local_;
   std::vector<Strides> remote_;
   std::vector<Anchor> anchors_;
+  uint32_t first_layer_ = 0;
   uint32_t layers_ = 0;
+  uint32_t from_layer_ = 0;  // where the walk starts, counted from first_layer_
   uint32_t parts_ = 0;
   Loop rows_;
   Loop columns_;

@@ -15,6 +15,7 @@
 
 #include "mempool/content.h"
 #include "mempool/export.h"
+#include "mempool/fence.h"
 #include "mempool/status.h"
 #include "mempool/types.h"
 
@@ -66,7 +67,14 @@ struct TransferReport {
   std::vector<BlockAddress> serving;         // at the target, in token order
 };
 
+enum class TransferMode : uint8_t {
+  kByRequest,  // the KV of all layers is there, or will be when TransferOptions::ready is reached
+  kByLayer,    // it is still being made: Transfer::send_layers() hands over layers, commit() ends
+};
+
 struct TransferOptions {
+  TransferMode mode = TransferMode::kByRequest;
+  Fence ready;                                 // by request: when the blocks may be read
   std::chrono::milliseconds deadline{0};       // 0: AgentOptions::default_deadline
   Medium medium = Medium::kHost;               // at the target
   uint64_t request_id = 0;                     // carried to the Arrival, never interpreted
@@ -87,6 +95,15 @@ class MEMPOOL_EXPORT Transfer {
   bool done() const;
   /// Take it back; wait() then gives kCancelled, or ok when the commit was quicker.
   void cancel();
+  /// By layer: move these layers (numbered from 0) of all blocks once `ready` is reached. Nobody
+  /// writes to them from then on. Errors: kInvalidArgument for layers that the model does not have,
+  /// that were handed over before, or of a transfer that is not by layer; kUnavailable when it has
+  /// ended, and wait() tells how.
+  Status send_layers(uint32_t first, uint32_t count, const Fence& ready = {});
+  /// By layer: all layers have been handed over; publish at the target when all are there. Hashes
+  /// the blocks that `verify` picks, here or in the thread that reaches the last fence.
+  /// Errors: kInvalidArgument naming a layer that was not handed over; kUnavailable as above.
+  Status commit();
   /// What it did. Requires: done().
   TransferReport report() const;
 
@@ -189,7 +206,9 @@ class MEMPOOL_EXPORT Agent {
 
   // ---- transfers ----
   /// Move the KV of `prompt` to `target` and make it matchable there, in one operation. `blocks`
-  /// cover all tokens, the last one maybe partly; they stay pinned until nothing reads them.
+  /// cover all tokens, the last one maybe partly; they stay pinned until nothing reads them. By
+  /// layer the target reserves its blocks now, and data moves as the returned handle is given
+  /// layers.
   /// Errors at once: kNotFound for an unknown peer; kResourceExhausted for a full queue;
   /// kInvalidArgument; kStale. Later, from wait(): also kUnavailable, kDeadlineExceeded,
   /// kCancelled, kCorruption, kUnsupported.

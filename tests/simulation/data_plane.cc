@@ -34,50 +34,54 @@ void DataPlane::post(Instance& source, const PostData& data) {
   send->connection = &connection;
   send->slot = data.slot;
   send->open = 1;
-  sends_[{&source, data.transfer}] = send;
-  if (const Status planned = plan(data, *send); !planned.ok()) {
-    run_.fail("a plan of the simulation's own layouts: " + planned.to_string());
+  send->turn = run_.now();
+  const std::vector<PlanSegment> local = source.plan_segments();
+  auto plan = GatherPlan::create({local, data.source_blocks},
+                                 {connection.target.segments, data.target_blocks});
+  if (!plan.ok()) {
+    run_.fail("a plan of the simulation's own layouts: " + plan.status().to_string());
     return;
   }
-  send->open += send->writes.size();
-  const bool by_process = run_.options().checked_writes;
-  TimePoint turn = run_.now();
-  for (size_t index = 0; index <= send->writes.size(); ++index) {
-    turn += run_.draw(run_.options().data) / 4;
-    run_.at(turn, [this, send, index, by_process] {
-      const auto act = [this, send, index] {
-        index < send->writes.size() ? begin(send, index) : notify(send);
-      };
-      // Hardware works on while its process is stopped, not when it is gone.
-      if (by_process || index == send->writes.size()) {
-        send->source->in_process(act);
-      } else if (send->source->alive()) {
-        act();
-      }
-    });
+  send->plan = std::move(*plan);
+  send->report.transport = "simulated";
+  send->report.lanes = static_cast<uint32_t>(connection.lanes.size());
+  send->report.bytes = send->plan->bytes();
+  sends_[{&source, data.transfer}] = send;
+}
+
+void DataPlane::post_layers(Instance& source, const PostLayers& data) {
+  const auto it = sends_.find({&source, data.transfer});
+  if (it == sends_.end() || it->second->stopped) return;
+  const SendRef send = it->second;
+  send->plan->select_layers(data.layers);
+  std::array<RunPair, kMostPairs> pairs;
+  while (const size_t count = send->plan->next_call(run_.options().call_limits, pairs)) {
+    Write& write = send->writes.emplace_back();
+    write.pairs.assign(pairs.begin(), pairs.begin() + count);
+    write.lane = static_cast<uint32_t>(run_.random().below(send->connection->lanes.size()));
+    ++send->open;
+    // Hardware works on while its process is stopped, not when it is gone.
+    const bool by_process = run_.options().checked_writes;
+    take_turn(send, by_process,
+              [this, send, index = send->writes.size() - 1] { begin(send, index); });
   }
 }
 
-Status DataPlane::plan(const PostData& data, Send& send) {
-  const std::vector<PlanSegment> local = send.source->plan_segments();
-  auto plan = GatherPlan::create({local, data.source_blocks},
-                                 {send.connection->target.segments, data.target_blocks});
-  if (!plan.ok()) return plan.status();
-  std::array<RunPair, kMostPairs> pairs;
-  while (const size_t count = plan->next_call(run_.options().call_limits, pairs)) {
-    Write& write = send.writes.emplace_back();
-    write.pairs.assign(pairs.begin(), pairs.begin() + count);
-    write.lane = static_cast<uint32_t>(run_.random().below(send.connection->lanes.size()));
-  }
-  send.report = {"simulated",
-                 static_cast<uint32_t>(send.connection->lanes.size()),
-                 plan->paper_calls(),
-                 send.writes.size(),
-                 send.writes.size(),
-                 plan->bytes(),
-                 {},
-                 run_.now()};
-  return {};
+void DataPlane::finish(Instance& source, TransferId transfer) {
+  const auto it = sends_.find({&source, transfer});
+  if (it == sends_.end() || it->second->stopped) return;
+  take_turn(it->second, true, [this, send = it->second] { notify(send); });
+}
+
+void DataPlane::take_turn(const SendRef& send, bool by_process, std::function<void()> act) {
+  send->turn = std::max(send->turn, run_.now()) + run_.draw(run_.options().data) / 4;
+  run_.at(send->turn, [send, by_process, act = std::move(act)] {
+    if (by_process) {
+      send->source->in_process(act);
+    } else if (send->source->alive()) {
+      act();
+    }
+  });
 }
 
 TimePoint DataPlane::landing_time(Connection& connection, uint32_t lane) {

@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,8 @@ class DataPlane {
 
   // ---- what sources ask for ----
   void post(Instance& source, const PostData& data);
+  void post_layers(Instance& source, const PostLayers& data);
+  void finish(Instance& source, TransferId transfer);
   /// Begin nothing more; some of an unchecked network's calls are with the hardware already.
   void stop(Instance& source, TransferId transfer);
   /// The source's end of a connection is gone: its calls end, what was read may land yet.
@@ -57,7 +61,9 @@ class DataPlane {
     TransferId id = 0;
     Connection* connection = nullptr;
     Slot slot;
+    std::optional<GatherPlan> plan;
     std::vector<Write> writes;
+    TimePoint turn;   // of the last call
     size_t open = 0;  // writes not ended, and one for the notifications
     bool stopped = false;
     bool notified = false;
@@ -67,7 +73,7 @@ class DataPlane {
   };
   using SendRef = std::shared_ptr<Send>;  // shared with the events that carry its calls
 
-  Status plan(const PostData& data, Send& send);
+  void take_turn(const SendRef& send, bool by_process, std::function<void()> act);
   void begin(const SendRef& send, size_t index);
   void land(const SendRef& send, size_t index);
   void land_pairs(Send& send, const Write& write);

@@ -117,19 +117,15 @@ void Engine::insert(Hold& hold) {
 }
 
 uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
-  BlockPool& pool = instance_.pool();
   Hold& hold = holds_.at(id);
   TransferRequest request;
   request.content = hold.content;
   request.tokens = hold.tokens;
   request.blocks = hold.blocks;
   request.deadline = run_.now() + time;
-  for (uint32_t i = 0; i < hold.blocks.size(); ++i) {
-    const BlockAddress& block = hold.blocks[i];
-    if (!picks(run_.options().verify, block.index(), block.generation)) continue;
-    const BlockView view = pool.view(block.index());
-    request.sums.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
-  }
+  request.by_layer = run_.random().chance(0.3);
+  const bool by_layer = request.by_layer;
+  if (!by_layer) request.sums = sums_of(hold.blocks);
   const uint64_t ledger_id =
       ledger_.open({instance_.name(), peer, hold.content, hold.tokens, request.deadline});
   request.request_id = ledger_id;
@@ -144,8 +140,42 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
   run_.trace("{} starts call {} to {}, transfer {}, {} tokens", instance_.name(), ledger_id, peer,
              *started, hold.tokens.size());
   ++hold.calls;
-  calls_[*started] = {ledger_id, id, run_.now() + time};
+  calls_[*started] = {ledger_id, id, run_.now() + time, hold.blocks};
+  if (by_layer) next_layer(*started);
   return ledger_id;
+}
+
+std::vector<SealedSum> Engine::sums_of(std::span<const BlockAddress> blocks) const {
+  std::vector<SealedSum> sums;
+  for (uint32_t i = 0; i < blocks.size(); ++i) {
+    const BlockAddress& block = blocks[i];
+    if (!picks(run_.options().verify, block.index(), block.generation)) continue;
+    const BlockView view = instance_.pool().view(block.index());
+    sums.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
+  }
+  return sums;
+}
+
+/// A layer's time is over: hand it over, and behind the last one commit. An engine that has given a
+/// call up forgets it in the middle.
+void Engine::next_layer(TransferId transfer) {
+  run_.after(run_.draw(run_.options().data), [this, transfer] {
+    instance_.in_process([this, transfer] {
+      const auto it = calls_.find(transfer);
+      if (it == calls_.end()) return;
+      Call& call = it->second;
+      SourceMachine& machine = instance_.source();
+      if (call.layers < simulated_shape().layers) {
+        const LayerRange layer{call.layers++, 1};
+        run_.expect(machine.hand_over(transfer, layer), "a layer");
+        machine.on_layers_ready(transfer, layer);
+        next_layer(transfer);
+      } else {
+        run_.expect(machine.check_commit(transfer), "a commit");
+        machine.commit(transfer, sums_of(call.blocks), run_.now());
+      }
+    });
+  });
 }
 
 void Engine::end_call(TransferId transfer, const Status& status, const TransferReport& report) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ class Engine {
     uint64_t ledger_id = 0;
     HoldId hold = 0;
     TimePoint deadline;
+    std::vector<BlockAddress> blocks;
+    uint32_t layers = 0;  // by layer: handed over so far
   };
 
   void next_operation();
@@ -66,6 +69,8 @@ class Engine {
   HoldId prefill(bool reuse);
   void insert(Hold& hold);
   uint64_t transfer(HoldId id, const std::string& peer, Duration time);
+  std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
+  void next_layer(TransferId transfer);
   void cancel_one();
   void receive();
   void erase_one();

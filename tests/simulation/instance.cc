@@ -217,6 +217,14 @@ void Instance::carry_out(SendMessage& action) {
 void Instance::carry_out(PostData& action) {
   run_.trace("{} posts {} blocks of transfer {} on session {}", name_, action.source_blocks.size(),
              action.transfer, action.session);
+  network_.data().post(*this, action);
+}
+
+void Instance::carry_out(PostLayers& action) {
+  network_.data().post_layers(*this, action);
+}
+
+void Instance::carry_out(FinishData& action) {
   if (!action.resum.empty()) {
     Result<std::vector<SealedSum>> sums = resum(*pool_, action);
     if (!sums.ok()) {
@@ -225,7 +233,7 @@ void Instance::carry_out(PostData& action) {
     }
     source_->on_resummed(action.transfer, std::move(*sums));
   }
-  network_.data().post(*this, action);
+  network_.data().finish(*this, action.transfer);
 }
 
 void Instance::carry_out(StopData& action) {

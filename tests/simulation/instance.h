@@ -77,6 +77,8 @@ class Instance {
   void carry_out(DialPeer& action);
   void carry_out(SendMessage& action);
   void carry_out(PostData& action);
+  void carry_out(PostLayers& action);
+  void carry_out(FinishData& action);
   void carry_out(StopData& action);
   void carry_out(EndCall& action);
   void carry_out(OpenSlot& action);

@@ -227,6 +227,43 @@ RC_GTEST_PROP(GatherPlan, moves_each_vector_to_its_place_and_nothing_else, ()) {
   RC_ASSERT(apply(*plan, local, remote, limits, pairs_max).calls == first.calls);
 }
 
+RC_GTEST_PROP(GatherPlan, layers_walked_by_ranges_in_any_order_move_all_of_it, ()) {
+  Shape here;
+  here.layers = *rc::gen::inRange<uint32_t>(1, 6);
+  here.heads = *rc::gen::inRange<uint32_t>(1, 3);
+  here.tokens = *rc::gen::inRange<uint32_t>(1, 4);
+  here.first_layer = *rc::gen::inRange<uint32_t>(0, 3);
+  Shape there = here;
+  there.first_layer = here.first_layer + *rc::gen::inRange<uint32_t>(0, here.layers);
+  Side local = some_side(here, 10);
+  Side remote = some_side(there, 20);
+  local.blocks = {local.segments.back().first_block};
+  remote.blocks = {0};
+  for (auto& [region, bytes] : local.regions) std::iota(bytes.begin(), bytes.end(), uint8_t{1});
+  std::vector<LayerRange> ranges;
+  for (uint32_t layer = here.first_layer; layer < here.first_layer + here.layers;) {
+    const auto left = here.first_layer + here.layers - layer;
+    const LayerRange range{layer, *rc::gen::inRange<uint32_t>(1, left + 1)};
+    ranges.insert(ranges.begin() + *rc::gen::inRange<long>(0, std::ssize(ranges) + 1), range);
+    layer += range.count;
+  }
+
+  Side expected = remote;
+  copy_by_coordinates(local, expected);
+  Result<GatherPlan> plan = GatherPlan::create(local.plan(), remote.plan());
+  RC_ASSERT(plan.ok());
+  RC_ASSERT(plan->layers().first == there.first_layer);
+  plan->select_layers({});
+  RC_ASSERT(apply(*plan, local, remote, {}, 4).calls == 0u);
+  uint64_t bytes = 0;
+  for (const LayerRange& range : ranges) {
+    plan->select_layers(range);
+    bytes += apply(*plan, local, remote, {}, 4).bytes;
+  }
+  RC_ASSERT(bytes == plan->bytes());
+  RC_ASSERT(remote.regions == expected.regions);
+}
+
 // 1,024 tokens of Llama-2-13B: 64 blocks of 16 tokens, 40 layers, 40 heads of 128 fp16 elements.
 constexpr uint32_t kPaperBlocks = 64;
 

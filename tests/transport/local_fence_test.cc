@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "tests/transport/transport_node.h"
-#include "transport/local/gate.h"
+#include "core/gate.h"
 
 namespace mempool {
 namespace {

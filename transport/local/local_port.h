@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "transport/event_queue.h"
-#include "transport/local/gate.h"
+#include "core/gate.h"
 #include "transport/slot_book.h"
 #include "transport/transport.h"
 
