@@ -40,9 +40,9 @@ class Socket {
 };
 
 /// The time that an exchange has left. Thread: confined.
-class Deadline {
+class TimeLeft {
  public:
-  explicit Deadline(std::chrono::milliseconds time) : end_(Clock::now() + time) {}
+  explicit TimeLeft(std::chrono::milliseconds time) : end_(Clock::now() + time) {}
   /// Wait for `events`. Errors: kUnavailable when the time is over.
   Status wait(int descriptor, short events) const {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now()).count();
@@ -57,19 +57,19 @@ class Deadline {
   Clock::time_point end_;
 };
 
-Status connect_to(const addrinfo& address, int descriptor, const Deadline& deadline) {
+Status connect_to(const addrinfo& address, int descriptor, const TimeLeft& time_left) {
   if (::connect(descriptor, address.ai_addr, address.ai_addrlen) == 0) return Status();
   if (errno != EINPROGRESS) return unavailable(std::strerror(errno));
-  MEMPOOL_RETURN_IF_ERROR(deadline.wait(descriptor, POLLOUT));
+  MEMPOOL_RETURN_IF_ERROR(time_left.wait(descriptor, POLLOUT));
   int error = 0;
   socklen_t length = sizeof(error);
   getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length);
   return error == 0 ? Status() : unavailable(std::strerror(error));
 }
 
-Status send_all(int descriptor, std::string_view text, const Deadline& deadline) {
+Status send_all(int descriptor, std::string_view text, const TimeLeft& time_left) {
   while (!text.empty()) {
-    MEMPOOL_RETURN_IF_ERROR(deadline.wait(descriptor, POLLOUT));
+    MEMPOOL_RETURN_IF_ERROR(time_left.wait(descriptor, POLLOUT));
     const ssize_t sent = ::send(descriptor, text.data(), text.size(), MSG_NOSIGNAL);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return unavailable(std::strerror(errno));
     text.remove_prefix(static_cast<size_t>(std::max<ssize_t>(sent, 0)));
@@ -77,11 +77,11 @@ Status send_all(int descriptor, std::string_view text, const Deadline& deadline)
   return Status();
 }
 
-Result<std::string> receive_all(int descriptor, const Deadline& deadline) {
+Result<std::string> receive_all(int descriptor, const TimeLeft& time_left) {
   std::string answer;
   std::string part(kReadBytes, '\0');
   while (answer.size() <= kAnswerBytesMax) {
-    MEMPOOL_RETURN_IF_ERROR(deadline.wait(descriptor, POLLIN));
+    MEMPOOL_RETURN_IF_ERROR(time_left.wait(descriptor, POLLIN));
     const ssize_t got = ::recv(descriptor, part.data(), part.size(), 0);
     if (got == 0) return answer;
     if (got < 0 && errno != EAGAIN && errno != EINTR) return unavailable(std::strerror(errno));
@@ -105,13 +105,13 @@ Result<HttpPage> parse_answer(std::string_view answer) {
 }
 
 Result<HttpPage> exchange(const addrinfo& address, const std::string& request,
-                          const Deadline& deadline) {
+                          const TimeLeft& time_left) {
   const Socket socket(
       ::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   if (socket.get() < 0) return unavailable(std::strerror(errno));
-  MEMPOOL_RETURN_IF_ERROR(connect_to(address, socket.get(), deadline));
-  MEMPOOL_RETURN_IF_ERROR(send_all(socket.get(), request, deadline));
-  MEMPOOL_ASSIGN_OR_RETURN(const std::string answer, receive_all(socket.get(), deadline));
+  MEMPOOL_RETURN_IF_ERROR(connect_to(address, socket.get(), time_left));
+  MEMPOOL_RETURN_IF_ERROR(send_all(socket.get(), request, time_left));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::string answer, receive_all(socket.get(), time_left));
   return parse_answer(answer);
 }
 
@@ -132,10 +132,11 @@ Result<HttpPage> http_get(const std::string& address, const std::string& path,
       token.empty() ? "" : fmt::format("Authorization: Bearer {}\r\n", token);
   const std::string request =
       fmt::format("GET {} HTTP/1.0\r\nHost: {}\r\n{}\r\n", path, address, bearer);
-  const Deadline deadline(timeout);
+  const TimeLeft time_left(timeout);
   Status refused;
   for (const addrinfo* next = resolved.get(); next != nullptr; next = next->ai_next) {
-    Result<HttpPage> page = exchange(*next, request, deadline);  // "localhost" has a v6 address too
+    // "localhost" has a v6 address too
+    Result<HttpPage> page = exchange(*next, request, time_left);
     if (page.ok()) return page;
     refused = page.status();
   }

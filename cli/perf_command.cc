@@ -26,10 +26,15 @@ Examples:
 
 }  // namespace
 
+std::string check_output_file(const std::string& path) {
+  return path == "-" ? "" : std::string(check_writable(path).message());
+}
+
 std::shared_ptr<std::string> add_json_option(CLI::App& app) {
   auto path = std::make_shared<std::string>();  // shared by the parser and run
   app.add_option("--json", *path, "Write the rows as JSON; - for standard output")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(check_output_file);
   return path;
 }
 

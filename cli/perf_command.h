@@ -15,6 +15,9 @@ Command add_perf_alloc_command(CLI::App& perf);
 Command add_perf_index_command(CLI::App& perf);
 Command add_perf_transfer_command(CLI::App& perf);
 
+/// Refuse a file that cannot be written before anything is measured; "-" is none.
+std::string check_output_file(const std::string& path);
+
 /// Give where `--json FILE` will point, once parsed.
 std::shared_ptr<std::string> add_json_option(CLI::App& app);
 

@@ -127,7 +127,8 @@ Command add_perf_transfer_command(CLI::App& perf) {
       ->type_name("SIZE")
       ->capture_default_str();
   app->add_option("--plot", arguments->plot, "Draw the rows beside the bare stream as SVG")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(check_output_file);
   auto json = add_json_option(*app);
   app->footer(kHelp);
   return {app, [arguments, json] { return run_transfer(*arguments, *json); }};

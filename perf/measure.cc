@@ -22,6 +22,11 @@ bool is_number(const std::string& cell) {
   return !cell.empty() && (cell[0] == '-' || (cell[0] >= '0' && cell[0] <= '9'));
 }
 
+Status written(const std::ofstream& stream, const std::string& path) {
+  if (stream) return Status();
+  return unavailable(fmt::format("{}: cannot write it: {}", path, std::strerror(errno)));
+}
+
 }  // namespace
 
 Spread spread_of(std::vector<double> samples) {
@@ -80,12 +85,15 @@ void ProgressLine::show(const std::string& what, size_t done, size_t of) {
   std::fflush(stderr);
 }
 
+Status check_writable(const std::string& path) {
+  return written(std::ofstream(path, std::ios::app), path);
+}
+
 Status write_text(const std::string& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary);
   stream << text;
   stream.close();
-  if (stream) return Status();
-  return unavailable(fmt::format("{}: cannot write it: {}", path, std::strerror(errno)));
+  return written(stream, path);
 }
 
 Status write_rows(const std::string& path, const nlohmann::ordered_json& rows) {

@@ -63,6 +63,10 @@ class ProgressLine {
   bool shown_ = false;
 };
 
+/// Make sure before a long measurement that its file can be written; one that is missing is made,
+/// empty. Errors: kUnavailable.
+Status check_writable(const std::string& path);
+
 /// Errors: kUnavailable.
 Status write_text(const std::string& path, const std::string& text);
 

@@ -32,15 +32,9 @@ std::vector<iovec> pieces_of(const RawSide& side, const TransferShape& shape,
                              const std::vector<uint32_t>& blocks) {
   std::vector<iovec> result;
   result.reserve(shape.pieces());
-  const bool by_block = shape.placement.form == BlockForm::kAggregated;
-  const size_t outer = by_block ? blocks.size() : shape.pieces_per_block;
-  const size_t inner = by_block ? shape.pieces_per_block : blocks.size();
-  for (size_t i = 0; i < outer; ++i) {
-    for (size_t j = 0; j < inner; ++j) {
-      const auto bytes =
-          side.piece(blocks[by_block ? i : j], static_cast<uint32_t>(by_block ? j : i));
-      result.push_back({bytes.data(), bytes.size()});
-    }
+  for (const ListedPiece& listed : piece_order(shape)) {
+    const auto bytes = side.piece(blocks[listed.position], listed.piece);
+    result.push_back({bytes.data(), bytes.size()});
   }
   return result;
 }

@@ -116,6 +116,20 @@ std::vector<uint32_t> list_order(const TransferShape& shape) {
   return order;
 }
 
+std::vector<ListedPiece> piece_order(const TransferShape& shape) {
+  const bool by_block = shape.placement.form == BlockForm::kAggregated;
+  const uint32_t outer = by_block ? shape.blocks : shape.pieces_per_block;
+  const uint32_t inner = by_block ? shape.pieces_per_block : shape.blocks;
+  std::vector<ListedPiece> order;
+  order.reserve(shape.pieces());
+  for (uint32_t i = 0; i < outer; ++i) {
+    for (uint32_t j = 0; j < inner; ++j) {
+      order.push_back(by_block ? ListedPiece{i, j} : ListedPiece{j, i});
+    }
+  }
+  return order;
+}
+
 std::vector<TokenId> tokens_of(const TransferShape& shape, uint32_t repeat) {
   Random random(repeat + 1);
   std::vector<TokenId> tokens(size_t{shape.blocks} * shape.content.tokens_per_block);

@@ -54,8 +54,17 @@ struct TransferShape {
 Result<TransferShape> shape_of(const TransferCase& measured);
 std::map<std::string, std::string> transport_options(const TransferCase& measured);
 
+/// One piece of a list of blocks.
+struct ListedPiece {
+  uint32_t position = 0;  // of its block in the list
+  uint32_t piece = 0;     // inside the block
+};
+
 /// The order in which the measured side lists its blocks: shuffled when scattered.
 std::vector<uint32_t> list_order(const TransferShape& shape);
+/// The pieces of a list in the order in which a plan walks them: by layer and part where these lie
+/// apart, else by block.
+std::vector<ListedPiece> piece_order(const TransferShape& shape);
 /// The tokens of one repeat, equal to those of no other.
 std::vector<TokenId> tokens_of(const TransferShape& shape, uint32_t repeat);
 

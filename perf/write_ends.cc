@@ -31,27 +31,20 @@ AgentOptions agent_options_of(const TransferCase& measured, const TransferShape&
   return options;
 }
 
-/// Give a list's pieces as a plan walks them: by layer and part where these lie apart, else by
-/// block.
+Result<std::span<std::byte>> piece_of(const Agent& agent, const BlockAddress& block,
+                                      uint32_t piece) {
+  const uint32_t parts = agent.layout().parts;
+  return agent.piece(block, piece / parts, piece % parts);
+}
+
 Result<std::vector<iovec>> pieces_of(const Agent& agent, const TransferShape& shape,
                                      const std::vector<BlockAddress>& blocks) {
-  const BlockLayout& layout = agent.layout();
   std::vector<iovec> result;
   result.reserve(shape.pieces());
-  const auto add = [&](size_t block, uint32_t piece) -> Status {
-    MEMPOOL_ASSIGN_OR_RETURN(
-        const std::span<std::byte> bytes,
-        agent.piece(blocks[block], piece / layout.parts, piece % layout.parts));
+  for (const ListedPiece& listed : piece_order(shape)) {
+    MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> bytes,
+                             piece_of(agent, blocks[listed.position], listed.piece));
     result.push_back({bytes.data(), bytes.size()});
-    return Status();
-  };
-  const bool by_block = shape.placement.form == BlockForm::kAggregated;
-  const size_t outer = by_block ? blocks.size() : shape.pieces_per_block;
-  const size_t inner = by_block ? shape.pieces_per_block : blocks.size();
-  for (size_t i = 0; i < outer; ++i) {
-    for (size_t j = 0; j < inner; ++j) {
-      MEMPOOL_RETURN_IF_ERROR(add(by_block ? i : j, static_cast<uint32_t>(by_block ? j : i)));
-    }
   }
   return result;
 }
@@ -105,12 +98,10 @@ class WritingEnd : public MovingEnd {
 
  private:
   Status fill() {
-    const BlockLayout& layout = agent_->layout();
     for (size_t position = 0; position < blocks_.size(); ++position) {
       for (uint32_t piece = 0; piece < shape_.pieces_per_block; ++piece) {
-        MEMPOOL_ASSIGN_OR_RETURN(
-            const std::span<std::byte> bytes,
-            agent_->piece(blocks_[position], piece / layout.parts, piece % layout.parts));
+        MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> bytes,
+                                 piece_of(*agent_, blocks_[position], piece));
         fill_piece(bytes, position, piece);
       }
     }

@@ -1,44 +1,63 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Owns the comparison with NIXL over UCX's TCP: the same lists by both, one after the other.
+# Owns the comparison with NIXL over UCX's TCP: the same list by both, one after the other.
 #
-# usage: scripts/bench-nixl.sh [COMMAND [VENV]]
-#   COMMAND  the built mempool command (default build/release/cli/mempool)
-#   VENV     where NIXL is or will be installed (default build/venv-nixl; 5.9 GB)
+#   scripts/bench-nixl.sh [COMMAND]   the built mempool command (default build/release/cli/mempool)
+#
+# MEMPOOL_NIXL_VENV is where NIXL is or will be installed (build/venv-nixl; 5.9 GB). What it prints
+# is kept in build/logs/bench-nixl.log.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 command=${1:-build/release/cli/mempool}
-venv=${2:-build/venv-nixl}
+venv=${MEMPOOL_NIXL_VENV:-build/venv-nixl}
+log=build/logs/bench-nixl.log
 pieces=(4096 32768 163840)
 
-if [ ! -x "$command" ]; then
-  echo "bench-nixl: $command is not built; run cmake --preset release and build it" >&2
-  exit 1
-fi
-if [ ! -x "$venv/bin/python" ]; then
-  read -r -p "bench-nixl: install NIXL and its 5.9 GB of wheels into $venv? [y/N] " answer
-  [ "$answer" = y ] || exit 1
+install_nixl() {
+  local answer
+  read -r -p "bench-nixl: install NIXL and its 5.9 GB of wheels into $venv? [y/N] " answer ||
+    answer=n  # nobody to ask
+  [[ $answer == y ]] || {
+    echo "bench-nixl: $venv has no NIXL; MEMPOOL_NIXL_VENV names another folder" >&2
+    return 1
+  }
   python3 -m venv "$venv"
   "$venv/bin/pip" install --quiet nixl numpy
-fi
+}
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-for bytes in "${pieces[@]}"; do
-  "$command" perf transfer --pattern scattered,discrete --piece-bytes "$bytes" \
-    --json "$work/mempool-$bytes.json"
-  "$venv/bin/python" perf/nixl_transfer.py --piece-bytes "$bytes" > "$work/nixl-$bytes.json"
-  cat "$work/nixl-$bytes.json"
-done
-python3 - "$work" "${pieces[@]}" <<'PYTHON'
+# Run both on each size, and leave their rows as JSON in the folder $1.
+measure() {
+  local bytes
+  for bytes in "${pieces[@]}"; do
+    "$command" perf transfer --pattern scattered --piece-bytes "$bytes" \
+      --json "$1/mempool-$bytes.json"
+    "$venv/bin/python" perf/nixl_transfer.py --piece-bytes "$bytes" | tee "$1/nixl-$bytes.json"
+  done
+}
+
+compare() {
+  python3 - "$1" "${pieces[@]}" <<'PYTHON'
 import json
 import sys
 
 folder, *sizes = sys.argv[1:]
-print(f"\n{'piece':>8}  {'pattern':10}  {'mempool GB/s':>12}  {'NIXL GB/s':>9}  ratio of medians")
+print("\n| piece | mempool GB/s | NIXL GB/s | ratio |\n|---|---|---|---|")
 for size in sizes:
+    ours = json.load(open(f"{folder}/mempool-{size}.json"))["rows"][0]["gb_per_s"]["median"]
     nixl = json.load(open(f"{folder}/nixl-{size}.json"))["gb_per_s"]["median"]
-    for row in json.load(open(f"{folder}/mempool-{size}.json"))["rows"]:
-        ours = row["gb_per_s"]["median"]
-        print(f"{size:>8}  {row['pattern']:10}  {ours:12.2f}  {nixl:9.2f}  {ours / nixl:.2f}")
+    print(f"| {size} | {ours:.2f} | {nixl:.2f} | {ours / nixl:.2f} |")
 PYTHON
+}
+
+if [[ ! -x $command ]]; then
+  echo "bench-nixl: $command is not built; run cmake --preset release and build it" >&2
+  exit 1
+fi
+"$venv/bin/python" -c 'import nixl, numpy' 2>/dev/null || install_nixl
+mkdir -p "$(dirname "$log")"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+{
+  measure "$work"
+  compare "$work"
+} 2>&1 | tee "$log"

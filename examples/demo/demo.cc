@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <optional>
 #include <span>
@@ -73,17 +75,20 @@ Status run_rows(const DemoOptions& options, uint64_t pool_bytes,
   return Status();
 }
 
-Status write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text << std::flush;
-  if (!file) return unavailable(fmt::format("{} cannot be written", path));
-  return Status();
+Status check_file(const std::ofstream& file, const std::string& path) {
+  if (file) return Status();
+  return unavailable(fmt::format("{}: cannot write it: {}", path, std::strerror(errno)));
 }
 
 Status run_demo(const DemoOptions& options) {
   MEMPOOL_ASSIGN_OR_RETURN(const PaperCalls paper_calls, count_paper_calls());
   MEMPOOL_ASSIGN_OR_RETURN(const uint64_t pool_bytes, pool_bytes_of(options));
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::vector<TokenId>> prompts, prompts_of(options));
+  std::ofstream json;
+  if (!options.json.empty()) {
+    json.open(options.json);  // now, since a path that is wrong must not cost the rows
+    MEMPOOL_RETURN_IF_ERROR(check_file(json, options.json));
+  }
   fmt::print("{}: {}.\nEach agent has a pool of {} GB; a row ends after {} GB or all prompts.\n\n",
              workload_name(options),
              to_string(prompt_statistics(prompts, models().front().tokens_per_block)),
@@ -95,7 +100,8 @@ Status run_demo(const DemoOptions& options) {
       std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.requests > 0; });
   if (any) fmt::print("{}", report_text(rows, paper_calls));
   if (options.json.empty()) return status;
-  const Status written = write_file(options.json, report_json(rows, paper_calls));
+  json << report_json(rows, paper_calls) << std::flush;
+  const Status written = check_file(json, options.json);
   return status.ok() ? written : status;
 }
 

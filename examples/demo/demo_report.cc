@@ -80,8 +80,6 @@ std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper
         calls_cell(row.paper_calls, row.requests), calls_cell(row.run_pair_calls, row.requests),
         calls_cell(row.network_calls, row.requests), calls_cell(row.system_calls, row.requests));
   }
-  uint64_t skipped = 0;
-  for (const RowResult& row : rows) skipped += row.skipped;
   text += fmt::format(
       "\nspeed: bytes moved / time inside transfer_with_insert, from the call to the "
       "acknowledgement;\np50 and p99 are of that time. saved: blocks that the decode agent had. "
@@ -89,9 +87,10 @@ std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper
       "decode process. 1 GB = 10^9 bytes.\n"
       "{} tokens of {} are {} calls discrete and {} aggregated, before merging.\n",
       kPaperTokens, kLlama2, paper_calls.discrete, paper_calls.aggregated);
-  if (skipped > 0) {
-    text +=
-        fmt::format("{} prompts were skipped: longer than the pool; see --pool-bytes.\n", skipped);
+  for (const RowResult& row : rows) {
+    if (row.skipped == 0) continue;
+    text += fmt::format("{} {}: prompts skipped: {}, longer than the pool; see --pool-bytes.\n",
+                        row.model, row.placement, row.skipped);
   }
   return text;
 }
@@ -104,7 +103,6 @@ std::string report_json(std::span<const RowResult> rows, const PaperCalls& paper
                     {"placement", row.placement},
                     {"model", row.model},
                     {"requests", row.requests},
-                    {"skipped", row.skipped},
                     {"tokens", row.tokens},
                     {"hit_ratio", row.hit_ratio()},
                     {"bytes_moved", row.bytes_moved},

@@ -84,6 +84,32 @@ decode0 = "10.0.0.7:7070"
   EXPECT_THAT(options.peers, ElementsAre(Pair("decode0", "10.0.0.7:7070")));
 }
 
+TEST(AgentConfig, every_word_of_a_content_reaches_its_spec) {
+  const ContentSpec spec = options_of(R"(
+[content]
+model = "m"
+revision = "r"
+adapter = "a"
+quantization = "q"
+layers = 3
+kv_heads = 2
+head_size = 64
+tokens_per_block = 8
+position_encoding = "p"
+)")
+                               .value()
+                               .content;
+  EXPECT_EQ(spec.model, "m");
+  EXPECT_EQ(spec.revision, "r");
+  EXPECT_EQ(spec.adapter, "a");
+  EXPECT_EQ(spec.quantization, "q");
+  EXPECT_EQ(spec.layers, 3u);
+  EXPECT_EQ(spec.kv_heads, 2u);
+  EXPECT_EQ(spec.head_size, 64u);
+  EXPECT_EQ(spec.tokens_per_block, 8u);
+  EXPECT_EQ(spec.position_encoding, "p");
+}
+
 TEST(AgentConfig, pool_bytes_are_rounded_down_to_blocks) {
   EXPECT_THAT(options_of("[pool]\nbytes = \"5MiB\"").value().segment_blocks, ElementsAre(2));
 }

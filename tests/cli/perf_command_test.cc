@@ -48,6 +48,15 @@ TEST(PerfCommand, transfer_without_json_prints_a_table) {
   EXPECT_EQ(result.errors, "");
 }
 
+TEST(PerfCommand, output_that_cannot_be_written_is_found_before_anything_is_measured) {
+  for (const char* option : {"--json", "--plot"}) {
+    const CommandResult result = run_command({"perf", "transfer", option, "/nowhere/rows"});
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(result.output, "");
+    EXPECT_THAT(result.errors, HasSubstr("/nowhere/rows: cannot write it: No such file"));
+  }
+}
+
 TEST(PerfCommand, piece_size_that_makes_no_piece_is_wrong_usage) {
   const CommandResult result = run_command({"perf", "transfer", "--piece-bytes", "100"});
   EXPECT_EQ(result.exit_code, 2);

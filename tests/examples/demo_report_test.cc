@@ -41,6 +41,14 @@ TEST(DemoReport, json_says_each_figure_under_its_name) {
   EXPECT_EQ(document["paper_calls_1024_tokens"]["discrete"], 11);
   EXPECT_EQ(document["paper_calls_1024_tokens"]["aggregated"], 12);
   const nlohmann::json& run = document["runs"][0];
+  std::vector<std::string> names;
+  for (const auto& member : run.items()) names.push_back(member.key());
+  EXPECT_THAT(names, testing::UnorderedElementsAre("transport", "mode", "placement", "model",
+                                                   "requests", "tokens", "hit_ratio", "bytes_moved",
+                                                   "bytes_saved", "gb_per_s", "paper_calls",
+                                                   "run_pair_calls", "network_calls",
+                                                   "system_calls", "latency_ms", "verified"));
+  EXPECT_EQ(document.size(), 2u);
   EXPECT_EQ(run["mode"], "by_request");
   EXPECT_EQ(run["hit_ratio"], 0.25);
   EXPECT_DOUBLE_EQ(run["gb_per_s"].get<double>(), 0.5);  // 6 MB in 12 ms
@@ -55,7 +63,8 @@ TEST(DemoReport, text_says_calls_in_all_and_of_each_request) {
   EXPECT_THAT(report_text(std::span(&row, 1), {}), HasSubstr("10 (2.5)"));
   EXPECT_THAT(report_text(std::span(&row, 1), {}), Not(HasSubstr("skipped")));
   row.skipped = 2;
-  EXPECT_THAT(report_text(std::span(&row, 1), {}), HasSubstr("2 prompts were skipped"));
+  EXPECT_THAT(report_text(std::span(&row, 1), {}),
+              HasSubstr("Llama-3-8B discrete: prompts skipped: 2,"));
 }
 
 TEST(DemoReport, the_plan_counts_what_the_paper_counts) {

@@ -66,6 +66,18 @@ TEST(TransferCase, scattered_list_is_a_permutation_that_is_not_in_order) {
   EXPECT_EQ(order, all);
 }
 
+TEST(TransferCase, pieces_are_listed_by_layer_and_part_or_by_block_as_they_lie) {
+  const auto first_two = [](TransferPattern pattern) {
+    const std::vector<ListedPiece> order =
+        piece_order(shape_of(case_of(pattern, 4096, 128)).value());
+    EXPECT_EQ(order.size(), 128u);
+    return std::vector<uint32_t>{order[0].position, order[0].piece, order[1].position,
+                                 order[1].piece};
+  };
+  EXPECT_THAT(first_two(TransferPattern::kDiscrete), ::testing::ElementsAre(0, 0, 1, 0));
+  EXPECT_THAT(first_two(TransferPattern::kAggregated), ::testing::ElementsAre(0, 0, 0, 1));
+}
+
 TEST(TransferCase, no_two_repeats_share_their_first_token) {
   const TransferShape shape = shape_of(case_of(TransferPattern::kScattered, 4096, 2)).value();
   EXPECT_EQ(tokens_of(shape, 3), tokens_of(shape, 3));

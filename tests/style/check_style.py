@@ -8,7 +8,6 @@ import pathlib
 import re
 import sys
 
-FOLDERS = "include core transport index agent cli perf examples tests scripts".split()
 LIBRARIES = {  # folder -> what it may include
     "include": {"mempool"},
     "core": {"mempool", "core"},
@@ -19,11 +18,13 @@ LIBRARIES = {  # folder -> what it may include
 BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "common", "base", "misc"}
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 LINES_MOST = {".h": 300, ".cc": 600}
+CHECKED = (*LINES_MOST, ".py", ".sh")
+OUTPUTS = ("build", "install")
+OTHER_CPP = (".c", ".cpp", ".cxx", ".c++", ".C", ".hh", ".hpp", ".hxx", ".inl", ".ipp", ".tcc")
 FUNCTION_LINES_MOST = 70
 COLUMNS_MOST = 100
 ASIO_FILES_MOST = 12  # a header and its source count once
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]')
-OURS = set(FOLDERS) | {"mempool"}
 NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"
                           |(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""", re.DOTALL | re.VERBOSE)
 SCOPE = re.compile(r"\b(namespace|class|struct|union|enum|extern)\b(?!.*\))", re.DOTALL)
@@ -56,7 +57,7 @@ def check_lines(path, lines):
             report(path, number, "has a tab or trailing blanks")
 
 
-def check_includes(path, lines):
+def check_includes(path, lines, ours):
     folder, backend = path.parts[0], path.parts[1:-1] if path.parts[0] == "transport" else ()
     for number, line in enumerate(lines, 1):
         match = INCLUDE.match(line)
@@ -64,9 +65,9 @@ def check_includes(path, lines):
             continue
         target = pathlib.PurePosixPath(match[1])
         top = target.parts[0]
-        if '"' in line and top not in OURS and not match[1].endswith("_generated.h"):
+        if '"' in line and top not in ours and not match[1].endswith("_generated.h"):
             report(path, number, f"includes {target}; includes start at the root")
-        if folder in LIBRARIES and top in OURS - LIBRARIES[folder]:
+        if folder in LIBRARIES and top in ours - LIBRARIES[folder]:
             report(path, number, f"includes {target}; {folder} may include {LIBRARIES[folder]}")
         if backend and top == "transport" and target.parts[1:-1] not in ((), backend):
             report(path, number, f"includes {target}; backends do not know each other")
@@ -115,10 +116,22 @@ def check_names(paths):
             report(path, 1, f"has the name of {same[0]}")
 
 
+def find_files(root):
+    """Give every file of the tree but what is hidden or was built."""
+    tops = [top for top in root.iterdir() if top.name not in OUTPUTS and top.name[0] != "."
+            and not (top / "CMakeCache.txt").exists()]
+    found = sorted(path for top in tops for path in (top, *top.rglob("*")) if path.is_file())
+    return [path.relative_to(root) for path in found]
+
+
 def main():
     root = pathlib.Path(sys.argv[1])
-    found = (path for folder in FOLDERS for path in sorted((root / folder).rglob("*")))
-    paths = [p.relative_to(root) for p in found if p.suffix in (".h", ".cc", ".py", ".sh")]
+    found = find_files(root)
+    for path in found:
+        if path.suffix in OTHER_CPP:
+            report(path, 1, f"ends in {path.suffix}; C++ files end in .h and .cc")
+    paths = [path for path in found if path.suffix in CHECKED]
+    ours = {path.parts[0] for path in found} | {"mempool"}
     asio = set()
     for path in paths:
         text = (root / path).read_text()
@@ -126,7 +139,7 @@ def main():
         check_opening(path, lines)
         check_lines(path, lines)
         if path.suffix in LINES_MOST:
-            check_includes(path, lines)
+            check_includes(path, lines, ours)
             check_functions(path, text)
             if re.search(r"#include <boost/(asio|beast)", text):
                 asio.add(str(path.with_suffix("")))
