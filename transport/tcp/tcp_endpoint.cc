@@ -147,8 +147,8 @@ Status TcpEndpoint::fill(const Call& call, OutgoingFrame& frame, std::vector<iov
       return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
                                           pair.bytes, pair.local_offset, pair.local_region));
     }
-    if (pair.bytes > kFrameBytesMax - frame.bytes()) {
-      return unsupported(fmt::format("a call takes at most {} bytes", kFrameBytesMax));
+    if (pair.bytes > kTcpFrameBytesMax - frame.bytes()) {
+      return unsupported(fmt::format("a call takes at most {} bytes", kTcpFrameBytesMax));
     }
     frame.add_range(pair.remote_region, pair.remote_offset, pair.bytes);
     if (call.operation == Operation::kWrite) {
