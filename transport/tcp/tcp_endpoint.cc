@@ -256,8 +256,7 @@ void TcpEndpoint::on_closed(const Status& why) {
 
 bool TcpEndpoint::uses(const std::byte* base, uint64_t bytes) const {
   const auto inside = [&](const iovec& place) {
-    const auto* at = static_cast<const std::byte*>(place.iov_base);
-    return at >= base && at < base + bytes;
+    return overlap(place.iov_base, place.iov_len, base, bytes);
   };
   return std::any_of(pending_.begin(), pending_.end(),
                      [&](const Pending& pending) {
