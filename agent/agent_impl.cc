@@ -351,12 +351,10 @@ std::string Agent::Impl::metrics_text() {
       metrics_.blocks.with({std::string(to_string(state))})
           .set(static_cast<int64_t>(pool_->count(state)));
     }
-    const Result<PoolAudit> audit = pool_->audit();
     for (const std::string& writer : quarantine_writers_) {
       metrics_.quarantine_blocks.with({writer}).set(0);
     }
-    for (const auto& [writer, count] :
-         audit.ok() ? audit->quarantine : decltype(audit->quarantine){}) {
+    for (const auto& [writer, count] : pool_->counts().quarantine) {
       quarantine_writers_.insert(writer);
       metrics_.quarantine_blocks.with({writer}).set(static_cast<int64_t>(count));
     }

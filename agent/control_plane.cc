@@ -289,7 +289,13 @@ asio::awaitable<Status> ControlPlane::Connection::read_messages() {
 void ControlPlane::Connection::finish(const Status& ended) {
   const Status why = closed_.ok() ? ended : closed_;
   if (why.code() != StatusCode::kUnavailable) {
-    log().warning("control connection with '{}' ({}) ended: {}", name_, target_, why.to_string());
+    constexpr auto kWords = "control connection with '{}' ({}) ended: {}";
+    if (dialed_) {  // as often as we dial
+      log().warning(kWords, name_, target_, why.to_string());
+    } else {
+      plane_.refusals_.warning(status_code_name(why.code()), kWords, name_, target_,
+                               why.to_string());
+    }
   }
   if (!queue_.empty() && socket_.is_open()) {
     // A refusal is still on its way out; give it a moment before the socket goes.
@@ -316,7 +322,7 @@ class ControlPlane::Listener {
     acceptor_.async_accept([this](error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       if (error) {  // out of descriptors, for one: wait, or this would spin
-        log().warning("accepting a control connection: {}", error.message());
+        plane_.refusals_.warning("accept", "accepting a control connection: {}", error.message());
         pause_.expires_after(std::chrono::milliseconds(100));
         pause_.async_wait([this](error_code aborted) {
           if (!aborted) accept_next();

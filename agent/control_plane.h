@@ -11,6 +11,7 @@
 #include "agent/message.h"
 #include "agent/wire.h"
 #include "core/block_pool.h"
+#include "core/log.h"
 #include "mempool/status.h"
 
 namespace boost::asio {
@@ -19,7 +20,7 @@ class io_context;
 
 namespace mempool {
 
-/// What the control plane tells the agent. All calls come on the io_context's thread.
+/// What the control plane tells the agent. Thread: confined to the io_context's thread.
 class ControlEvents {
  public:
   virtual ~ControlEvents() = default;
@@ -78,6 +79,7 @@ class ControlPlane {
   SessionId next_session_ = 0;
   // Connections without a proof yet; shared because pending reads may outlive the plane.
   std::shared_ptr<uint32_t> handshakes_ = std::make_shared<uint32_t>(0);
+  BoundedLog refusals_;  // of those who dialed in
 };
 
 }  // namespace mempool

@@ -17,9 +17,6 @@
 
 namespace mempool {
 
-// Names of their own for the linker: data connections begin with a Hello and a Welcome, too.
-inline namespace control {
-
 /// The protocol's version; an agent speaks this one and the one before.
 inline constexpr uint16_t kWireVersion = 1;
 inline constexpr uint16_t kWireVersionOldest = 1;
@@ -109,5 +106,4 @@ Result<Frame> decode(std::span<const std::byte> bytes);
 /// Errors: kInvalidArgument.
 Status check_name(std::string_view name);
 
-}  // namespace control
 }  // namespace mempool

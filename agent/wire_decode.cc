@@ -15,7 +15,6 @@
 #include "core/check.h"
 
 namespace mempool {
-inline namespace control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -335,5 +334,4 @@ Status check_name(std::string_view name) {
                                       name.size(), kNameBytesMax));
 }
 
-}  // namespace control
 }  // namespace mempool

@@ -11,7 +11,6 @@
 #include "core/check.h"
 
 namespace mempool {
-inline namespace control {
 namespace {
 
 namespace fb = flatbuffers;
@@ -183,5 +182,4 @@ std::vector<std::byte> encode(const Frame& frame) {
   return Encoder().finish(frame);
 }
 
-}  // namespace control
 }  // namespace mempool

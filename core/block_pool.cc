@@ -107,7 +107,7 @@ Status BlockPool::map_memory(uint32_t blocks) {
   records_.resize(blocks);
   checksums_.resize(blocks);
   free_ = FreeMap(blocks);
-  counts_[static_cast<size_t>(BlockState::kFree)] = blocks;
+  counts_.blocks[static_cast<size_t>(BlockState::kFree)] = blocks;
   return Status();
 }
 
@@ -157,8 +157,8 @@ Status BlockPool::alloc(SessionId session, size_t count, BlockState state,
     out[first + i] = address(batch_[i]);
   }
   batch_.clear();
-  counts_[static_cast<size_t>(BlockState::kFree)] -= count;
-  counts_[static_cast<size_t>(state)] += count;
+  counts_.blocks[static_cast<size_t>(BlockState::kFree)] -= count;
+  counts_.blocks[static_cast<size_t>(state)] += count;
   return Status();
 }
 
@@ -235,12 +235,6 @@ Status BlockPool::unpin(SessionId session, std::span<const BlockAddress> address
   return Status();
 }
 
-void BlockPool::move_pin(SessionId from, SessionId to, uint32_t index) {
-  MEMPOOL_CHECK(pins_of(from, index) > 0);
-  drop_pin(from, index);
-  add_pin(to, index);
-}
-
 void BlockPool::seal(uint32_t index, std::optional<uint64_t> checksum) {
   const BlockState state = records_[index].state;
   MEMPOOL_CHECK(state == BlockState::kReserved || state == BlockState::kWriting ||
@@ -267,12 +261,17 @@ void BlockPool::quarantine(SessionId session, uint32_t index, const std::string&
   MEMPOOL_CHECK(state == BlockState::kReserved || state == BlockState::kPrivate);
   MEMPOOL_CHECK(pins_of(session, index) > 0);
   quarantined_.emplace(index, writer);
+  hold_back(writer);
   enter(index, BlockState::kQuarantined);
   drop_pin(session, index);
 }
 
 void BlockPool::release(uint32_t index) {
-  MEMPOOL_CHECK(quarantined_.erase(index) == 1);
+  const auto writer = quarantined_.find(index);
+  MEMPOOL_CHECK(writer != quarantined_.end());
+  let_through(writer->second);
+  hold_back(kAwaitingUnpin);
+  quarantined_.erase(writer);
   collect_if_unheld(index);
   free_collected();
 }
@@ -300,12 +299,22 @@ void BlockPool::drop_further_pin(SessionId session, uint32_t index) {
 }
 
 void BlockPool::enter(uint32_t index, BlockState state) {
-  --counts_[static_cast<size_t>(records_[index].state)];
-  ++counts_[static_cast<size_t>(state)];
+  --counts_.blocks[static_cast<size_t>(records_[index].state)];
+  ++counts_.blocks[static_cast<size_t>(state)];
+  if (records_[index].state == BlockState::kQuarantined) let_through(kAwaitingUnpin);
   const bool unpinned = records_[index].pins == 0;
   evictable_ -= unpinned && records_[index].state == BlockState::kPublished;
   evictable_ += unpinned && state == BlockState::kPublished;
   records_[index].state = state;
+}
+
+void BlockPool::hold_back(std::string_view who) {
+  ++counts_.quarantine[std::string(who)];
+}
+
+void BlockPool::let_through(std::string_view who) {
+  const auto held = counts_.quarantine.find(std::string(who));
+  if (--held->second == 0) counts_.quarantine.erase(held);
 }
 
 void BlockPool::unlist(std::span<const BlockAddress> addresses) {

@@ -77,15 +77,20 @@ struct BlockView {
 
 inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
 
-/// What audit() counted, by state.
-struct PoolAudit {
-  uint64_t total = 0;
+/// Blocks by state, and the quarantined ones by who holds them back.
+struct PoolCounts {
   std::array<uint64_t, kBlockStates> blocks{};  // indexed by BlockState
-  uint64_t pins = 0;
   // Quarantined blocks by the name of who may still write into them; released ones that wait for
-  // their last pin are under kAwaitingUnpin.
+  // their last pin are under kAwaitingUnpin. No entry is 0.
   std::unordered_map<std::string, uint64_t> quarantine;
   uint64_t count(BlockState state) const { return blocks[static_cast<size_t>(state)]; }
+  bool operator==(const PoolCounts&) const = default;
+};
+
+/// What audit() counted.
+struct PoolAudit : PoolCounts {
+  uint64_t total = 0;
+  uint64_t pins = 0;
 };
 
 /// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
@@ -109,7 +114,9 @@ class BlockPool {
   uint32_t free_blocks() const { return free_.count(); }
   /// Published blocks that nobody pins: what eviction can free at the most.
   uint64_t evictable_blocks() const { return evictable_; }
-  uint64_t count(BlockState state) const { return counts_[static_cast<size_t>(state)]; }
+  uint64_t count(BlockState state) const { return counts_.count(state); }
+  /// The running counts, kept at each change of a state; audit() compares them with the records.
+  const PoolCounts& counts() const { return counts_; }
 
   // ---- addresses ---------------------------------------------------------------------------
   BlockAddress address(uint32_t index) const {
@@ -153,8 +160,6 @@ class BlockPool {
     MEMPOOL_CHECK(records_[index].state == BlockState::kPublished);
     add_pin(session, index);
   }
-  /// Hand one pin of a live block from one session to another. Requires: `from` holds one.
-  void move_pin(SessionId from, SessionId to, uint32_t index);
 
   /// Seal: reserved or writing -> private. A private block may be sealed anew, as a tail that has
   /// filled since. `checksum` takes the place of the one before.
@@ -181,7 +186,8 @@ class BlockPool {
   // ---- for peers and operators -------------------------------------------------------------
   /// The generation table, one 64-bit word a block, in a memfd of its own.
   const HostMemory& generation_memory() const { return generation_memory_; }
-  /// Recompute all counts from the records. Errors: kInternal naming the invariant that broke.
+  /// Recompute all counts from the records, a step for each block. Errors: kInternal naming the
+  /// invariant that broke.
   Result<PoolAudit> audit() const;
 
  private:
@@ -215,11 +221,14 @@ class BlockPool {
   uint32_t further_pins_of(SessionId session, uint32_t index) const;
   void drop_further_pin(SessionId session, uint32_t index);
   void enter(uint32_t index, BlockState state);
+  void hold_back(std::string_view who);
+  void let_through(std::string_view who);
   void unlist(std::span<const BlockAddress> addresses);
   void collect_if_unheld(uint32_t index);
   void free_collected();
 
   Status audit_block(uint32_t index, uint32_t peer_pins) const;
+  Status audit_counts(const PoolCounts& recounted) const;
 
   Medium medium_ = Medium::kHost;
   uint64_t incarnation_ = 0;
@@ -230,7 +239,7 @@ class BlockPool {
   std::vector<Record> records_;
   std::vector<uint64_t> checksums_;
   FreeMap free_;
-  std::array<uint64_t, kBlockStates> counts_{};
+  PoolCounts counts_;
   uint64_t evictable_ = 0;
   // Pins of sessions on blocks that had another holder when they came.
   std::unordered_map<SessionId, std::unordered_map<uint32_t, uint32_t>> further_pins_;

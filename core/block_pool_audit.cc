@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the audit of a pool: every count again from the records, every invariant by name.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "core/block_pool.h"
 
@@ -36,6 +37,20 @@ Status BlockPool::audit_block(uint32_t index, uint32_t peer_pins) const {
   return Status();
 }
 
+Status BlockPool::audit_counts(const PoolCounts& recounted) const {
+  if (recounted.blocks != counts_.blocks || recounted.count(BlockState::kFree) != free_.count()) {
+    return internal_error(fmt::format(
+        "audit: {} pool: the running counts ({}; {} in the free map) are not those of the records "
+        "({})",
+        to_string(medium_), fmt::join(counts_.blocks, " "), free_.count(),
+        fmt::join(recounted.blocks, " ")));
+  }
+  if (recounted.quarantine == counts_.quarantine) return Status();
+  return internal_error(fmt::format(
+      "audit: {} pool: the running counts of the quarantine ({}) are not those of the records ({})",
+      to_string(medium_), counts_.quarantine, recounted.quarantine));
+}
+
 Result<PoolAudit> BlockPool::audit() const {
   std::vector<uint32_t> peer_pins(records_.size());
   for (uint32_t index = 0; index < blocks(); ++index)
@@ -61,12 +76,7 @@ Result<PoolAudit> BlockPool::audit() const {
         fmt::format("audit: {} pool: {} evictable blocks, the running count is {}",
                     to_string(medium_), evictable, evictable_));
   }
-  if (audit.blocks != counts_ || audit.count(BlockState::kFree) != free_.count()) {
-    return internal_error(fmt::format(
-        "audit: {} pool: the running counts ({}; {} in the free map) are not those of the records "
-        "({})",
-        to_string(medium_), fmt::join(counts_, " "), free_.count(), fmt::join(audit.blocks, " ")));
-  }
+  MEMPOOL_RETURN_IF_ERROR(audit_counts(audit));
   return audit;
 }
 

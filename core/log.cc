@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <memory>
@@ -16,6 +17,7 @@
 namespace mempool {
 namespace {
 
+constexpr std::chrono::seconds kBoundedLogPause{1};
 constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%e%z %l %v";
 constexpr char kJsonPattern[] = R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})";
 
@@ -99,6 +101,22 @@ void Logger::write(LogLevel level, fmt::string_view format, fmt::format_args arg
 const Logger& log() {
   static const auto* const logger = new Logger();
   return *logger;
+}
+
+std::optional<uint64_t> BoundedLog::admit(std::string_view cause) {
+  const TimePoint now = clock_.now();
+  const auto found = causes_.find(cause);
+  if (found == causes_.end()) {
+    causes_.emplace(cause, Cause{now});
+    return 0;
+  }
+  Cause& known = found->second;
+  if (now - known.written < kBoundedLogPause) {
+    ++known.left_out;
+    return std::nullopt;
+  }
+  known.written = now;
+  return std::exchange(known.left_out, 0);
 }
 
 }  // namespace mempool

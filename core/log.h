@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the log: one record a line on standard error, as text or as JSON.
+// Owns the log: one record a line on standard error, as text or as JSON; and the bound on warnings
+// that others can cause.
 #pragma once
 
 #include <fmt/core.h>
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "core/clock.h"
 #include "mempool/status.h"
 
 namespace mempool {
@@ -60,5 +64,33 @@ class Logger {
 
 /// The process's logger, without fields.
 const Logger& log();
+
+/// Bounds the warnings that a stranger can cause: of each cause at most one a second is written,
+/// with how many were left out since the one before. Causes are words of the program, never of the
+/// stranger, and so are few. Thread: confined.
+class BoundedLog {
+ public:
+  explicit BoundedLog(const Clock& clock = system_clock()) : clock_(clock) {}
+
+  template <typename... Args>
+  void warning(std::string_view cause, fmt::format_string<Args...> format, Args&&... args) {
+    const std::optional<uint64_t> left_out = admit(cause);
+    if (!left_out) return;
+    (*left_out == 0 ? log() : log().with("left_out", *left_out))
+        .warning(format, std::forward<Args>(args)...);
+  }
+
+ private:
+  struct Cause {
+    TimePoint written;
+    uint64_t left_out = 0;
+  };
+
+  /// Give how many were left out when one may be written now.
+  std::optional<uint64_t> admit(std::string_view cause);
+
+  const Clock& clock_;
+  std::map<std::string, Cause, std::less<>> causes_;
+};
 
 }  // namespace mempool

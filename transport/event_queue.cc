@@ -41,7 +41,7 @@ void EventQueue::deliver() {
         events_->on_completion(event.word, event.status);
         break;
       case Kind::kNotified:
-        events_->on_notified(event.word, event.slot);
+        if (slots_.is_open(event.word, event.slot)) events_->on_notified(event.word, event.slot);
         break;
       case Kind::kLost:
         events_->on_lost(event.word, event.direction, event.status);

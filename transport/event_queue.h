@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the way from a backend to the layer above: events wait here until the io_context's thread is
-// outside of every call, so that none is delivered from inside post(), notify() or stop().
+// outside of every call, so that none is delivered from inside post(), notify() or stop(). Keeps
+// the open slots too: a notification is told only while its slot is one.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "transport/slot_book.h"
 #include "transport/transport.h"
 
 namespace mempool {
@@ -22,7 +24,10 @@ class EventQueue : public std::enable_shared_from_this<EventQueue> {
  public:
   EventQueue(boost::asio::io_context& io, TransportEvents& events) : io_(io), events_(&events) {}
 
+  SlotBook& slots() { return slots_; }
+
   void completed(uint64_t cookie, Status status, CallsInFlight calls);
+  /// Told if the slot is open when its turn comes.
   void notified(uint64_t peer, Slot slot);
   void lost(uint64_t peer, Direction direction, Status why);
   void fenced(uint64_t peer);
@@ -46,6 +51,7 @@ class EventQueue : public std::enable_shared_from_this<EventQueue> {
 
   boost::asio::io_context& io_;
   TransportEvents* events_;
+  SlotBook slots_;
   std::vector<Event> waiting_;
   std::vector<Event> delivering_;
   bool scheduled_ = false;

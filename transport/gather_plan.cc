@@ -295,11 +295,4 @@ size_t GatherPlan::next_call(const CallLimits& limits, std::span<RunPair> out) {
   return pairs;
 }
 
-void GatherPlan::rewind() {
-  at_ = {};
-  taken_ = 0;
-  run_pairs_ = 0;
-  given_ = {};
-}
-
 }  // namespace mempool

@@ -83,8 +83,6 @@ class GatherPlan {
   size_t next_call(const CallLimits& limits, std::span<RunPair> out);
   /// Run pairs that the calls so far moved; one that was cut by a call's limits counts once.
   uint64_t run_pairs() const { return run_pairs_; }
-  /// Start again from the first call.
-  void rewind();
 
  private:
   // Both sides as five nested loops, outermost first: layer, part, block, row, column; or, where

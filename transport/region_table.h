@@ -32,6 +32,12 @@ inline bool lies_inside(uint64_t size, uint64_t offset, uint64_t bytes) {
   return offset <= size && bytes <= size - offset;
 }
 
+/// Tell whether [at, at + size) and [base, base + bytes) have a byte in common.
+inline bool overlap(const void* at, uint64_t size, const std::byte* base, uint64_t bytes) {
+  const auto* first = static_cast<const std::byte*>(at);
+  return first < base + bytes && base < first + size;
+}
+
 /// Thread: confined.
 class RegionTable {
  public:

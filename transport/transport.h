@@ -54,7 +54,7 @@ struct Capabilities {
   bool write = false;                   // one-sided write
   bool read = false;                    // one-sided read
   bool notify = false;                  // can tell the target that a slot's writes have landed
-  bool target_checks = false;           // the target's end admits each range before it lands
+  bool target_checks = false;           // the target's end asks admits() before it moves a byte
   bool counts_system_calls = false;     // ours, not a vendor library's
   bool needs_peer_call = false;         // both sides must call (NCCL)
   uint32_t gather_pieces = 1;           // local pieces a write may name
@@ -97,22 +97,24 @@ struct Call {
   std::span<const RunPair> pairs;
 };
 
-/// What a backend tells the layer above. All calls come on the transport's thread, never from
-/// inside post(), notify() or stop().
+/// What a backend tells the layer above, never from inside a call of its own.
+/// Thread: confined to the transport's thread.
 class TransportEvents {
  public:
   virtual ~TransportEvents() = default;
   /// A posted call or notification ended. Ok for a write: the source may be reused. Ok for a read:
   /// the bytes are here.
   virtual void on_completion(uint64_t cookie, const Status& status) = 0;
-  /// A peer's writes into a slot have landed on one lane; comes once a lane used.
+  /// A peer's writes into an open slot have landed on one lane; comes once a lane.
   virtual void on_notified(uint64_t peer, Slot slot) = 0;
   /// The connection to or from a peer is gone; our calls on it have completed with kUnavailable.
   virtual void on_lost(uint64_t peer, Direction direction, const Status& why) = 0;
   /// The fence asked for is done: nothing of that peer can land any more.
   virtual void on_fenced(uint64_t peer) = 0;
   /// Ask whether a peer's range lies inside what the slot reserved. Backends with target_checks ask
-  /// for every remote range of a call before its bytes land; a refused range ends the connection.
+  /// once for every remote range of a call that names an open slot, before the first of its bytes
+  /// lands (of a read: is sent); the answer holds until close_slot(). A refused range ends the
+  /// connection. A call that names no open slot moves nothing, and nothing is asked.
   virtual bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region,
                       uint64_t offset, uint64_t bytes) = 0;
 };
@@ -126,9 +128,10 @@ class Endpoint {
   virtual Status import_key(uint32_t remote_region, std::span<const std::byte> key) = 0;
   /// Start a call. Errors, with nothing started: kResourceExhausted when calls_in_flight is
   /// reached (a completion makes room); kUnsupported past the capabilities; kInvalidArgument for an
-  /// unknown region or a range outside it; kUnavailable when the connection is gone.
+  /// unknown region or a range outside it, here or by the peer's key; kUnavailable when the
+  /// connection is gone. Whether the slot is open is the target's to know.
   virtual Status post(const Call& call) = 0;
-  /// After every earlier write of `slot`, tell the target on each lane used. Completes as a call.
+  /// After every earlier write of `slot`, tell the target on each lane. Completes as a call.
   virtual Status notify(Slot slot, uint64_t cookie) = 0;
   /// Send nothing more of `slot`: calls not yet begun complete with kCancelled, those under way
   /// complete when no more of their source bytes will be read.
@@ -156,6 +159,7 @@ class Transport {
   /// capabilities do not name.
   virtual Status register_region(const Region& region) = 0;
   /// Errors: kNotFound; kResourceExhausted while something under way uses the region: try again.
+  /// A backend whose calls end inside post() may wait for them instead.
   virtual Status deregister_region(uint32_t region) = 0;
   /// Give what a peer needs to name the region; secret, travels on the control plane only.
   virtual Result<std::vector<std::byte>> export_key(uint32_t region) const = 0;
@@ -175,7 +179,8 @@ class Transport {
   /// the slot is open.
   virtual Status open_slot(uint64_t peer, Slot slot) = 0;
   /// Expect no more: what a checking backend still receives for it is discarded, in the middle of a
-  /// call too, and its reads complete with kCancelled. Late notifications are not told.
+  /// call too, and its reads complete with kCancelled. From here on no backend tells a notification
+  /// of it, one that came before and has not been told yet included.
   virtual void close_slot(uint64_t peer, Slot slot) = 0;
   /// Move this side's end for `peer` to error and drain it; on_fenced() follows, for a peer that
   /// never connected too. Connections of both directions are gone then and its slots closed,

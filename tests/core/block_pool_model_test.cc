@@ -68,7 +68,7 @@ class Pair {
       case 6:
         return quarantine_or_release();
       case 7:
-        return pin_published_or_move();
+        return pin_published();
       default:
         if (random_.chance(0.05)) end_session(session());
     }
@@ -239,7 +239,7 @@ class Pair {
     const bool fits = block.state == BlockState::kReserved || block.state == BlockState::kPrivate;
     const bool alone = block.state == BlockState::kPrivate || block.all_pins() == 1;
     if (!fits || !alone || block.pins_of(who) == 0) return;
-    pool_->quarantine(who, i, "writer");
+    pool_->quarantine(who, i, i % 2 == 0 ? "even" : "odd");
     block.state = BlockState::kQuarantined;
     block.awaits_writer = true;
     --block.pins[who];
@@ -251,19 +251,12 @@ class Pair {
     model_[i].free_if_unheld();
   }
 
-  void pin_published_or_move() {
+  void pin_published() {
     const uint32_t i = index();
-    const SessionId from = session();
-    const SessionId to = session();
-    ModelBlock& block = model_[i];
-    if (block.state == BlockState::kPublished) {
-      pool_->pin_published(to, i);
-      ++block.pins[to];
-    } else if (block.pins_of(from) > 0) {
-      pool_->move_pin(from, to, i);
-      --block.pins[from];
-      ++block.pins[to];
-    }
+    const SessionId who = session();
+    if (model_[i].state != BlockState::kPublished) return;
+    pool_->pin_published(who, i);
+    ++model_[i].pins[who];
   }
 
   void end_session(SessionId who) {

@@ -24,6 +24,7 @@ class BlockPoolBreaker {
   void set_state(uint32_t index, BlockState state) { pool_.records_[index].state = state; }
   void give_behind_its_back(uint32_t index) { pool_.free_.give(index); }
   void name_a_writer(uint32_t index) { pool_.quarantined_[index] = "ghost"; }
+  void miscount_a_writer() { ++pool_.counts_.quarantine["ghost"]; }
   void leave_listed(uint32_t index) { pool_.records_[index].listed = 1; }
   void set_generation(uint32_t index, uint64_t generation) {
     pool_.generations_[index].store(generation);
@@ -298,14 +299,6 @@ TEST_F(BlockPoolTest, unpin_list_counts_a_block_as_often_as_it_names_it) {
   EXPECT_EQ(state(address), BlockState::kFree);
 }
 
-TEST_F(BlockPoolTest, moved_pin_belongs_to_the_other_session) {
-  const BlockAddress address = reserve(kPeer);
-  pool_->move_pin(kPeer, kCallerSession, address.index());
-  EXPECT_EQ(pool_->pins_of(kPeer, address.index()), 0u);
-  EXPECT_EQ(pool_->pins_of(kCallerSession, address.index()), 1u);
-  EXPECT_EQ(pool_->pins(address.index()), 1u);
-}
-
 TEST_F(BlockPoolTest, ended_session_lets_go_of_everything) {
   const BlockAddress own = alloc(1, kPeer)[0];
   const BlockAddress shared = make_private();
@@ -374,7 +367,6 @@ TEST_F(BlockPoolTest, steps_that_the_diagram_does_not_have_abort) {
   EXPECT_DEATH(pool_->seal(published, std::nullopt), "check failed");
   EXPECT_DEATH(pool_->seal(20, std::nullopt), "check failed");
   EXPECT_DEATH(pool_->pin_published(kPeer, writing), "check failed");
-  EXPECT_DEATH(pool_->move_pin(kPeer, kCallerSession, writing), "check failed");
   EXPECT_DEATH((void)pool_->alloc(kPeer, 1, BlockState::kPublished, out), "check failed");
 }
 
@@ -396,6 +388,27 @@ TEST_F(BlockPoolTest, quarantined_reservation_is_not_given_out_until_released) {
   EXPECT_EQ(state(address), BlockState::kFree);
   EXPECT_EQ(pool_->check(address).code(), StatusCode::kStale);
   EXPECT_TRUE(pool_->audit().value().quarantine.empty());
+}
+
+TEST_F(BlockPoolTest, quarantine_is_counted_by_who_holds_it_back) {
+  using Quarantine = decltype(PoolCounts::quarantine);
+  const BlockAddress first = reserve(kPeer);
+  const BlockAddress second = reserve(kPeer);
+  const BlockAddress corrupt = make_private();
+  ASSERT_EQ(pin(corrupt, kPeer), StatusCode::kOk);
+  pool_->quarantine(kPeer, first.index(), "decode0");
+  pool_->quarantine(kPeer, second.index(), "decode0");
+  pool_->quarantine(kCallerSession, corrupt.index(), "corruption");
+  EXPECT_EQ(pool_->counts().quarantine, (Quarantine{{"decode0", 2}, {"corruption", 1}}));
+  EXPECT_EQ(pool_->counts().count(BlockState::kQuarantined), 3u);
+  pool_->release(first.index());
+  pool_->release(corrupt.index());
+  EXPECT_EQ(pool_->counts().quarantine,
+            (Quarantine{{"decode0", 1}, {std::string(kAwaitingUnpin), 1}}));
+  pool_->end_session(kPeer);
+  EXPECT_EQ(pool_->counts().quarantine, (Quarantine{{"decode0", 1}}));
+  pool_->release(second.index());
+  EXPECT_EQ(pool_->counts().quarantine, Quarantine());
 }
 
 TEST_F(BlockPoolTest, corrupt_block_waits_for_its_readers_and_its_release) {
@@ -492,6 +505,11 @@ TEST_F(BlockPoolAudit, finds_a_free_block_missing_from_the_free_map) {
 TEST_F(BlockPoolAudit, finds_a_state_changed_without_counting) {
   BlockPoolBreaker(*pool_).set_state(published_, BlockState::kPrivate);
   EXPECT_NE(audit_error().find("running counts"), std::string::npos) << audit_error();
+}
+
+TEST_F(BlockPoolAudit, finds_a_miscounted_quarantine) {
+  BlockPoolBreaker(*pool_).miscount_a_writer();
+  EXPECT_NE(audit_error().find("counts of the quarantine"), std::string::npos) << audit_error();
 }
 
 TEST_F(BlockPoolAudit, finds_a_writer_of_a_block_that_is_not_set_aside) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the tests of the log: its two forms, its levels, and that a record stays one line.
+// Owns the tests of the log: its two forms, its levels, that a record stays one line, and how many
+// warnings of one cause are written.
 #include "core/log.h"
 
 #include <gmock/gmock.h>
@@ -62,6 +63,26 @@ TEST_F(Log, bytes_from_outside_cannot_break_the_line) {
   const std::string json = written(LogLevel::kInfo, LogFormat::kJson, body);
   EXPECT_EQ(std::ranges::count(json, '\n'), 1);
   EXPECT_EQ(nlohmann::json::parse(json).at("peer"), "a\nb");
+}
+
+TEST_F(Log, bounded_warnings_are_one_a_second_of_each_cause) {
+  ManualClock clock;
+  BoundedLog bounded(clock);
+  const auto written_by = [&](const char* cause) {
+    return written(LogLevel::kInfo, LogFormat::kText,
+                   [&] { bounded.warning(cause, "refused {}", cause); });
+  };
+  EXPECT_THAT(written_by("token"), EndsWith(" warning refused token\n"));
+  EXPECT_EQ(written_by("token"), "");
+  EXPECT_THAT(written_by("version"), EndsWith(" warning refused version\n"));
+  clock.advance(std::chrono::milliseconds(999));
+  EXPECT_EQ(written_by("token"), "");
+  clock.advance(std::chrono::milliseconds(1));
+  EXPECT_THAT(written_by("token"), EndsWith(" warning refused token left_out=2\n"));
+  EXPECT_EQ(written_by("token"), "") << "the second begins anew";
+  clock.advance(std::chrono::seconds(2));
+  EXPECT_THAT(written_by("token"), EndsWith(" left_out=1\n"));
+  EXPECT_THAT(written_by("version"), EndsWith(" warning refused version\n"));
 }
 
 TEST_F(Log, level_is_read_by_name) {

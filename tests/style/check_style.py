@@ -28,6 +28,8 @@ INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]')
 NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"
                           |(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""", re.DOTALL | re.VERBOSE)
 SCOPE = re.compile(r"\b(namespace|class|struct|union|enum|extern)\b(?!.*\))", re.DOTALL)
+CLASS = re.compile(r"( *)(?:class|struct) (\w+)(?! *;)")
+HAS_RULES = re.compile(r" *private:|.*\b(virtual|override)\b")
 
 problems = []
 
@@ -73,6 +75,20 @@ def check_includes(path, lines, ours):
             report(path, number, f"includes {target}; backends do not know each other")
     if path.suffix == ".h" and "#pragma once" not in lines:
         report(path, 1, "has no #pragma once")
+
+
+def check_threads(path, lines):
+    for first, line in enumerate(lines):
+        match = CLASS.match(line)
+        if not match or line.endswith((";", "}")):
+            continue
+        end = next((at for at in range(first, len(lines)) if lines[at] == match[1] + "};"), first)
+        comment = first
+        while lines[comment - 1].lstrip().startswith(("//", "template")):
+            comment -= 1
+        told = any("Thread:" in words for words in lines[comment:first])
+        if not told and any(HAS_RULES.match(inside) for inside in lines[first:end]):
+            report(path, first + 1, f"does not say `Thread:` in the comment of {match[2]}")
 
 
 def functions(code):
@@ -138,6 +154,8 @@ def main():
         lines = text.splitlines()
         check_opening(path, lines)
         check_lines(path, lines)
+        if path.suffix == ".h":
+            check_threads(path, lines)
         if path.suffix in LINES_MOST:
             check_includes(path, lines, ours)
             check_functions(path, text)

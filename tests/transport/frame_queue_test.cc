@@ -136,6 +136,16 @@ TEST_F(FrameQueueStop, neighbours_melt_into_one_range_and_piece) {
   EXPECT_EQ(out.size(), kFrameHeaderBytes + 2 * kFrameRangeBytes + 30);
 }
 
+TEST_F(FrameQueueStop, a_piece_is_sent_from_every_part_of_it) {
+  push_write(queue_, 1, {1, 1}, source_, {{7, 0, 100000}});
+  const std::byte* first = source_.data();
+  EXPECT_TRUE(queue_.sends_from(first + 50000, 10)) << "melted pieces may be of two regions";
+  drain(queue_, kOneRange + 50000);
+  EXPECT_FALSE(queue_.sends_from(first, 50000));
+  EXPECT_TRUE(queue_.sends_from(first + 49999, 2));
+  EXPECT_FALSE(queue_.sends_from(first + 100000, 10));
+}
+
 TEST_F(FrameQueueStop, frames_not_begun_are_dropped_and_others_stay) {
   push_write(queue_, 1, {1, 1}, std::span(source_).first(10), {{7, 0, 10}});
   push_write(queue_, 2, {2, 1}, std::span(source_).first(10), {{7, 0, 10}});

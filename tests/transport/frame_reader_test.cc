@@ -159,6 +159,14 @@ TEST_F(FrameReaderDiscard, drops_the_rest_of_the_frame_under_way_and_reads_on) {
   EXPECT_EQ(target_.landings[0], Landing::kDiscard);
 }
 
+TEST_F(FrameReaderDiscard, payload_under_way_goes_into_every_part_that_is_left) {
+  ASSERT_TRUE(feed(reader_, rest_, 20000).ok());
+  const std::byte* first = target_.memory.data();
+  EXPECT_TRUE(reader_.lands_in(first + 40000, 10));
+  EXPECT_FALSE(reader_.lands_in(first, 100));
+  EXPECT_FALSE(reader_.lands_in(first + kBytes, 10));
+}
+
 TEST_F(FrameReaderDiscard, spares_a_frame_of_another_slot_or_generation) {
   ASSERT_TRUE(feed(reader_, rest_, 20000).ok());
   reader_.discard({1, 2});

@@ -33,7 +33,7 @@ RC_GTEST_PROP(Frame, a_header_reads_back_as_written, ()) {
     header.ranges = *rc::gen::inRange<uint32_t>(1, kFrameRangesMax + 1);
   }
   if (header.ranges > 0 || header.type == FrameType::kReadReply) {
-    header.bytes = *rc::gen::inRange<uint32_t>(1, kFrameBytesMax + 1);
+    header.bytes = *rc::gen::inRange<uint32_t>(1, kTcpFrameBytesMax + 1);
   }
   header.refused = header.type == FrameType::kReadEnd && *rc::gen::arbitrary<bool>();
   const Result<FrameHeader> read = decode_frame_header(encode(header));
@@ -50,7 +50,7 @@ RC_GTEST_PROP(Frame, any_header_is_read_within_the_limits_or_refused,
   const Result<FrameHeader> read = decode_frame_header(bytes);
   if (read.ok()) {
     RC_ASSERT(read->ranges <= kFrameRangesMax);
-    RC_ASSERT(read->bytes <= kFrameBytesMax);
+    RC_ASSERT(read->bytes <= kTcpFrameBytesMax);
     RC_ASSERT(encode(*read) == bytes);
   } else {
     RC_ASSERT(read.status().code() == StatusCode::kInvalidArgument);
@@ -76,7 +76,7 @@ TEST(Frame, a_header_that_its_type_cannot_have_is_refused) {
       {"type zero", [](FrameHeader& header) { header.type = static_cast<FrameType>(0); }},
       {"a refused write", [](FrameHeader& header) { header.refused = true; }},
       {"too many ranges", [](FrameHeader& header) { header.ranges = kFrameRangesMax + 1; }},
-      {"too many bytes", [](FrameHeader& header) { header.bytes = kFrameBytesMax + 1; }},
+      {"too many bytes", [](FrameHeader& header) { header.bytes = kTcpFrameBytesMax + 1; }},
       {"a write without ranges", [](FrameHeader& header) { header.ranges = 0; }},
       {"a write without bytes", [](FrameHeader& header) { header.bytes = 0; }},
       {"a notification with ranges", [](FrameHeader& header) { header.type = FrameType::kNotify; }},

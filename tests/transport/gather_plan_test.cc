@@ -218,13 +218,10 @@ RC_GTEST_PROP(GatherPlan, moves_each_vector_to_its_place_and_nothing_else, ()) {
   copy_by_coordinates(local, expected);
   Result<GatherPlan> plan = GatherPlan::create(local.plan(), remote.plan());
   RC_ASSERT(plan.ok());
-  const Applied first = apply(*plan, local, remote, limits, pairs_max);
+  const Applied moved = apply(*plan, local, remote, limits, pairs_max);
   RC_ASSERT(remote.regions == expected.regions);
-  RC_ASSERT(first.bytes == plan->bytes());
-  RC_ASSERT(first.pairs >= first.calls);
-
-  plan->rewind();
-  RC_ASSERT(apply(*plan, local, remote, limits, pairs_max).calls == first.calls);
+  RC_ASSERT(moved.bytes == plan->bytes());
+  RC_ASSERT(moved.pairs >= moved.calls);
 }
 
 RC_GTEST_PROP(GatherPlan, layers_walked_by_ranges_in_any_order_move_all_of_it, ()) {
@@ -338,10 +335,10 @@ TEST(GatherPlan, scattered_blocks_do_not_merge) {
 TEST(GatherPlan, gathering_divides_the_calls_by_the_pieces_that_one_takes) {
   const Side discrete = paper_side(BlockForm::kDiscrete, 1, false);
   const Side aggregated = paper_side(BlockForm::kAggregated, 2, false);
-  GatherPlan plan = plan_of(discrete, aggregated);
-  const Counted single = count_calls(plan, {});
+  GatherPlan one_by_one = plan_of(discrete, aggregated);
+  const Counted single = count_calls(one_by_one, {});
   for (const uint32_t gather : {2u, 4u, 16u, 80u, 200u}) {
-    plan.rewind();
+    GatherPlan plan = plan_of(discrete, aggregated);
     // A remote run is one block of 80 pieces here: more than that never fit one call.
     const uint32_t pieces = std::min(gather, 80u);
     const Counted gathered = count_calls(plan, {gather, 1, UINT64_MAX});

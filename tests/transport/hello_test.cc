@@ -7,16 +7,16 @@
 namespace mempool {
 namespace {
 
-TEST(Hello, reads_back_as_written) {
-  const Hello hello{0x1122334455667788, 42, 43, make_nonce()};
-  const Hello read = decode_hello(encode_hello(hello)).value();
+TEST(TcpHello, reads_back_as_written) {
+  const TcpHello hello{0x1122334455667788, 42, 43, make_nonce()};
+  const TcpHello read = decode_hello(encode_hello(hello)).value();
   EXPECT_EQ(read.dialer, hello.dialer);
   EXPECT_EQ(read.acceptor, hello.acceptor);
   EXPECT_EQ(read.connection, hello.connection);
   EXPECT_EQ(read.nonce, hello.nonce);
 }
 
-TEST(Hello, another_magic_is_malformed_and_another_version_unsupported) {
+TEST(TcpHello, another_magic_is_malformed_and_another_version_unsupported) {
   auto bytes = encode_hello({1, 2, 3, {}});
   bytes[4] = std::byte{9};
   EXPECT_EQ(decode_hello(bytes).status().code(), StatusCode::kUnsupported);
@@ -24,7 +24,7 @@ TEST(Hello, another_magic_is_malformed_and_another_version_unsupported) {
   EXPECT_EQ(decode_hello(bytes).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(Hello, an_answer_reads_back_as_written) {
+TEST(TcpHello, an_answer_reads_back_as_written) {
   const Answer answer{Verdict::kIncarnation, 42, make_nonce()};
   const Answer read = decode_answer(encode_answer(answer)).value();
   EXPECT_EQ(read.verdict, answer.verdict);
@@ -32,7 +32,7 @@ TEST(Hello, an_answer_reads_back_as_written) {
   EXPECT_EQ(read.nonce, answer.nonce);
 }
 
-TEST(Hello, an_answer_of_another_magic_or_verdict_is_malformed) {
+TEST(TcpHello, an_answer_of_another_magic_or_verdict_is_malformed) {
   auto bytes = encode_answer({Verdict::kWelcome, 42, {}});
   bytes[6] = std::byte{4};
   EXPECT_EQ(decode_answer(bytes).status().code(), StatusCode::kInvalidArgument);
@@ -41,8 +41,8 @@ TEST(Hello, an_answer_of_another_magic_or_verdict_is_malformed) {
   EXPECT_EQ(decode_answer(bytes).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(Hello, a_welcome_reads_back_or_is_malformed) {
-  Welcome welcome;
+TEST(TcpHello, a_welcome_reads_back_or_is_malformed) {
+  TcpWelcome welcome;
   welcome.verdict = Verdict::kProof;
   welcome.proof.fill(std::byte{7});
   auto bytes = encode_welcome(welcome);
@@ -52,7 +52,7 @@ TEST(Hello, a_welcome_reads_back_or_is_malformed) {
   EXPECT_EQ(decode_welcome(bytes).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(Hello, each_refusal_has_words) {
+TEST(TcpHello, each_refusal_has_words) {
   EXPECT_TRUE(verdict_status(Verdict::kWelcome).ok());
   EXPECT_EQ(verdict_status(Verdict::kVersion).code(), StatusCode::kUnsupported);
   EXPECT_EQ(verdict_status(Verdict::kIncarnation).code(), StatusCode::kStale);

@@ -115,15 +115,32 @@ TEST(LocalFence, a_transport_may_go_while_a_peer_copies_into_it) {
 }
 
 TEST(LocalRegion, deregistering_waits_for_copies_and_lets_no_other_in) {
-  TransportNode target({.transport = "local", .incarnation = 1, .region_bytes = 1 << 16});
-  TransportNode source({.transport = "local", .incarnation = 2, .region_bytes = 1 << 16});
-  std::unique_ptr<Endpoint> endpoint = source.connect(target);
-  ASSERT_NE(endpoint, nullptr);
-  ASSERT_TRUE(target.transport().deregister_region(TransportNode::kRegion).ok());
-  const RunPair pair{TransportNode::kRegion, TransportNode::kRegion, 0, 0, 100};
-  ASSERT_TRUE(endpoint->post({Operation::kWrite, {1, 1}, 1, {&pair, 1}}).ok());
-  ASSERT_TRUE(run_until({&source}, [&] { return source.completed(1); }));
-  EXPECT_EQ(source.completion_of(1).code(), StatusCode::kUnavailable);
+  constexpr uint64_t kBytes = uint64_t{4} << 20;  // long enough to be taken away in the middle
+  for (uint64_t round = 0; round < 30; ++round) {
+    TransportNode target({.transport = "local", .incarnation = 1, .region_bytes = kBytes});
+    TransportNode source({.transport = "local", .incarnation = 2, .region_bytes = kBytes});
+    std::unique_ptr<Endpoint> endpoint = source.connect(target);
+    ASSERT_NE(endpoint, nullptr);
+    std::atomic<uint64_t> posts{0};
+    std::atomic<bool> let_in{true};
+    std::jthread thread([&] {
+      const RunPair pair{TransportNode::kRegion, TransportNode::kRegion, 0, 0, kBytes};
+      for (uint8_t value = 1; let_in && posts < 100000; ++value) {
+        std::memset(source.memory().data(), value, kBytes);
+        ++posts;
+        if (!endpoint->post({Operation::kWrite, {1, 1}, value, {&pair, 1}}).ok()) break;
+        run_until({&source}, [&] { return source.completed(value); });
+        let_in = source.completion_of(value).code() != StatusCode::kUnavailable;
+        source.completions.clear();
+      }
+    });
+    while (posts < 2) std::this_thread::yield();
+    ASSERT_TRUE(target.transport().deregister_region(TransportNode::kRegion).ok());
+    const std::vector<std::byte> at_return = target.memory();
+    thread.join();
+    EXPECT_FALSE(let_in);
+    EXPECT_TRUE(target.memory() == at_return);
+  }
 }
 
 }  // namespace

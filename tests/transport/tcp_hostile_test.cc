@@ -110,7 +110,7 @@ class TcpHostile : public testing::Test {
   RawPeer dial() { return RawPeer::dial(*node_, port()); }
 
   // Send a hello and the proof for it, and give the verdict.
-  Verdict greet(RawPeer& peer, const Hello& hello, std::string_view token) {
+  Verdict greet(RawPeer& peer, const TcpHello& hello, std::string_view token) {
     peer.send(encode_hello(hello));
     const std::vector<std::byte> answered = peer.receive(kAnswerBytes);
     if (answered.empty()) return Verdict::kVersion;
@@ -121,7 +121,7 @@ class TcpHostile : public testing::Test {
     peer.send(last_proof_);
     const std::vector<std::byte> welcomed = peer.receive(kWelcomeBytes);
     if (welcomed.empty()) return Verdict::kProof;
-    const Welcome welcome = decode_welcome(std::span(welcomed).first<kWelcomeBytes>()).value();
+    const TcpWelcome welcome = decode_welcome(std::span(welcomed).first<kWelcomeBytes>()).value();
     if (welcome.verdict == Verdict::kWelcome) {
       EXPECT_TRUE(check_proof(kToken, kPurpose, challenge, ProofRole::kAcceptor, welcome.proof));
     }
@@ -229,7 +229,7 @@ TEST_F(TcpHostile, a_wrong_proof_is_told_so_and_gets_none_back) {
 }
 
 TEST_F(TcpHostile, a_proof_of_another_connection_is_worth_nothing) {
-  const Hello hello{kRawId, kNodeId, 1, make_nonce()};
+  const TcpHello hello{kRawId, kNodeId, 1, make_nonce()};
   RawPeer honest = dial();
   ASSERT_EQ(greet(honest, hello, kToken), Verdict::kWelcome);
   RawPeer replay = dial();
@@ -403,7 +403,7 @@ class TcpHostileAcceptor : public TcpHostile {
   // Answer the node's hello and give the challenge; then take its proof.
   Challenge answer(RawPeer& peer, uint64_t incarnation = kRawId) {
     const std::vector<std::byte> bytes = peer.receive(kHelloBytes);
-    const Hello hello = decode_hello(std::span(bytes).first<kHelloBytes>()).value();
+    const TcpHello hello = decode_hello(std::span(bytes).first<kHelloBytes>()).value();
     const Challenge challenge{hello.dialer, kRawId, hello.nonce, make_nonce()};
     peer.send(encode_answer({Verdict::kWelcome, incarnation, challenge.acceptor_nonce}));
     return challenge;

@@ -74,6 +74,11 @@ bool TransportNode::poll() {
   return loop_->io.poll() > 0;
 }
 
+void TransportNode::step() {
+  loop_->io.restart();
+  loop_->io.poll_one();
+}
+
 void TransportNode::poll_or_wait() {
   loop_->io.restart();
   loop_->io.run_one_for(kMoment);

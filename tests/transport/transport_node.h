@@ -49,6 +49,8 @@ class TransportNode final : public TransportEvents {
   TransportContext context();
   /// Run what is ready, without waiting. True when there was something.
   bool poll();
+  /// Run one handler that is ready, if there is one.
+  void step();
   /// Run what is ready, waiting for it a moment.
   void poll_or_wait();
   void destroy_transport() { transport_.reset(); }

@@ -106,9 +106,7 @@ Status LocalEndpoint::notify(Slot slot, uint64_t cookie) {
   MEMPOOL_RETURN_IF_ERROR(check_open());
   door_->target->deliver([door = door_, slot](LocalPort& port) {
     const uint64_t source = door->source->incarnation();
-    if (!door->calls.closed() && port.slots().is_open(source, slot)) {
-      port.events().notified(source, slot);
-    }
+    if (!door->calls.closed()) port.events().notified(source, slot);
   });
   ++counts_.network_calls;
   ++*in_flight_;

@@ -12,9 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "transport/event_queue.h"
 #include "core/gate.h"
-#include "transport/slot_book.h"
+#include "transport/event_queue.h"
 #include "transport/transport.h"
 
 namespace mempool {
@@ -39,7 +38,7 @@ struct LocalDoor {
 };
 
 /// The half of a local transport that other threads reach. Shared by the transport, its doors and
-/// the doors it goes through. Thread: safe, but for events() and slots().
+/// the doors it goes through. Thread: safe, but for events().
 class LocalPort : public std::enable_shared_from_this<LocalPort> {
  public:
   LocalPort(boost::asio::io_context& io, std::shared_ptr<EventQueue> events, uint64_t incarnation)
@@ -53,7 +52,6 @@ class LocalPort : public std::enable_shared_from_this<LocalPort> {
   uint64_t incarnation() const { return incarnation_; }
   /// What the owner is told, and the slots it has open. Thread: confined to the owner's thread.
   EventQueue& events() { return *events_; }
-  SlotBook& slots() { return slots_; }
 
   /// Run `action(LocalPort&)` on the owner's thread, unless its transport is gone.
   template <typename Action>
@@ -81,7 +79,6 @@ class LocalPort : public std::enable_shared_from_this<LocalPort> {
   const uint64_t incarnation_;
   boost::asio::io_context& io_;
   const std::shared_ptr<EventQueue> events_;  // shared with what it has posted
-  SlotBook slots_;
   Gate deliveries_;  // those that use io_, which may go once the transport is gone
   mutable std::mutex mutex_;
   std::unordered_map<uint32_t, std::shared_ptr<LocalRegion>> regions_;  // under mutex_

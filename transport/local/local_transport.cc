@@ -102,18 +102,18 @@ void LocalTransport::connect(uint64_t peer, const std::string&, std::span<const 
 }
 
 Status LocalTransport::open_slot(uint64_t peer, Slot slot) {
-  return port_->slots().open(peer, slot);
+  return port_->events().slots().open(peer, slot);
 }
 
 void LocalTransport::close_slot(uint64_t peer, Slot slot) {
-  port_->slots().close(peer, slot);
+  port_->events().slots().close(peer, slot);
 }
 
 void LocalTransport::fence(uint64_t peer) {
   for (LocalEndpoint* endpoint : endpoints_) {
     if (endpoint->peer() == peer) endpoint->shut();
   }
-  port_->slots().forget(peer);
+  port_->events().slots().forget(peer);
   const std::shared_ptr<LocalDoor> door = port_->take_door(peer);
   if (!door) return port_->events().fenced(peer);
   if (door->calls.close()) port_->events().fenced(peer);  // else the last copy says so

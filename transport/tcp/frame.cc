@@ -68,10 +68,10 @@ Result<FrameHeader> decode_frame_header(std::span<const std::byte, kFrameHeaderB
   if (flags != 0 && !(header.refused && header.type == FrameType::kReadEnd)) {
     return invalid_argument(fmt::format("malformed frame: flags {:04x}", flags));
   }
-  if (header.ranges > kFrameRangesMax || header.bytes > kFrameBytesMax) {
+  if (header.ranges > kFrameRangesMax || header.bytes > kTcpFrameBytesMax) {
     return invalid_argument(
         fmt::format("oversized frame: {} ranges and {} bytes, at most {} and {}", header.ranges,
-                    header.bytes, kFrameRangesMax, kFrameBytesMax));
+                    header.bytes, kFrameRangesMax, kTcpFrameBytesMax));
   }
   if (!counts_fit(header)) {
     return invalid_argument(fmt::format("malformed frame: type {} with {} ranges and {} bytes",

@@ -23,7 +23,7 @@ inline constexpr size_t kFrameHeaderBytes = 32;
 inline constexpr size_t kFrameRangeBytes = 16;
 /// One less than IOV_MAX, so that one readv takes a frame's ranges and what follows them.
 inline constexpr uint32_t kFrameRangesMax = 1023;
-inline constexpr uint32_t kFrameBytesMax = 4u << 20;
+inline constexpr uint32_t kTcpFrameBytesMax = 4u << 20;
 
 enum class FrameType : uint8_t {
   kWrite = 1,      // ranges of the receiver, then their bytes

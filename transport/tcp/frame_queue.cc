@@ -6,6 +6,7 @@
 #include <array>
 
 #include "core/check.h"
+#include "transport/region_table.h"
 
 namespace mempool {
 namespace {
@@ -169,11 +170,9 @@ bool FrameQueue::stop_frame(OutgoingFrame& frame) {
 bool FrameQueue::sends_from(const std::byte* base, uint64_t bytes) const {
   return std::any_of(order_.begin(), order_.end(), [&](uint16_t index) {
     const OutgoingFrame& frame = frames_[index];
-    return std::any_of(frame.pieces_.begin() + static_cast<ptrdiff_t>(frame.next_piece_),
-                       frame.pieces_.end(), [&](const iovec& piece) {
-                         const auto* at = static_cast<const std::byte*>(piece.iov_base);
-                         return at >= base && at < base + bytes;
-                       });
+    return std::any_of(
+        frame.pieces_.begin() + static_cast<ptrdiff_t>(frame.next_piece_), frame.pieces_.end(),
+        [&](const iovec& piece) { return overlap(piece.iov_base, piece.iov_len, base, bytes); });
   });
 }
 

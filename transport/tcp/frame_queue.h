@@ -24,7 +24,7 @@ class FrameQueueListener {
   virtual void on_stopped(const FrameHeader& header) = 0;
 };
 
-/// A frame to be sent: header and ranges encoded, payload named.
+/// A frame to be sent: header and ranges encoded, payload named. Thread: confined, as its queue.
 class OutgoingFrame {
  public:
   /// Start anew. Keeps the capacity of what was here before.

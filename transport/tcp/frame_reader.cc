@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "transport/region_table.h"
 
 namespace mempool {
 namespace {
@@ -112,11 +113,9 @@ void FrameReader::discard(Slot slot) {
 
 bool FrameReader::lands_in(const std::byte* base, uint64_t bytes) const {
   if (!in_payload_ || landing_ == Landing::kDiscard) return false;
-  return std::any_of(places_.begin() + static_cast<ptrdiff_t>(next_place_), places_.end(),
-                     [&](const iovec& place) {
-                       const auto* at = static_cast<const std::byte*>(place.iov_base);
-                       return at >= base && at < base + bytes;
-                     });
+  return std::any_of(
+      places_.begin() + static_cast<ptrdiff_t>(next_place_), places_.end(),
+      [&](const iovec& place) { return overlap(place.iov_base, place.iov_len, base, bytes); });
 }
 
 }  // namespace mempool

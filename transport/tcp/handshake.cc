@@ -56,7 +56,7 @@ asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& ter
   if (Status status = co_await send(socket, proof); !status.ok()) co_return status;
   std::array<std::byte, kWelcomeBytes> welcome_bytes;
   if (Status status = co_await receive(socket, welcome_bytes); !status.ok()) co_return status;
-  const Result<Welcome> welcome = decode_welcome(welcome_bytes);
+  const Result<TcpWelcome> welcome = decode_welcome(welcome_bytes);
   if (!welcome.ok()) co_return welcome.status();
   if (welcome->verdict != Verdict::kWelcome) co_return verdict_status(welcome->verdict);
   const bool proven =
@@ -74,7 +74,7 @@ asio::awaitable<Status> refuse(tcp::socket& socket, const HandshakeTerms& terms,
 asio::awaitable<Result<Dialer>> answer_now(tcp::socket& socket, const HandshakeTerms& terms) {
   std::array<std::byte, kHelloBytes> hello_bytes;
   if (Status status = co_await receive(socket, hello_bytes); !status.ok()) co_return status;
-  const Result<Hello> hello = decode_hello(hello_bytes);
+  const Result<TcpHello> hello = decode_hello(hello_bytes);
   if (!hello.ok() && hello.status().code() == StatusCode::kUnsupported) {
     co_return co_await refuse(socket, terms, Verdict::kVersion);
   }
@@ -89,7 +89,7 @@ asio::awaitable<Result<Dialer>> answer_now(tcp::socket& socket, const HandshakeT
 
   Proof proof;
   if (Status status = co_await receive(socket, proof); !status.ok()) co_return status;
-  Welcome welcome;
+  TcpWelcome welcome;
   if (check_proof(terms.token, kPurpose, challenge, ProofRole::kDialer, proof)) {
     welcome.proof = make_proof(terms.token, kPurpose, challenge, ProofRole::kAcceptor);
   } else {

@@ -37,7 +37,7 @@ Status verdict_status(Verdict verdict) {
   return internal_error("no such verdict");
 }
 
-std::array<std::byte, kHelloBytes> encode_hello(const Hello& hello) {
+std::array<std::byte, kHelloBytes> encode_hello(const TcpHello& hello) {
   std::array<std::byte, kHelloBytes> out;
   LittleEndianWriter(out.data())
       .put(kHelloMagic)
@@ -61,13 +61,13 @@ std::array<std::byte, kAnswerBytes> encode_answer(const Answer& answer) {
   return out;
 }
 
-std::array<std::byte, kWelcomeBytes> encode_welcome(const Welcome& welcome) {
+std::array<std::byte, kWelcomeBytes> encode_welcome(const TcpWelcome& welcome) {
   std::array<std::byte, kWelcomeBytes> out;
   LittleEndianWriter(out.data()).put(static_cast<uint16_t>(welcome.verdict)).put(welcome.proof);
   return out;
 }
 
-Result<Hello> decode_hello(std::span<const std::byte, kHelloBytes> in) {
+Result<TcpHello> decode_hello(std::span<const std::byte, kHelloBytes> in) {
   LittleEndianReader reader(in.data());
   if (Status status = check_magic(reader.get<uint32_t>()); !status.ok()) return status;
   const auto version = reader.get<uint16_t>();
@@ -76,7 +76,7 @@ Result<Hello> decode_hello(std::span<const std::byte, kHelloBytes> in) {
                                    version, kTcpVersion));
   }
   reader.get<uint16_t>();
-  Hello hello;
+  TcpHello hello;
   hello.dialer = reader.get<uint64_t>();
   hello.acceptor = reader.get<uint64_t>();
   hello.connection = reader.get<uint64_t>();
@@ -97,11 +97,11 @@ Result<Answer> decode_answer(std::span<const std::byte, kAnswerBytes> in) {
   return answer;
 }
 
-Result<Welcome> decode_welcome(std::span<const std::byte, kWelcomeBytes> in) {
+Result<TcpWelcome> decode_welcome(std::span<const std::byte, kWelcomeBytes> in) {
   LittleEndianReader reader(in.data());
   Result<Verdict> verdict = make_verdict(reader.get<uint16_t>());
   if (!verdict.ok()) return verdict.status();
-  Welcome welcome;
+  TcpWelcome welcome;
   welcome.verdict = *verdict;
   reader.get(welcome.proof);
   return welcome;

@@ -29,7 +29,7 @@ enum class Verdict : uint16_t { kWelcome = 0, kVersion = 1, kIncarnation = 2, kP
 /// Say a refusal in words; ok for kWelcome.
 Status verdict_status(Verdict verdict);
 
-struct Hello {
+struct TcpHello {
   uint64_t dialer = 0;
   uint64_t acceptor = 0;    // whom the dialer means to reach
   uint64_t connection = 0;  // the same for all streams of one endpoint
@@ -42,19 +42,19 @@ struct Answer {
   Nonce nonce{};
 };
 
-struct Welcome {
+struct TcpWelcome {
   Verdict verdict = Verdict::kWelcome;
   Proof proof{};
 };
 
-std::array<std::byte, kHelloBytes> encode_hello(const Hello& hello);
+std::array<std::byte, kHelloBytes> encode_hello(const TcpHello& hello);
 std::array<std::byte, kAnswerBytes> encode_answer(const Answer& answer);
-std::array<std::byte, kWelcomeBytes> encode_welcome(const Welcome& welcome);
+std::array<std::byte, kWelcomeBytes> encode_welcome(const TcpWelcome& welcome);
 
 /// Errors: kInvalidArgument for another magic; kUnsupported for another version.
-Result<Hello> decode_hello(std::span<const std::byte, kHelloBytes> in);
+Result<TcpHello> decode_hello(std::span<const std::byte, kHelloBytes> in);
 /// Errors: kInvalidArgument for another magic or no verdict that there is.
 Result<Answer> decode_answer(std::span<const std::byte, kAnswerBytes> in);
-Result<Welcome> decode_welcome(std::span<const std::byte, kWelcomeBytes> in);
+Result<TcpWelcome> decode_welcome(std::span<const std::byte, kWelcomeBytes> in);
 
 }  // namespace mempool

@@ -147,8 +147,8 @@ Status TcpEndpoint::fill(const Call& call, OutgoingFrame& frame, std::vector<iov
       return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
                                           pair.bytes, pair.local_offset, pair.local_region));
     }
-    if (pair.bytes > kFrameBytesMax - frame.bytes()) {
-      return unsupported(fmt::format("a call takes at most {} bytes", kFrameBytesMax));
+    if (pair.bytes > kTcpFrameBytesMax - frame.bytes()) {
+      return unsupported(fmt::format("a call takes at most {} bytes", kTcpFrameBytesMax));
     }
     frame.add_range(pair.remote_region, pair.remote_offset, pair.bytes);
     if (call.operation == Operation::kWrite) {
@@ -256,8 +256,7 @@ void TcpEndpoint::on_closed(const Status& why) {
 
 bool TcpEndpoint::uses(const std::byte* base, uint64_t bytes) const {
   const auto inside = [&](const iovec& place) {
-    const auto* at = static_cast<const std::byte*>(place.iov_base);
-    return at >= base && at < base + bytes;
+    return overlap(place.iov_base, place.iov_len, base, bytes);
   };
   return std::any_of(pending_.begin(), pending_.end(),
                      [&](const Pending& pending) {

@@ -39,7 +39,7 @@ Capabilities make_capabilities() {
   capabilities.gather_pieces = kFrameRangesMax;
   capabilities.scatter_pieces = kFrameRangesMax;
   capabilities.remote_ranges = kFrameRangesMax;
-  capabilities.message_bytes = kFrameBytesMax;
+  capabilities.message_bytes = kTcpFrameBytesMax;
   capabilities.calls_in_flight = kTcpCallsInFlight;
   capabilities.reads_in_flight = kTcpCallsInFlight;
   return capabilities;

@@ -36,7 +36,9 @@ class TcpTarget::Inbound final : public StreamOwner {
   // A read is answered by two frames.
   static constexpr size_t kRepliesMax = 2 * kTcpCallsInFlight;
 
-  bool is_open(Slot slot) const { return target_.slots_.is_open(dialer_.incarnation, slot); }
+  bool is_open(Slot slot) const {
+    return target_.events_.slots().is_open(dialer_.incarnation, slot);
+  }
   Result<std::byte*> admit(const FrameHeader& header, const FrameRange& range) const;
   Status serve_read(const FrameHeader& header, std::span<const FrameRange> ranges);
   Status send_read_end(const FrameHeader& request, bool refused);
@@ -88,7 +90,7 @@ Result<Landing> TcpTarget::Inbound::on_head(const FrameHeader& header,
 }
 
 Status TcpTarget::Inbound::on_frame(const FrameHeader& header, Landing) {
-  if (header.type == FrameType::kNotify && is_open(header.slot)) {
+  if (header.type == FrameType::kNotify) {
     target_.events_.notified(dialer_.incarnation, header.slot);
   }
   return {};
@@ -135,7 +137,7 @@ bool TcpTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer)
 }
 
 void TcpTarget::close_slot(uint64_t peer, Slot slot) {
-  slots_.close(peer, slot);
+  events_.slots().close(peer, slot);
   for (const auto& inbound : inbound_) {
     if (inbound->dialer().incarnation != peer) continue;
     inbound->stream().reader().discard(slot);
@@ -145,7 +147,7 @@ void TcpTarget::close_slot(uint64_t peer, Slot slot) {
 
 void TcpTarget::drop(uint64_t peer) {
   std::erase_if(inbound_, [&](const auto& one) { return one->dialer().incarnation == peer; });
-  slots_.forget(peer);
+  events_.slots().forget(peer);
 }
 
 bool TcpTarget::uses(const std::byte* base, uint64_t bytes) const {

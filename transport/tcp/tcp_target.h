@@ -8,7 +8,6 @@
 
 #include "transport/event_queue.h"
 #include "transport/region_table.h"
-#include "transport/slot_book.h"
 #include "transport/tcp/handshake.h"
 #include "transport/tcp/stream.h"
 
@@ -27,7 +26,7 @@ class TcpTarget {
 
   /// Serve a connection whose dialer has proven itself; false, and it is closed, past the limits.
   bool adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer);
-  Status open_slot(uint64_t peer, Slot slot) { return slots_.open(peer, slot); }
+  Status open_slot(uint64_t peer, Slot slot) { return events_.slots().open(peer, slot); }
   /// Discard what is still to come for the slot, the rest of a frame under way too.
   void close_slot(uint64_t peer, Slot slot);
   /// Close all connections and slots of a peer, without a word.
@@ -43,7 +42,6 @@ class TcpTarget {
   const RegionTable& regions_;
   EventQueue& events_;
   TransportEvents& judge_;
-  SlotBook slots_;
   std::vector<std::unique_ptr<Inbound>> inbound_;
   CallCounts served_;
 };

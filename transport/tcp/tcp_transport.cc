@@ -3,6 +3,7 @@
 #include "transport/tcp/tcp_transport.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -11,9 +12,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
-#include "core/auth.h"
 #include "core/check.h"
-#include "core/log.h"
+#include "core/listen_socket.h"
 #include "core/random.h"
 #include "transport/little_endian.h"
 
@@ -53,15 +53,6 @@ std::string host_of(const tcp::socket& socket) {
   return error ? "a host that has gone" : endpoint.address().to_string();
 }
 
-Result<asio::ip::address> parse_host(const std::string& host) {
-  boost::system::error_code error;
-  const asio::ip::address address =
-      asio::ip::make_address(host == "localhost" ? "127.0.0.1" : host, error);
-  if (!error) return address;
-  return invalid_argument(
-      fmt::format("bind host \"{}\" is no address; give one of this machine's", host));
-}
-
 }  // namespace
 
 TcpTransport::TcpTransport(const TransportContext& context, TcpOptions options)
@@ -73,7 +64,6 @@ TcpTransport::TcpTransport(const TransportContext& context, TcpOptions options)
       acceptor_(io_) {}
 
 Result<std::unique_ptr<Transport>> TcpTransport::open(const TransportContext& context) {
-  MEMPOOL_RETURN_IF_ERROR(check_bind(context.bind_host, context.token));
   MEMPOOL_ASSIGN_OR_RETURN(const TcpOptions options, TcpOptions::parse(context.options));
   std::unique_ptr<TcpTransport> transport(new TcpTransport(context, options));
   MEMPOOL_RETURN_IF_ERROR(transport->listen(context.bind_host));
@@ -89,21 +79,15 @@ TcpTransport::~TcpTransport() {
 }
 
 Status TcpTransport::listen(const std::string& host) {
-  MEMPOOL_ASSIGN_OR_RETURN(const asio::ip::address address, parse_host(host));
-  const tcp::endpoint endpoint(address, options_.port);
+  MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(host, options_.port, terms_.token));
   boost::system::error_code error;
-  const auto failed = [&] {
-    return unavailable(fmt::format("listen on {}:{}: {}", host, options_.port, error.message()));
-  };
-  acceptor_.open(endpoint.protocol(), error);
-  if (error) return failed();
-  acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (error) return failed();
+  acceptor_.assign(bound.v6 ? tcp::v6() : tcp::v4(), bound.descriptor, error);
+  if (error) {
+    ::close(bound.descriptor);
+    return unavailable(
+        fmt::format("listen on {}: {}", join_address(host, bound.port), error.message()));
+  }
   set_buffers(acceptor_, options_);  // accepted sockets inherit them
-  acceptor_.bind(endpoint, error);
-  if (error) return failed();
-  acceptor_.listen(asio::socket_base::max_listen_connections, error);
-  if (error) return failed();
   return {};
 }
 
@@ -136,12 +120,13 @@ asio::awaitable<void> TcpTransport::prove(std::weak_ptr<Alive> alive, Socket soc
   if (alive.expired()) co_return;
   --unproven_;
   if (!dialer.ok()) {
-    log().warning("tcp: refused a connection from {}: {}", host, dialer.status().message());
+    refusals_.warning(status_code_name(dialer.status().code()),
+                      "tcp: refused a connection from {}: {}", host, dialer.status().message());
     co_return;
   }
   if (!target_.adopt(std::move(socket), *dialer)) {
-    log().warning("tcp: peer {:x} at {} has as many connections as one may have",
-                  dialer->incarnation, host);
+    refusals_.warning("too many", "tcp: peer {:x} at {} has as many connections as one may have",
+                      dialer->incarnation, host);
   }
 }
 
@@ -219,8 +204,9 @@ asio::awaitable<Status> TcpTransport::dial_stream(Socket& socket, std::string ho
   const HandshakeTerms terms = terms_;
   const TcpOptions options = options_;
   std::vector<tcp::endpoint> endpoints;
-  if (const Result<asio::ip::address> numeric = parse_host(host); numeric.ok()) {
-    endpoints.emplace_back(*numeric, port);
+  boost::system::error_code not_numeric;
+  if (const auto address = asio::ip::make_address(host, not_numeric); !not_numeric) {
+    endpoints.emplace_back(address, port);
   } else {
     tcp::resolver resolver(io_);
     const auto [unknown, found] =

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/log.h"
 #include "transport/tcp/tcp_endpoint.h"
 #include "transport/tcp/tcp_target.h"
 #include "transport/transport_registry.h"
@@ -55,6 +56,7 @@ class TcpTransport final : public Transport {
   TcpTarget target_;
   boost::asio::ip::tcp::acceptor acceptor_;
   uint32_t unproven_ = 0;
+  BoundedLog refusals_;
   // Shared with nobody: coroutines hold it weakly and look whether this is still here.
   std::shared_ptr<Alive> alive_ = std::make_shared<Alive>();
 };
