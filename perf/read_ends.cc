@@ -68,6 +68,10 @@ class ReadingEnd : public MovingEnd {
     return std::unique_ptr<MovingEnd>(std::move(end));
   }
 
+  Result<MoveSample> move_by_layer(uint32_t, std::chrono::microseconds) override {
+    return unsupported("a raw read has no prefill to wait for");
+  }
+
   Result<MoveSample> move(uint32_t) override {
     const CallCounts before = endpoint_->counts();
     const Stopwatch watch;

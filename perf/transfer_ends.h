@@ -4,6 +4,7 @@
 
 #include <sys/uio.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@ struct MoveSample {
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
   std::optional<uint64_t> system_calls;
+  double tail_us = 0;  // by layer: end of the last layer to acknowledgement
 };
 
 /// The measured side, in the parent process. Thread: confined.
@@ -33,6 +35,9 @@ class MovingEnd {
  public:
   virtual ~MovingEnd() = default;
   virtual Result<MoveSample> move(uint32_t repeat) = 0;
+  /// Move while a prefill goes on that takes `layer_time` a layer. Errors: kUnsupported for reads.
+  virtual Result<MoveSample> move_by_layer(uint32_t repeat,
+                                           std::chrono::microseconds layer_time) = 0;
   /// Its pieces in the order of the list, for the bare stream.
   virtual std::vector<iovec> pieces() const = 0;
   /// Errors: kCorruption when what a read brought is not what the other side holds.

@@ -2,6 +2,7 @@
 // Owns the two ends of a measured write: transfer_with_insert between two agents.
 #include <algorithm>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -69,34 +70,58 @@ class WritingEnd : public MovingEnd {
   }
 
   Result<MoveSample> move(uint32_t repeat) override {
-    const std::vector<TokenId> tokens = tokens_of(shape_, repeat);
-    TransferOptions options;
-    options.deadline = kDeadline;
     const Stopwatch watch;
-    MEMPOOL_ASSIGN_OR_RETURN(
-        const Transfer transfer,
-        agent_->transfer_with_insert(kTargetName, {content_, tokens}, blocks_, options));
+    MEMPOOL_ASSIGN_OR_RETURN(const Transfer transfer, begin(repeat, TransferMode::kByRequest));
     MEMPOOL_RETURN_IF_ERROR(transfer.wait());
-    const double seconds = watch.seconds();
-    const TransferReport report = transfer.report();
-    if (report.bytes_saved != 0) {
-      return internal_error("the target had part of a fresh prompt; nothing was measured");
+    return sample_of(transfer, watch.seconds());
+  }
+
+  Result<MoveSample> move_by_layer(uint32_t repeat, std::chrono::microseconds layer_time) override {
+    const Stopwatch watch;
+    MEMPOOL_ASSIGN_OR_RETURN(Transfer transfer, begin(repeat, TransferMode::kByLayer));
+    for (uint32_t layer = 0; layer < shape_.content.layers; ++layer) {
+      std::this_thread::sleep_for(layer_time);
+      if (layer + 1 == shape_.content.layers) break;
+      MEMPOOL_RETURN_IF_ERROR(transfer.send_layers(layer, 1));
     }
-    return MoveSample{seconds,
-                      report.prepare_us,
-                      report.post_us,
-                      report.complete_us,
-                      report.bytes,
-                      report.paper_calls,
-                      report.run_pair_calls,
-                      report.network_calls,
-                      report.system_calls};
+    const Stopwatch tail;
+    MEMPOOL_RETURN_IF_ERROR(transfer.send_layers(shape_.content.layers - 1, 1));
+    MEMPOOL_RETURN_IF_ERROR(transfer.commit());
+    MEMPOOL_RETURN_IF_ERROR(transfer.wait());
+    const double tail_us = tail.seconds() * 1e6;
+    MEMPOOL_ASSIGN_OR_RETURN(MoveSample sample, sample_of(transfer, watch.seconds()));
+    sample.tail_us = tail_us;
+    return sample;
   }
 
   std::vector<iovec> pieces() const override { return pieces_; }
   Status check() const override { return Status(); }
 
  private:
+  Result<Transfer> begin(uint32_t repeat, TransferMode mode) {
+    const std::vector<TokenId> tokens = tokens_of(shape_, repeat);
+    TransferOptions options;
+    options.mode = mode;
+    options.deadline = kDeadline;
+    return agent_->transfer_with_insert(kTargetName, {content_, tokens}, blocks_, options);
+  }
+
+  static Result<MoveSample> sample_of(const Transfer& transfer, double seconds) {
+    const TransferReport report = transfer.report();
+    if (report.bytes_saved != 0) {
+      return internal_error("the target had part of a fresh prompt; nothing was measured");
+    }
+    return MoveSample{.seconds = seconds,
+                      .prepare_us = report.prepare_us,
+                      .post_us = report.post_us,
+                      .complete_us = report.complete_us,
+                      .bytes = report.bytes,
+                      .paper_calls = report.paper_calls,
+                      .run_pair_calls = report.run_pair_calls,
+                      .network_calls = report.network_calls,
+                      .system_calls = report.system_calls};
+  }
+
   Status fill() {
     for (size_t position = 0; position < blocks_.size(); ++position) {
       for (uint32_t piece = 0; piece < shape_.pieces_per_block; ++piece) {

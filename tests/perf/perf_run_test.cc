@@ -7,6 +7,7 @@
 #include "core/log.h"
 #include "perf/alloc_perf.h"
 #include "perf/index_perf.h"
+#include "perf/layer_perf.h"
 #include "perf/transfer_perf.h"
 
 namespace mempool {
@@ -40,6 +41,32 @@ TEST(IndexPerf, index_holds_each_shared_block_once) {
   EXPECT_GT(result.unique_blocks, 0u);
   EXPECT_LT(result.unique_blocks, result.blocks);
   EXPECT_GT(result.index_bytes_per_block, 0);
+}
+
+TEST(LayerPerf, all_layers_of_the_prompt_arrive) {
+  LayerCase measured;
+  measured.transfer.piece_bytes = 4096;
+  measured.transfer.pattern = TransferPattern::kAggregated;
+  measured.transfer.repeat = 1;
+  measured.transfer.verify = "always";
+  measured.tokens = 64;
+  measured.layer_time = std::chrono::microseconds(10);
+  const Result<LayerRow> row = run_layer_perf(measured, [](uint32_t) {});
+  ASSERT_TRUE(row.ok()) << row.status().to_string();
+  EXPECT_EQ(row->layers, 32u);
+  EXPECT_EQ(row->bytes, 4u * 64 * 4096);
+  EXPECT_GT(row->tail_ms.min, 0);
+}
+
+TEST(LayerPerf, a_part_of_a_block_or_single_pieces_are_refused) {
+  LayerCase measured;
+  measured.transfer.pattern = TransferPattern::kDiscrete;
+  measured.tokens = 20;
+  const auto ignore = [](uint32_t) {};
+  EXPECT_EQ(run_layer_perf(measured, ignore).status().code(), StatusCode::kInvalidArgument);
+  measured.tokens = 32;
+  measured.transfer.pattern = TransferPattern::kScattered;
+  EXPECT_EQ(run_layer_perf(measured, ignore).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST(TransferPerf, scattered_pieces_never_merge) {
