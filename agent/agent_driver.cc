@@ -82,7 +82,6 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
   liveness_.add(session, clock_.now());
   Welcome welcome;
   welcome.model = content_.model;
-  welcome.tokens_per_block = options_.content.tokens_per_block;
   welcome.segments = plan_segments();
   for (const auto& transport : transports_) {
     TransportOffer offer;

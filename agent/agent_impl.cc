@@ -86,9 +86,7 @@ Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(open_pool());
   MEMPOOL_RETURN_IF_ERROR(open_transports());
   control_ = std::make_unique<ControlPlane>(
-      io_,
-      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model,
-                            options_.content.tokens_per_block},
+      io_, ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model},
       *this);
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_admin());

@@ -119,7 +119,6 @@ class ControlPlaneTest : public ::testing::Test {
     Introduction introduction;
     introduction.proof = make_proof(token, "control", challenge, ProofRole::kDialer);
     introduction.model = make_content(small_spec())->model;
-    introduction.tokens_per_block = small_spec().tokens_per_block;
     peer.send_frame(introduction);
     auto answer = peer.read_frame();
     if (!answer.ok()) return answer.status();

@@ -39,7 +39,7 @@ class SourceMachineTest : public testing::Test {
   }
 
   static PeerInfo peer(uint64_t incarnation = kTargetLife) {
-    return {kPeer, incarnation, tiny_content().model, 4, {}};
+    return {kPeer, incarnation, tiny_content().model, {}};
   }
 
   static OfferReply reply(uint64_t number, uint32_t matched, uint32_t reserved) {

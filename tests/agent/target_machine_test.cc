@@ -30,7 +30,7 @@ class TargetMachineTest : public testing::Test {
     ASSERT_TRUE(machine_->on_session_up(kSession, source()).ok());
   }
   static PeerInfo source(uint64_t incarnation = kSourceLife) {
-    return {"prefill", incarnation, tiny_content().model, 4, {}};
+    return {"prefill", incarnation, tiny_content().model, {}};
   }
 
   static Offer offer(uint64_t number, TokenId tokens = 10) {
