@@ -144,6 +144,7 @@ Status Agent::Impl::open_pool() {
   index_ = std::make_unique<LocalIndex>(*pool_, std::move(policy));
   SourceMachine::Options source;
   source.max_open = options_.max_outbound;
+  source.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
   source.retransmit = options_.retransmit;
   source_ = std::make_unique<SourceMachine>(source, *pool_);
   TargetMachine::Options target;
