@@ -295,8 +295,8 @@ AgentStatus Agent::Impl::status() const {
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
   for (const auto& [id, session] : sessions_) {
-    result.peers.push_back({session.peer.name, session.dialed ? "target" : "source", session.up,
-                            session.transport, session.refusals});
+    result.peers.push_back(
+        {session.peer.name, session.role(), session.up, session.transport, session.refusals});
   }
   return result;
 }
