@@ -79,11 +79,11 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
     Session& state = sessions_[session];
     state.peer = peer;
     state.up = true;
+    show_peer(state);
   }
   liveness_.add(session, clock_.now());
   Welcome welcome;
   welcome.model = content_.model;
-  welcome.tokens_per_block = options_.content.tokens_per_block;
   welcome.segments = plan_segments();
   for (const auto& transport : transports_) {
     TransportOffer offer;
@@ -98,7 +98,6 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
     welcome.transports.push_back(std::move(offer));
   }
   log().info("peer '{}' connected", peer.name);
-  metrics_.peer_up.with({peer.name}).set(1);
   asio::post(io_, [this] { pump(); });  // after the welcome is on its way
   return welcome;
 }
@@ -189,12 +188,12 @@ void Agent::Impl::on_endpoint(SessionId session, size_t choice,
   }
   mover_->add_link(session, std::move(*endpoint), *offers, peer.segments);
   log().info("connected to '{}' over {}", peer.name, name);
-  metrics_.peer_up.with({peer.name}).set(1);
   {
     const std::lock_guard lock(mutex_);
     Session& state = sessions_.at(session);
     state.up = true;
     state.transport = name;
+    show_peer(state);
     source_->on_session_up(peer.name, session, peer, clock_.now());
   }
   pump();
@@ -230,12 +229,13 @@ void Agent::Impl::on_closed(SessionId session, const Status& why) {
     const std::lock_guard lock(mutex_);
     auto it = sessions_.find(session);
     if (it == sessions_.end()) return;
-    const Session& state = it->second;
-    metrics_.peer_up.with({state.peer.name}).set(0);
+    Session& state = it->second;
+    const bool was_up = std::exchange(state.up, false);
+    show_peer(state);
     if (!state.dialed) {
       target_->on_session_down(session);  // the entry stays until the peer is fenced
     } else {
-      if (state.up) {
+      if (was_up) {
         source_->on_session_down(session, why, clock_.now());
       } else {
         source_->on_dial_failed(state.peer.name, why, clock_.now());
@@ -299,6 +299,16 @@ void Agent::Impl::on_peer_fenced(uint64_t peer) {
     }
   }
   pump();
+}
+
+// A restarted peer's new session may be up before its old one is seen to be gone.
+// Requires: mutex_ is held.
+void Agent::Impl::show_peer(const Session& session) {
+  const bool up = std::ranges::any_of(sessions_, [&session](const auto& item) {
+    const Session& other = item.second;
+    return other.up && other.dialed == session.dialed && other.peer.name == session.peer.name;
+  });
+  metrics_.peer_up.with({session.peer.name, session.role()}).set(up ? 1 : 0);
 }
 
 uint64_t Agent::Impl::incarnation_of(SessionId session) const {

@@ -87,9 +87,7 @@ Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(open_pool());
   MEMPOOL_RETURN_IF_ERROR(open_transports());
   control_ = std::make_unique<ControlPlane>(
-      io_,
-      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model,
-                            options_.content.tokens_per_block},
+      io_, ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model},
       *this);
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_admin());
@@ -147,6 +145,7 @@ Status Agent::Impl::open_pool() {
   index_ = std::make_unique<LocalIndex>(*pool_, std::move(policy));
   SourceMachine::Options source;
   source.max_open = options_.max_outbound;
+  source.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
   source.retransmit = options_.retransmit;
   source_ = std::make_unique<SourceMachine>(source, *pool_);
   TargetMachine::Options target;
@@ -337,8 +336,8 @@ AgentStatus Agent::Impl::status() const {
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
   for (const auto& [id, session] : sessions_) {
-    result.peers.push_back({session.peer.name, session.dialed ? "target" : "source", session.up,
-                            session.transport, session.refusals});
+    result.peers.push_back(
+        {session.peer.name, session.role(), session.up, session.transport, session.refusals});
   }
   return result;
 }

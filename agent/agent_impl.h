@@ -83,6 +83,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
     std::string transport;
     std::vector<std::string> refusals;
     Welcome welcome;
+    std::string role() const { return dialed ? "target" : "source"; }  // the peer's
   };
   std::map<SessionId, Session> sessions_;
   std::set<std::string> quarantine_writers_;  // that metrics have shown
@@ -141,6 +142,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void carry_out(DeliverArrival& action);
   void recheck_sources(const Transfer::State& call);
   uint64_t incarnation_of(SessionId session) const;
+  void show_peer(const Session& session);
 
   boost::asio::io_context io_;
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;

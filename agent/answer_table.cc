@@ -28,4 +28,9 @@ void AnswerTable::finish(uint64_t number, Message answer) {
   }
 }
 
+void AnswerTable::forget() {
+  if (!answers_.empty()) low_water_ = std::max(low_water_, answers_.rbegin()->first);
+  answers_.clear();
+}
+
 }  // namespace mempool

@@ -21,6 +21,9 @@ class AnswerTable {
   /// Tell whether `number` is so old that its answer was dropped: it must never run again.
   bool forgotten(uint64_t number) const { return number <= low_water_; }
   void finish(uint64_t number, Message answer);
+  /// Drop every answer; only the mark stays, at the highest number.
+  void forget();
+  size_t size() const { return answers_.size(); }
 
  private:
   std::map<uint64_t, Message> answers_;

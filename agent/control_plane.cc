@@ -204,8 +204,7 @@ asio::awaitable<Status> ControlPlane::Connection::serve() {
   }
   prove_done(hello->name, hello->incarnation);
   session_ = plane_.next_session_++;
-  const PeerInfo peer{
-      hello->name, hello->incarnation, introduction->model, introduction->tokens_per_block, {}};
+  const PeerInfo peer{hello->name, hello->incarnation, introduction->model, {}};
   Result<Welcome> welcome = plane_.events_.on_accepted(session_, peer);
   if (!welcome.ok()) {
     session_ = 0;
@@ -261,17 +260,15 @@ asio::awaitable<Status> ControlPlane::Connection::dial() {
   Introduction introduction;
   introduction.proof = make_proof(own.token, kPurpose, challenge, ProofRole::kDialer);
   introduction.model = own.model;
-  introduction.tokens_per_block = own.tokens_per_block;
   send(introduction);
   Result<Welcome> welcome = co_await expect<Welcome>(kFrameBytesMax);
   if (!welcome.ok()) co_return welcome.status();
   prove_done(reply->name, reply->incarnation);
   session_ = plane_.next_session_++;
   plane_.sessions_[session_] = shared_from_this();
-  plane_.events_.on_dialed(
-      name_, session_,
-      PeerInfo{name_, incarnation_, welcome->model, welcome->tokens_per_block, welcome->segments},
-      host_, *welcome);
+  plane_.events_.on_dialed(name_, session_,
+                           PeerInfo{name_, incarnation_, welcome->model, welcome->segments}, host_,
+                           *welcome);
   co_return co_await read_messages();
 }
 

@@ -43,7 +43,6 @@ class ControlPlane {
     uint64_t incarnation = 0;
     std::string token;
     ContentId model;
-    uint32_t tokens_per_block = 0;
     uint32_t max_connections = 1024;
     uint32_t max_handshakes = 64;  // connections that have not proven themselves yet
   };

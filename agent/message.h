@@ -86,8 +86,7 @@ using Message = std::variant<Offer, OfferReply, Commit, CommitReply, Cancel, Can
 struct PeerInfo {
   std::string name;
   uint64_t incarnation = 0;
-  ContentId model;  // of Content::model
-  uint32_t tokens_per_block = 0;
+  ContentId model;                    // of Content::model; tokens per block are in it
   std::vector<PlanSegment> segments;  // the target's blocks; empty from the source
 };
 

@@ -36,7 +36,7 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
         fmt::format("{} transfers are open, the most this agent holds (limits.max_outbound); wait "
                     "for one to end",
                     transfers_.size()),
-        10);
+        options_.retry_hint_ms);
   }
   MEMPOOL_RETURN_IF_ERROR(pool_.pin(kAgentSession, request.blocks));
   const TransferId id = next_id_++;
@@ -318,6 +318,26 @@ Status SourceMachine::check_reply(const Outbound& transfer, const OfferReply& re
   return {};
 }
 
+Status SourceMachine::check_reply(const Outbound& transfer, const CommitReply& reply) const {
+  const size_t whole = transfer.request.tokens.size() / pool_.shape().tokens_per_block;
+  const size_t serving = reply.serving.size();
+  // None: an old answer let go of its addresses. The whole blocks only: nobody keeps the tail.
+  if (serving != 0 && serving != whole && serving != transfer.request.blocks.size()) {
+    return internal_error(
+        fmt::format("'{}' acknowledged a transfer of {} blocks with {} addresses; it has arrived, "
+                    "but what serves it is not known",
+                    transfer.peer, transfer.request.blocks.size(), serving));
+  }
+  const uint64_t incarnation = peers_.at(transfer.peer).incarnation;
+  for (const BlockAddress& address : reply.serving) {
+    if (address.incarnation != incarnation) {
+      return stale(fmt::format("'{}' acknowledged with {}, of another incarnation", transfer.peer,
+                               to_string(address)));
+    }
+  }
+  return {};
+}
+
 void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, TimePoint now) {
   TransferId id = 0;
   Outbound* transfer = find(session, reply.number, &id);
@@ -402,9 +422,10 @@ void SourceMachine::on_commit_reply(SessionId session, const CommitReply& reply,
   TransferId id = 0;
   Outbound* transfer = find(session, reply.number, &id);
   if (transfer == nullptr || transfer->state != State::kCommitting) return;
-  transfer->report.serving = reply.serving;
+  Status status = reply.status.ok() ? check_reply(*transfer, reply) : reply.status;
+  if (status.ok()) transfer->report.serving = reply.serving;
   unpin(*transfer);
-  end_call(id, *transfer, reply.status, now);
+  end_call(id, *transfer, status, now);
   erase(id);
 }
 

@@ -61,6 +61,7 @@ class SourceMachine {
  public:
   struct Options {
     uint32_t max_open = 1024;
+    uint32_t retry_hint_ms = 10;
     Duration retransmit = std::chrono::milliseconds(200);
     Duration stop_grace = std::chrono::milliseconds(100);
   };
@@ -162,6 +163,7 @@ class SourceMachine {
   void on_stop_request(SessionId session, const StopRequest& request, TimePoint now);
   Status check_open(TransferId id) const;
   Status check_reply(const Outbound& transfer, const OfferReply& reply) const;
+  Status check_reply(const Outbound& transfer, const CommitReply& reply) const;
 
   Options options_;
   BlockPool& pool_;

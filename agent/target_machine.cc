@@ -11,12 +11,6 @@
 #include "core/check.h"
 
 namespace mempool {
-namespace {
-
-// Lives of sources whose answers are kept, but for those that have a session.
-constexpr size_t kHistories = 4096;
-
-}  // namespace
 
 TargetMachine::TargetMachine(const Options& options, BlockPool& pool, LocalIndex& index)
     : options_(options), pool_(pool), index_(index), slots_(pool) {}
@@ -38,22 +32,13 @@ Status TargetMachine::on_session_up(SessionId session, const PeerInfo& info) {
           fmt::format("an older session of '{}' is not over yet; try again", info.name));
     }
   }
-  // A life is remembered until another one of its name has come and its own last session is over.
-  const bool full = history_.size() >= kHistories;
-  std::erase_if(history_, [&](const auto& item) {
-    const auto& [incarnation, history] = item;
-    if (incarnation == info.incarnation || (history.name != info.name && !full)) return false;
-    return std::ranges::none_of(sessions_, [incarnation = incarnation](const auto& session) {
-      return session.second.info.incarnation == incarnation;
-    });
-  });
-  history_[info.incarnation].name = info.name;
+  book_.open(info.incarnation, info.name);
   sessions_[session].info = info;
   return {};
 }
 
 AnswerTable& TargetMachine::answers(const Session& session) {
-  return history_.at(session.info.incarnation).answers;
+  return book_.of(session.info.incarnation);
 }
 
 void TargetMachine::on_message(SessionId id, const Message& message, TimePoint now) {
@@ -397,6 +382,7 @@ void TargetMachine::end_if_empty(SessionId id) {
   if (it == sessions_.end() || !it->second.fenced || !it->second.open.empty()) return;
   for (uint32_t block : it->second.bad_blocks) pool_.release(block);
   pool_.end_session(id);
+  book_.close(it->second.info.incarnation);
   sessions_.erase(it);
 }
 

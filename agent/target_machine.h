@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "agent/action.h"
-#include "agent/answer_table.h"
+#include "agent/answer_book.h"
 #include "agent/message.h"
 #include "agent/slot_table.h"
 #include "core/block_pool.h"
@@ -94,10 +94,6 @@ class TargetMachine {
     std::map<uint64_t, Inbound> open;
     std::vector<uint32_t> bad_blocks;  // arrived wrong; aside until the session is over
   };
-  struct History {  // of one life of a source
-    std::string name;
-    AnswerTable answers;
-  };
 
   void on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now);
   Status check_offer(const Offer& offer) const;
@@ -121,8 +117,7 @@ class TargetMachine {
   LocalIndex& index_;
   SlotTable slots_;
   std::map<SessionId, Session> sessions_;
-  // By incarnation; outlives sessions, so that a number has one effect.
-  std::map<uint64_t, History> history_;
+  AnswerBook book_;  // outlives sessions, so that a number has one effect
   uint32_t undelivered_ = 0;
   uint64_t evicted_ = 0;
   std::vector<Action> actions_;

@@ -64,7 +64,6 @@ struct HelloReply {
 struct Introduction {
   Proof proof{};
   ContentId model;
-  uint32_t tokens_per_block = 0;
 };
 
 /// How to reach one of the acceptor's transports, and its keys for the acceptor's regions.
@@ -81,7 +80,6 @@ struct TransportOffer {
 /// Acceptor -> dialer: the session is up; this is where blocks may go.
 struct Welcome {
   ContentId model;
-  uint32_t tokens_per_block = 0;
   std::vector<PlanSegment> segments;
   std::vector<TransportOffer> transports;
 };

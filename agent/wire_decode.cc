@@ -99,15 +99,12 @@ class Decoder {
 
   Introduction read(const wire::Introduction& introduction) {
     return {.proof = std::bit_cast<Proof>(*introduction.proof()),
-            .model = std::bit_cast<ContentId>(*introduction.model()),
-            .tokens_per_block =
-                dimension("Introduction.tokens_per_block", introduction.tokens_per_block())};
+            .model = std::bit_cast<ContentId>(*introduction.model())};
   }
 
   Welcome read(const wire::Welcome& welcome) {
     Welcome out;
     out.model = std::bit_cast<ContentId>(*welcome.model());
-    out.tokens_per_block = dimension("Welcome.tokens_per_block", welcome.tokens_per_block());
     if (bounded("Welcome.segments", welcome.segments()->size(), kSegmentsMax)) {
       for (const wire::Segment* segment : *welcome.segments()) {
         out.segments.push_back(read(*segment));

@@ -63,7 +63,7 @@ class Encoder {
   Packed operator()(const Introduction& introduction) {
     const auto proof = std::bit_cast<wire::Proof>(introduction.proof);
     const auto model = std::bit_cast<wire::ContentId>(introduction.model);
-    return pack(wire::CreateIntroduction(builder_, &proof, &model, introduction.tokens_per_block));
+    return pack(wire::CreateIntroduction(builder_, &proof, &model));
   }
 
   Packed operator()(const Welcome& welcome) {
@@ -72,8 +72,7 @@ class Encoder {
     for (const PlanSegment& segment : welcome.segments) segments.push_back(add(segment));
     std::vector<fb::Offset<wire::TransportOffer>> transports;
     for (const TransportOffer& offer : welcome.transports) transports.push_back(add(offer));
-    return pack(wire::CreateWelcome(builder_, &model, welcome.tokens_per_block,
-                                    builder_.CreateVector(segments),
+    return pack(wire::CreateWelcome(builder_, &model, builder_.CreateVector(segments),
                                     builder_.CreateVector(transports)));
   }
 

@@ -108,7 +108,9 @@ struct Metrics {
                                        "Addresses refused because their block had been freed."};
   MetricFamily<Counter> checksum_failures{"mempool_checksum_failures_total",
                                           "Blocks whose bytes were not those that were sealed."};
-  MetricFamily<Gauge> peer_up{"mempool_peer_up", "1 while the peer answers.", {"peer"}};
+  MetricFamily<Gauge> peer_up{"mempool_peer_up",
+                              "1 while a session with the peer is up, by the peer's role.",
+                              {"peer", "role"}};
   MetricFamily<Gauge> build_info{"mempool_build_info", "1, with the version.", {"version"}};
 
   /// Give all of them in Prometheus' text form.

@@ -2,9 +2,12 @@
 // Owns two agents in one process and the KV that tests put into their blocks.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -41,6 +44,16 @@ inline std::unique_ptr<Agent> start_agent(const AgentOptions& options) {
   auto agent = Agent::start(options);
   EXPECT_TRUE(agent.ok()) << agent.status().to_string();
   return agent.ok() ? std::move(*agent) : nullptr;
+}
+
+/// Look until it is so; gives whether it came to be in half a minute, which only a defect takes.
+inline bool wait_until(const std::function<bool()>& is_so) {
+  const auto given_up = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!is_so()) {
+    if (std::chrono::steady_clock::now() > given_up) return false;
+    std::this_thread::yield();
+  }
+  return true;
 }
 
 /// 0, 1, 2... from `first`.

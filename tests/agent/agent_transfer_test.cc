@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <future>
-#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -22,6 +21,7 @@ using testing::make_tokens;
 using testing::small_options;
 using testing::small_spec;
 using testing::start_agent;
+using testing::wait_until;
 
 struct PairCase {
   std::string transport;
@@ -200,11 +200,11 @@ TEST_P(TransferTest, a_target_that_comes_back_under_its_name_is_found_again) {
   target_.reset();
   target_ = start_agent(options);
   source_->add_peer("decode", target_->status().listen);
-  Status sent = send(tokens, blocks);
-  for (int i = 0; i < 100 && sent.code() == StatusCode::kUnavailable; ++i) {
-    std::this_thread::sleep_for(10ms);  // the source has yet to see that the old session is gone
+  Status sent;
+  wait_until([&] {
     sent = send(tokens, blocks);
-  }
+    return sent.code() != StatusCode::kUnavailable;  // until the old session is seen to be gone
+  });
   EXPECT_TRUE(sent.ok()) << sent.to_string();
   EXPECT_EQ(target_->match({content_, tokens}).tokens, 8u);
 }
@@ -224,11 +224,11 @@ TEST_P(TransferTest, agents_that_send_both_ways_survive_a_restart_of_one) {
   source_.reset();
   source_ = start_agent(small_options("prefill", GetParam().transport));
   target_->add_peer("prefill", source_->status().listen);
-  Status sent = send_back();
-  for (int i = 0; i < 1000 && sent.code() == StatusCode::kUnavailable; ++i) {
-    std::this_thread::sleep_for(5ms);
+  Status sent;
+  wait_until([&] {
     sent = send_back();
-  }
+    return sent.code() != StatusCode::kUnavailable;
+  });
   EXPECT_TRUE(sent.ok()) << sent.to_string();
 }
 
@@ -361,13 +361,10 @@ TEST_P(TransferTest, a_cancelled_transfer_ends_and_gives_everything_back) {
       ASSERT_TRUE(target_->unpin(arrival->blocks).ok());
     }
   }
-  for (int i = 0; i < 500; ++i) {
+  EXPECT_TRUE(wait_until([&] {
     const AgentStatus status = target_->status();
-    if (status.blocks.at("reserved") + status.blocks.at("quarantined") == 0) break;
-    std::this_thread::sleep_for(10ms);
-  }
-  EXPECT_EQ(target_->status().blocks.at("reserved"), 0u);
-  EXPECT_EQ(target_->status().blocks.at("quarantined"), 0u);
+    return status.blocks.at("reserved") + status.blocks.at("quarantined") == 0;
+  }));
 }
 
 std::vector<PairCase> all_cases() {

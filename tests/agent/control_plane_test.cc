@@ -24,6 +24,7 @@ using testing::make_tokens;
 using testing::small_options;
 using testing::small_spec;
 using testing::start_agent;
+using testing::wait_until;
 
 /// A plain socket to an agent's control port, as a stranger has it.
 class RawPeer {
@@ -92,18 +93,11 @@ class ControlPlaneTest : public ::testing::Test {
   }
   void TearDown() override {
     // Whatever came, the agent still serves, and has lost nothing.
-    EXPECT_TRUE(all_come_back());
+    EXPECT_TRUE(wait_until([this] { return all_are_back(); }));
     EXPECT_TRUE(agent_->status().audit.ok()) << agent_->status().audit.to_string();
     EXPECT_TRUE(agent_->alloc(64).ok());
   }
-  /// Tell whether every block is free again, soon.
-  bool all_come_back() {
-    for (int i = 0; i < 2000; ++i) {
-      if (agent_->status().blocks.at("free") == 64) return true;
-      usleep(5000);
-    }
-    return false;
-  }
+  bool all_are_back() const { return agent_->status().blocks.at("free") == 64; }
   /// Shake hands as a peer that knows the token.
   Result<Welcome> shake_hands(RawPeer& peer, uint64_t incarnation, const std::string& token) {
     Hello hello;
@@ -119,7 +113,6 @@ class ControlPlaneTest : public ::testing::Test {
     Introduction introduction;
     introduction.proof = make_proof(token, "control", challenge, ProofRole::kDialer);
     introduction.model = make_content(small_spec())->model;
-    introduction.tokens_per_block = small_spec().tokens_per_block;
     peer.send_frame(introduction);
     auto answer = peer.read_frame();
     if (!answer.ok()) return answer.status();
@@ -230,7 +223,7 @@ TEST_F(ControlPlaneTest, a_peer_that_hangs_up_leaves_nothing_reserved) {
     ASSERT_TRUE(expect_message<OfferReply>(peer).status.ok());
     EXPECT_EQ(agent_->status().blocks.at("reserved"), 2u);
   }
-  EXPECT_TRUE(all_come_back());
+  EXPECT_TRUE(wait_until([this] { return all_are_back(); }));
 }
 
 TEST_F(ControlPlaneTest, offers_that_ask_for_what_is_not_here_are_refused_one_by_one) {

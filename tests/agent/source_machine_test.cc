@@ -22,6 +22,7 @@ class SourceMachineTest : public testing::Test {
   static SourceMachine::Options options() {
     SourceMachine::Options options;
     options.max_open = 2;
+    options.retry_hint_ms = 25;
     options.retransmit = std::chrono::milliseconds(200);
     options.stop_grace = std::chrono::milliseconds(100);
     return options;
@@ -39,7 +40,7 @@ class SourceMachineTest : public testing::Test {
   }
 
   static PeerInfo peer(uint64_t incarnation = kTargetLife) {
-    return {kPeer, incarnation, tiny_content().model, 4, {}};
+    return {kPeer, incarnation, tiny_content().model, {}};
   }
 
   static OfferReply reply(uint64_t number, uint32_t matched, uint32_t reserved) {
@@ -53,10 +54,30 @@ class SourceMachineTest : public testing::Test {
     return reply;
   }
 
+  static CommitReply acknowledgement(uint32_t serving, uint64_t life = kTargetLife) {
+    CommitReply reply{1, {}, {}};
+    for (uint32_t i = 0; i < serving; ++i) {
+      reply.serving.push_back(BlockAddress::make(life, 1, Medium::kHost, 20 + i));
+    }
+    return reply;
+  }
+
   TransferId start(TimePoint now = at_ms(0)) {
     const auto started = machine_.start(kPeer, request(), now);
     EXPECT_TRUE(started.ok()) << started.status().to_string();
     return *started;
+  }
+
+  /// Acknowledge a transfer whose data has landed, and give how its call ended.
+  EndCall end_by(const CommitReply& reply) {
+    machine_.on_data_done(start_sending(), Status(), {}, at_ms(1));
+    machine_.take_actions();
+    machine_.on_message(kSession, reply, at_ms(2));
+    const auto ends = actions_of<EndCall>(machine_.take_actions());
+    EXPECT_EQ(ends.size(), 1u);
+    EXPECT_EQ(transfer_pins(), 0u);
+    EXPECT_EQ(machine_.open(), 0u);
+    return ends.empty() ? EndCall{} : ends[0];
   }
 
   /// Bring a transfer to where its data is on the way.
@@ -107,7 +128,7 @@ TEST_F(SourceMachineTest, a_transfer_goes_from_the_dial_to_its_acknowledgement) 
   EXPECT_EQ(messages_of<Commit>(machine_.take_actions()).at(0).notifications, 3u);
   EXPECT_EQ(transfer_pins(), 1u);
 
-  CommitReply acknowledged{1, {}, {BlockAddress::make(kTargetLife, 1, Medium::kHost, 20)}};
+  const CommitReply acknowledged = acknowledgement(3);
   machine_.on_message(kSession, acknowledged, at_ms(4));
   const auto end = actions_of<EndCall>(machine_.take_actions()).at(0);
   EXPECT_TRUE(end.status.ok());
@@ -141,8 +162,9 @@ TEST_F(SourceMachineTest, a_freed_block_cannot_be_sent) {
 TEST_F(SourceMachineTest, a_full_machine_refuses_at_once) {
   start();
   start();
-  EXPECT_EQ(machine_.start(kPeer, request(), at_ms(0)).status().code(),
-            StatusCode::kResourceExhausted);
+  const Status refused = machine_.start(kPeer, request(), at_ms(0)).status();
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.retry_after_ms(), 25u);
 }
 
 TEST_F(SourceMachineTest, a_peer_of_another_content_is_not_offered_anything) {
@@ -232,6 +254,31 @@ TEST_F(SourceMachineTest, an_answer_that_does_not_add_up_is_corruption) {
     EXPECT_EQ(only_end(actions), StatusCode::kCorruption);
     EXPECT_TRUE(actions_of<PostData>(actions).empty());
   }
+}
+
+TEST_F(SourceMachineTest, an_acknowledgement_that_does_not_add_up_is_an_error_that_says_so) {
+  const EndCall end = end_by(acknowledgement(1));
+  EXPECT_EQ(end.status.code(), StatusCode::kInternal);
+  EXPECT_NE(end.status.message().find("3 blocks with 1 addresses"), std::string_view::npos);
+  EXPECT_TRUE(end.report.serving.empty());
+}
+
+TEST_F(SourceMachineTest, an_acknowledgement_with_more_addresses_than_blocks_is_an_error) {
+  EXPECT_EQ(end_by(acknowledgement(4)).status.code(), StatusCode::kInternal);
+}
+
+TEST_F(SourceMachineTest, an_acknowledgement_of_another_life_of_the_target_is_stale) {
+  const EndCall end = end_by(acknowledgement(3, kTargetLife + 1));
+  EXPECT_EQ(end.status.code(), StatusCode::kStale);
+  EXPECT_TRUE(end.report.serving.empty());
+}
+
+TEST_F(SourceMachineTest, an_acknowledgement_may_leave_out_the_tail) {
+  EXPECT_TRUE(end_by(acknowledgement(2)).status.ok());
+}
+
+TEST_F(SourceMachineTest, an_acknowledgement_may_have_let_go_of_its_addresses) {
+  EXPECT_TRUE(end_by(acknowledgement(0)).status.ok());
 }
 
 TEST_F(SourceMachineTest, the_deadline_stops_the_data_and_cancels_when_it_is_quiet) {

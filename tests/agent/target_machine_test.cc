@@ -30,7 +30,7 @@ class TargetMachineTest : public testing::Test {
     ASSERT_TRUE(machine_->on_session_up(kSession, source()).ok());
   }
   static PeerInfo source(uint64_t incarnation = kSourceLife) {
-    return {"prefill", incarnation, tiny_content().model, 4, {}};
+    return {"prefill", incarnation, tiny_content().model, {}};
   }
 
   static Offer offer(uint64_t number, TokenId tokens = 10) {
@@ -404,6 +404,19 @@ TEST_F(TargetMachineTest, the_next_life_of_a_source_is_not_answered_for_the_last
     EXPECT_TRUE(replies[0].status.ok());
     take(Cancel{number}, 0, 5);
   }
+}
+
+TEST_F(TargetMachineTest, an_earlier_life_that_asks_again_is_not_found_and_reserves_nothing) {
+  arrive(1, 4);
+  machine_->on_session_down(kSession);
+  machine_->on_fenced(kSession);
+  ASSERT_TRUE(machine_->on_session_up(5, source(kSourceLife + 1)).ok());
+  ASSERT_TRUE(machine_->on_session_up(6, source()).ok());  // the first one was only stopped
+  const auto replies = messages_of<OfferReply>(take(offer(1, 12), 0, 6));
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_EQ(replies[0].status.code(), StatusCode::kNotFound);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
+  EXPECT_TRUE(messages_of<OfferReply>(take(offer(2, 12), 0, 6)).at(0).status.ok());
 }
 
 TEST_F(TargetMachineTest, peers_write_where_their_slot_is_open_and_read_nowhere) {

@@ -32,8 +32,8 @@ auto fields(const HelloReply& frame) {
   return std::tuple(version, features, name, incarnation, nonce, proof);
 }
 auto fields(const Introduction& frame) {
-  const auto& [proof, model, tokens_per_block] = frame;
-  return std::tuple(proof, model, tokens_per_block);
+  const auto& [proof, model] = frame;
+  return std::tuple(proof, model);
 }
 auto fields(const TransportOffer& offer) {
   const auto& [name, address, keys] = offer;
@@ -42,10 +42,10 @@ auto fields(const TransportOffer& offer) {
   return std::tuple(name, address, flat);
 }
 auto fields(const Welcome& frame) {
-  const auto& [model, tokens_per_block, segments, transports] = frame;
+  const auto& [model, segments, transports] = frame;
   std::vector<decltype(fields(TransportOffer{}))> flat;
   for (const TransportOffer& offer : transports) flat.push_back(fields(offer));
-  return std::tuple(model, tokens_per_block, segments, flat);
+  return std::tuple(model, segments, flat);
 }
 auto fields(const Refusal& frame) {
   return fields(frame.status);
@@ -193,11 +193,9 @@ void make(HelloReply& frame) {
 void make(Introduction& frame) {
   frame.proof = any_array<32>();
   frame.model = any_content();
-  frame.tokens_per_block = any_dimension();
 }
 void make(Welcome& frame) {
   frame.model = any_content();
-  frame.tokens_per_block = any_dimension();
   frame.segments.resize(*rc::gen::inRange<size_t>(0, 5));
   for (PlanSegment& segment : frame.segments) segment = any_segment();
   frame.transports.resize(*rc::gen::inRange<size_t>(0, 4));
@@ -474,7 +472,7 @@ TEST(Wire, lists_past_their_bounds_are_refused_by_name) {
   Commit commit = {.number = 1};
   commit.sums.resize(kOfferBlocksMax + 1);
   expect_refused(Message(commit), "Commit.sums");
-  Welcome welcome = {.tokens_per_block = 16};
+  Welcome welcome;
   welcome.transports.resize(kTransportsMax + 1, {.name = "tcp"});
   expect_refused(welcome, "Welcome.transports");
   welcome.transports = {{.name = "tcp"}};
@@ -522,7 +520,6 @@ TEST(Wire, handshake_that_contradicts_itself_is_refused) {
   expect_refused(Hello{.version_oldest = 3, .version = 2, .name = "a", .incarnation = 1},
                  "version_oldest");
   expect_refused(Refusal{}, "Refusal.status is OK");
-  expect_refused(Introduction{}, "Introduction.tokens_per_block");
 }
 
 /// A segment that passes, for tests to break.
@@ -530,7 +527,7 @@ Welcome good_welcome() {
   PlanSegment segment{.blocks = 4};
   segment.layout = {.layers = 2, .parts = 2, .heads = 2, .tokens = 16, .vector_bytes = 64};
   segment.layout.block_stride = 2048;
-  return {.tokens_per_block = 16, .segments = {segment}};
+  return {.segments = {segment}};
 }
 
 TEST(Wire, layouts_without_a_dimension_are_refused) {
@@ -578,7 +575,7 @@ TEST(Wire, layout_of_several_groups_is_unsupported) {
   const auto segment = wire::CreateSegment(builder, 0, 0, 1, groups);
   const wire::ContentId model;
   const auto welcome = wire::CreateWelcome(
-      builder, &model, 16, builder.CreateVector({segment}),
+      builder, &model, builder.CreateVector({segment}),
       builder.CreateVector(std::vector<flatbuffers::Offset<wire::TransportOffer>>()));
   wire::FinishFrameBuffer(builder,
                           wire::CreateFrame(builder, wire::Body::Welcome, welcome.Union()));

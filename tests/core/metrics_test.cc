@@ -39,8 +39,8 @@ TEST(Metrics, metrics_without_labels_start_at_zero) {
 
 TEST(Metrics, label_value_from_outside_is_escaped) {
   Metrics metrics;
-  metrics.peer_up.with({"a\"b\n"}).set(1);
-  EXPECT_THAT(metrics.text(), HasSubstr("mempool_peer_up{peer=\"a\\\"b\\n\"} 1\n"));
+  metrics.peer_up.with({"a\"b\n", "source"}).set(1);
+  EXPECT_THAT(metrics.text(), HasSubstr("mempool_peer_up{peer=\"a\\\"b\\n\",role=\"source\"} 1\n"));
 }
 
 TEST(Metrics, duration_falls_into_the_first_bucket_that_holds_it) {

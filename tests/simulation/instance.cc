@@ -81,7 +81,6 @@ PeerInfo Instance::introduction() const {
   info.name = name_;
   info.incarnation = incarnation_;
   info.model = simulated_contents().front().model;
-  info.tokens_per_block = pool_->shape().tokens_per_block;
   return info;
 }
 
