@@ -123,8 +123,8 @@ Status Agent::Impl::check_options() const {
   }
   const Placement& placement = options_.placement;
   const ContentSpec& content = options_.content;
-  if (placement.shard_count > 1 || placement.first_layer > 0 || placement.first_head > 0 ||
-      (placement.layers != 0 && placement.layers != content.layers) ||
+  if (placement.shard_count > 1 || placement.replicated || placement.first_layer > 0 ||
+      placement.first_head > 0 || (placement.layers != 0 && placement.layers != content.layers) ||
       (placement.heads != 0 && placement.heads != content.kv_heads)) {
     return unsupported("an agent serves one shard that holds all layers and heads, for now");
   }

@@ -21,8 +21,11 @@ constexpr size_t kFileBytesMost = 1 << 20;
 constexpr std::string_view kVariablePrefix = "MEMPOOL_";
 
 Status unknown_key(std::string_view name) {
+  const std::string_view nearest = nearest_config_name(name);
   return invalid_argument(
-      fmt::format("unknown key \"{}\"; did you mean \"{}\"?", name, nearest_config_name(name)));
+      nearest.empty()
+          ? fmt::format("unknown key \"{}\"; mempool agent --print-config lists them all", name)
+          : fmt::format("unknown key \"{}\"; did you mean \"{}\"?", name, nearest));
 }
 
 Result<ConfigValue> list_from_array(const ConfigKey& key, const toml::array& array) {

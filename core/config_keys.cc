@@ -172,7 +172,8 @@ std::string_view nearest_config_name(std::string_view name) {
     const size_t misplaced = edit_distance(after_dot(name), after_dot(key.name)) + 1;
     return std::min(edit_distance(name, key.name), misplaced);
   };
-  return std::ranges::min_element(kKeys, {}, distance)->name;
+  const ConfigKey& nearest = *std::ranges::min_element(kKeys, {}, distance);
+  return distance(nearest) <= std::max<size_t>(2, name.size() / 5) ? nearest.name : "";
 }
 
 }  // namespace mempool

@@ -35,7 +35,7 @@ std::span<const ConfigKey> config_keys();
 const ConfigKey* find_config_key(std::string_view name);
 /// Tell whether any key lies in a section.
 bool is_config_section(std::string_view section);
-/// Give the known name that is nearest to an unknown one.
+/// Give the known name that is nearest to an unknown one; empty when none is near.
 std::string_view nearest_config_name(std::string_view name);
 
 }  // namespace mempool

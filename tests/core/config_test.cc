@@ -107,7 +107,8 @@ TEST(Config, unknown_key_is_refused_with_its_line_and_the_nearest_known_one) {
   EXPECT_THAT(refusal("[agnt]\nname = \"x\""), HasSubstr("did you mean \"agent.name\"?"));
   EXPECT_THAT(refusal("[tcp]\ntransports = []"), HasSubstr("did you mean \"agent.transports\"?"));
   EXPECT_THAT(refusal("streams = 2"), HasSubstr("did you mean \"tcp.streams\"?"));
-  EXPECT_THAT(refusal("[nothing]"), HasSubstr("pool.toml:1: unknown key \"nothing\""));
+  EXPECT_THAT(refusal("[nothing]"),
+              HasSubstr("pool.toml:1: unknown key \"nothing\"; mempool agent --print-config"));
   EXPECT_THAT(refusal("[\"peers.a\"]\nb = \"c:1\""), HasSubstr("unknown key"));
 }
 
