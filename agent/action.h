@@ -25,21 +25,22 @@ struct SendMessage {
   SessionId session = 0;
   Message message;
 };
-/// Be ready to move source blocks into the target's; answer by on_data_done().
+/// Be ready to move blocks between here and there; answer by on_data_done().
 struct PostData {
   TransferId transfer = 0;
   SessionId session = 0;
   Slot slot;
-  std::vector<uint32_t> source_blocks;
-  std::vector<uint32_t> target_blocks;
+  Operation operation = Operation::kWrite;
+  std::vector<uint32_t> local_blocks;
+  std::vector<uint32_t> remote_blocks;
 };
 /// Move these layers of it, after those before.
 struct PostLayers {
   TransferId transfer = 0;
   LayerRange layers;
 };
-/// No more layers follow: notify the target behind the last. Where `resum` is not empty, the sums
-/// must first be made anew, as the target lays its blocks out: answer by on_resummed().
+/// No more layers follow: notify the target behind the last write. Where `resum` is not empty, the
+/// sums must first be made anew, as the target lays its blocks out: answer by on_resummed().
 struct FinishData {
   struct Sum {  // the source's own
     uint32_t position = 0;
@@ -59,6 +60,15 @@ struct EndCall {
   TransferId transfer = 0;
   Status status;
   TransferReport report;
+  uint32_t fetched = 0;  // blocks of the request that a fetch has filled
+};
+/// Hash fetched blocks outside the lock, as the holder lays them out; answer by
+/// on_fetch_verified().
+struct VerifyFetch {
+  TransferId transfer = 0;
+  std::vector<uint32_t> blocks;
+  std::vector<uint64_t> sums;  // what each should have
+  BlockLayout holder_layout;
 };
 struct OpenSlot {
   SessionId session = 0;
@@ -84,7 +94,8 @@ struct DeliverArrival {
   Arrival arrival;
 };
 
-using Action = std::variant<DialPeer, SendMessage, PostData, PostLayers, FinishData, StopData,
-                            EndCall, OpenSlot, CloseSlot, VerifyBlocks, FencePeer, DeliverArrival>;
+using Action =
+    std::variant<DialPeer, SendMessage, PostData, PostLayers, FinishData, StopData, EndCall,
+                 OpenSlot, CloseSlot, VerifyBlocks, VerifyFetch, FencePeer, DeliverArrival>;
 
 }  // namespace mempool

@@ -17,9 +17,6 @@
 namespace mempool {
 namespace {
 
-// Longer waits are cut to this: a duration near its type's end would wrap a point in time.
-constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
-
 std::string_view dimension_that_differs(const ContentSpec& left, const ContentSpec& right) {
   if (left.layers != right.layers) return "layers";
   if (left.kv_heads != right.kv_heads) return "kv_heads";
@@ -65,11 +62,7 @@ Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
     return unsupported(fmt::format("this agent has no blocks in {} memory; it has {}",
                                    to_string(medium), to_string(pool.medium())));
   }
-  const bool fits = count <= pool.free_blocks() + pool.evictable_blocks();
-  if (fits && count > pool.free_blocks()) {
-    impl_->metrics_.evictions.with().add(impl_->index_->evict(count - pool.free_blocks()));
-  }
-  MEMPOOL_RETURN_IF_ERROR(pool.alloc(kCallerSession, count, BlockState::kWriting, blocks));
+  MEMPOOL_RETURN_IF_ERROR(impl_->take_blocks(count, blocks));
   return blocks;
 }
 
@@ -207,6 +200,9 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
         fmt::format("at most {} tokens, {} blocks and {} bytes of user data a transfer",
                     kOfferTokensMax, kOfferBlocksMax, kUserDataBytesMax));
   }
+  if (options.mode == TransferMode::kByLayer && !options.ready.reached()) {
+    return invalid_argument("by layer, each send_layers() has its own fence; leave `ready` out");
+  }
   const bool by_layer = options.mode == TransferMode::kByLayer || !options.ready.reached();
   TransferRequest request;
   request.by_layer = by_layer;
@@ -221,22 +217,18 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
   request.user_data = options.user_data;
   request.trace = options.trace;
   const TimePoint now = impl_->now();
-  const auto wait =
-      options.deadline.count() > 0 ? options.deadline : impl_->options_.default_deadline;
-  request.deadline = now + std::min(wait, kWaitMax);
+  request.deadline = impl_->deadline_of(options, now);
   auto state = std::make_shared<Transfer::State>();
   state->owner = impl_.get();
-  state->gate = impl_->handles_;
+  state->gate = impl_->visitors_;
   state->by_layer = options.mode == TransferMode::kByLayer;
   state->on_done = options.on_done;
   state->source_blocks = request.blocks;
   {
     const std::lock_guard lock(impl_->mutex_);
     MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
-    if (!impl_->peers_.contains(target)) {
-      return not_found(
-          fmt::format("no peer is named '{}'; add it to [peers] or by add_peer()", target));
-    }
+    MEMPOOL_RETURN_IF_ERROR(impl_->check_peer(target));
+    if (by_layer) impl_->note_published(*state);
     Result<TransferId> id = impl_->source_->start(target, std::move(request), now);
     if (!id.ok()) return impl_->noted(id.status());
     state->id = *id;
@@ -252,18 +244,15 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
 }
 
 Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
+  const Visit visit(*impl_->visitors_);  // the agent waits until nobody is in here any more
+  if (!visit) return cancelled("the agent stops");
   Arrival arrival;
   {
     std::unique_lock lock(impl_->arrival_mutex_);
-    ++impl_->receivers_;
     const bool came = impl_->arrived_.wait_for(lock, std::min(timeout, kWaitMax), [this] {
       return !impl_->arrivals_.empty() || impl_->stopped_;
     });
-    --impl_->receivers_;
-    if (impl_->stopped_) {
-      impl_->arrived_.notify_all();  // the agent waits until nobody is in here any more
-      return cancelled("the agent stops");
-    }
+    if (impl_->stopped_) return cancelled("the agent stops");
     if (!came) return deadline_exceeded(fmt::format("nothing arrived in {} ms", timeout.count()));
     arrival = std::move(impl_->arrivals_.front());
     impl_->arrivals_.pop_front();

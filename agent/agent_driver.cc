@@ -55,6 +55,7 @@ void Agent::Impl::pump() {
 void Agent::Impl::on_tick() {
   const TimePoint now = clock_.now();
   ++progress_;
+  liveness_.excuse(now - timer_.expiry());
   for (SessionId session : liveness_.beats_due(now)) {
     control_->send(session, Heartbeat{progress_});
   }
@@ -341,16 +342,26 @@ void Agent::Impl::carry_out(PostLayers& action) {
 }
 
 void Agent::Impl::carry_out(FinishData& action) {
-  if (!action.resum.empty()) {
-    Result<std::vector<SealedSum>> sums = resum(*pool_, action);
-    if (!sums.ok()) {
-      mover_->stop(action.transfer, sums.status());
-      return;
-    }
-    const std::lock_guard lock(mutex_);
-    source_->on_resummed(action.transfer, std::move(*sums));
+  if (action.resum.empty()) {
+    mover_->finish(action.transfer);
+    return;
   }
-  mover_->finish(action.transfer);
+  in_turns([this, resum = Resum(*pool_, std::move(action))]() mutable {
+    if (!mover_->knows(resum.transfer()))
+      return true;  // it has ended, and its blocks may be others'
+    const Result<bool> through = resum.step();
+    if (!through.ok()) {
+      mover_->stop(resum.transfer(), through.status());
+      return true;
+    }
+    if (!*through) return false;
+    {
+      const std::lock_guard lock(mutex_);
+      source_->on_resummed(resum.transfer(), resum.take());
+    }
+    mover_->finish(resum.transfer());
+    return true;
+  });
 }
 
 void Agent::Impl::carry_out(StopData& action) {
@@ -381,10 +392,33 @@ void Agent::Impl::carry_out(FencePeer& action) {
 }
 
 void Agent::Impl::carry_out(VerifyBlocks& action) {
-  const std::vector<uint32_t> bad = find_bad(*pool_, action);
-  metrics_.checksum_failures.with().add(bad.size());
-  const std::lock_guard lock(mutex_);
-  target_->on_verified(action.session, action.number, bad);
+  in_turns([this, session = action.session, number = action.number,
+            check = SumCheck(*pool_, std::move(action.blocks), std::move(action.sums))]() mutable {
+    if (!check.step()) return false;
+    metrics_.checksum_failures.with().add(check.bad().size());
+    const std::lock_guard lock(mutex_);
+    target_->on_verified(session, number, check.bad());
+    return true;
+  });
+}
+
+void Agent::Impl::carry_out(VerifyFetch& action) {
+  in_turns(
+      [this, transfer = action.transfer, check = SumCheck(*pool_, std::move(action))]() mutable {
+        if (!check.step()) return false;
+        metrics_.checksum_failures.with().add(check.bad().size());
+        const std::lock_guard lock(mutex_);
+        source_->on_fetch_verified(transfer, check.bad(), clock_.now());
+        return true;
+      });
+}
+
+void Agent::Impl::in_turns(std::function<bool()> step) {
+  if (step()) {
+    pump();
+    return;
+  }
+  asio::post(io_, [this, step = std::move(step)]() mutable { in_turns(std::move(step)); });
 }
 
 void Agent::Impl::carry_out(EndCall& action) {
@@ -396,6 +430,7 @@ void Agent::Impl::carry_out(EndCall& action) {
     call = std::move(it->second);
     calls_.erase(it);
   }
+  if (call->fetch) take_fetched(*call->fetch, action);
   metrics_.transfers.with({"source", std::string(status_code_name(action.status.code()))}).add();
   metrics_.transfer_seconds.with().observe(action.report.complete_us / 1e6);
   if (action.status.code() == StatusCode::kCorruption) recheck_sources(*call);

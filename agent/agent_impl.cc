@@ -60,13 +60,12 @@ Agent::Impl::Impl(const AgentOptions& options)
 }
 
 Agent::Impl::~Impl() {
-  handles_->close_and_wait();
   {
-    std::unique_lock lock(arrival_mutex_);
+    const std::lock_guard lock(arrival_mutex_);
     stopped_ = true;
-    arrived_.notify_all();
-    arrived_.wait(lock, [this] { return receivers_ == 0; });
   }
+  arrived_.notify_all();
+  visitors_->close_and_wait();
   if (thread_.joinable()) {
     boost::asio::post(io_, [this] {
       {
@@ -246,6 +245,19 @@ Status Agent::Impl::check_content(const Content& content) const {
                   to_string(content.model), to_string(content_.model)));
 }
 
+Status Agent::Impl::check_peer(const std::string& name) const {
+  if (peers_.contains(name)) return {};
+  return not_found(fmt::format("no peer is named '{}'; add it to [peers] or by add_peer()", name));
+}
+
+Status Agent::Impl::take_blocks(size_t count, std::vector<BlockAddress>& out) {
+  const bool fits = count <= pool_->free_blocks() + pool_->evictable_blocks();
+  if (fits && count > pool_->free_blocks()) {
+    metrics_.evictions.with().add(index_->evict(count - pool_->free_blocks()));
+  }
+  return pool_->alloc(kCallerSession, count, BlockState::kWriting, out);
+}
+
 Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks,
                                                     bool published_too) {
   std::vector<SealedSum> sums;
@@ -257,6 +269,10 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
       const BlockAddress& block = blocks[position];
       MEMPOOL_RETURN_IF_ERROR(noted(pool_->check(block)));
       const std::optional<uint64_t> sealed = pool_->checksum(block.index());
+      if (pool_->state(block.index()) == BlockState::kQuarantined) {
+        return corruption(
+            fmt::format("block {} is set aside: its bytes are not those sealed", to_string(block)));
+      }
       if (pool_->state(block.index()) == BlockState::kPublished) {
         if (sealed && published_too) sums.push_back({position, *sealed});
       } else if (sealed || picks(verify_, block.index(), block.generation)) {
@@ -301,12 +317,42 @@ Status Agent::Impl::check_commit(TransferId transfer) {
   return source_->check_commit(transfer);
 }
 
-void Agent::Impl::commit(TransferId transfer, std::span<const BlockAddress> blocks) {
-  // An ended transfer's blocks may be stale; then there is nothing to commit either.
-  Result<std::vector<SealedSum>> sums = sums_of(blocks, true);
-  if (sums.ok()) {
+void Agent::Impl::note_published(Transfer::State& call) const {
+  call.published.resize(call.source_blocks.size());
+  for (uint32_t position = 0; position < call.source_blocks.size(); ++position) {
+    const BlockAddress& block = call.source_blocks[position];
+    if (!pool_->check(block).ok()) return;  // start() refuses it
+    call.published[position] = pool_->state(block.index()) == BlockState::kPublished;
+    if (!call.published[position] || verify_ == Verify::kOff) continue;
+    const std::optional<uint64_t> sum = pool_->checksum(block.index());
+    if (sum) call.stored.push_back({position, *sum});
+  }
+}
+
+void Agent::Impl::commit(const Transfer::State& call) {
+  const std::vector<BlockAddress>& blocks = call.source_blocks;
+  {
     const std::lock_guard lock(mutex_);
-    source_->commit(transfer, std::move(*sums), now());
+    // Where the call has ended there is nothing to hash, and its blocks may be others' by now.
+    if (!source_->check_commit(call.id).ok()) return;
+    if (!pool_->pin(kAgentSession, blocks).ok()) {  // the machine holds them, so none is stale
+      source_->give_up(call.id, corruption("a block was set aside before the commit"), now());
+      return request_pump();
+    }
+  }
+  Result<std::vector<SealedSum>> sums = sums_of(blocks, true);
+  {
+    const std::lock_guard lock(mutex_);
+    const Status unpinned = pool_->unpin(kAgentSession, blocks);
+    MEMPOOL_CHECK(unpinned.ok());
+    if (sums.ok()) {
+      // What was published keeps its sum, also where it has been erased since.
+      std::erase_if(*sums, [&](const SealedSum& sum) { return call.published[sum.position]; });
+      sums->insert(sums->end(), call.stored.begin(), call.stored.end());
+      source_->commit(call.id, std::move(*sums), now());
+    } else {
+      source_->give_up(call.id, sums.status(), now());
+    }
   }
   request_pump();
 }

@@ -2,11 +2,15 @@
 // Owns an agent's parts and its one thread: the state machines' driver over Asio.
 //
 // Lock order: mutex_ is the one short lock over pool, index and machines; nothing blocks, hashes or
-// sends under it. Actions the machines ask for are carried out on the agent's thread, unlocked.
+// sends under it. A Transfer::State's mutex comes before it, so no call is ended under it. Actions
+// the machines ask for are carried out on the agent's thread, unlocked.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +39,9 @@
 
 namespace mempool {
 
+/// Longer waits are cut to this: a duration near its type's end would wrap a point in time.
+inline constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
+
 /// Thread: confined to the agent's thread, but for start(), the destructor, request_pump() and what
 /// mutex_ or arrival_mutex_ guard.
 class Agent::Impl : public ControlEvents, public TransferOwner {
@@ -49,12 +56,29 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   AgentStatus status() const;
   std::string metrics_text();
   TimePoint now() const { return clock_.now(); }
+  TimePoint deadline_of(const TransferOptions& options, TimePoint now) const {
+    const auto wait = options.deadline.count() > 0 ? options.deadline : options_.default_deadline;
+    return now + std::min(wait, kWaitMax);
+  }
   /// Pass a status on, counting it when it is a stale address.
   Status noted(Status status);
   /// Errors: kInvalidArgument for a content of another model or shape. Requires: mutex_ is held.
   Status check_content(const Content& content) const;
+  /// Take free blocks for the caller, evicting unpinned ones when needed. Requires: mutex_ is held.
+  Status take_blocks(size_t count, std::vector<BlockAddress>& out);
+  /// Remember which blocks of a call are published, with their sums. Requires: mutex_ is held.
+  void note_published(Transfer::State& call) const;
+  /// Errors: kNotFound. Requires: mutex_ is held.
+  Status check_peer(const std::string& name) const;
+  /// Take places and ask for their bytes; nothing is asked when all is here.
+  /// Requires: mutex_ is held.
+  Status start_fetch(const std::string& source, const TransferOptions& options, TimePoint now,
+                     Transfer::State& state);
+  /// Unpin a fetch's blocks for the caller. Requires: mutex_ is held.
+  void let_go(const FetchPlaces& places);
   /// Give the seal checksums of a list: fresh ones of blocks still being filled and, where asked,
-  /// the stored ones of published blocks. Hashes outside the lock. Errors: kStale.
+  /// the stored ones of published blocks. Hashes outside the lock. Errors: kStale; kCorruption for
+  /// a block that was set aside.
   Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks, bool published_too);
 
   const AgentOptions options_;
@@ -66,7 +90,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Counter* match_hits_ = nullptr;  // of metrics_, looked up once
   Counter* match_misses_ = nullptr;
 
-  const std::shared_ptr<Gate> handles_ = std::make_shared<Gate>();  // shared with handles in use
+  // Those inside receive() or a handle's call. Shared with handles, which may outlive the agent.
+  const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();
 
   mutable std::mutex mutex_;  // guards what follows, up to arrival_mutex_
   std::unique_ptr<BlockPool> pool_;
@@ -93,7 +118,6 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::condition_variable arrived_;
   std::deque<Arrival> arrivals_;
   bool stopped_ = false;
-  uint32_t receivers_ = 0;  // inside receive()
 
  private:
   // One backend's events, with the backend they come from.
@@ -104,7 +128,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status hand_over(TransferId transfer, LayerRange layers) override;
   void layers_ready(TransferId transfer, LayerRange layers) override;
   Status check_commit(TransferId transfer) override;
-  void commit(TransferId transfer, std::span<const BlockAddress> blocks) override;
+  void commit(const Transfer::State& call) override;
 
   // ControlEvents
   Result<Welcome> on_accepted(SessionId session, const PeerInfo& peer) override;
@@ -138,9 +162,13 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void carry_out(OpenSlot& action);
   void carry_out(CloseSlot& action);
   void carry_out(VerifyBlocks& action);
+  void carry_out(VerifyFetch& action);
   void carry_out(FencePeer& action);
   void carry_out(DeliverArrival& action);
+  /// Do `step` again and again until it is through, everything else having its turn between.
+  void in_turns(std::function<bool()> step);
   void recheck_sources(const Transfer::State& call);
+  void take_fetched(FetchPlaces& places, EndCall& end);
   uint64_t incarnation_of(SessionId session) const;
   void show_peer(const Session& session);
 

@@ -14,23 +14,25 @@ const Message* AnswerTable::find(uint64_t number) const {
 }
 
 void AnswerTable::finish(uint64_t number, Message answer) {
-  answers_.insert_or_assign(number, std::move(answer));
-  if (answers_.size() > kFullAnswers) {
-    auto aged = std::prev(answers_.end(), kFullAnswers + 1);
-    if (auto* reply = std::get_if<CommitReply>(&aged->second)) {
+  if (answers_.insert_or_assign(number, std::move(answer)).second) order_.push_back(number);
+  if (order_.size() > kFullAnswers) {
+    Message& aged = answers_.at(order_[order_.size() - kFullAnswers - 1]);
+    if (auto* reply = std::get_if<CommitReply>(&aged)) {
       reply->serving.clear();
       reply->serving.shrink_to_fit();
     }
   }
-  while (answers_.size() > kAnswers) {
-    low_water_ = std::max(low_water_, answers_.begin()->first);
-    answers_.erase(answers_.begin());
+  while (order_.size() > kAnswers) {
+    low_water_ = std::max(low_water_, order_.front());
+    answers_.erase(order_.front());
+    order_.pop_front();
   }
 }
 
 void AnswerTable::forget() {
   if (!answers_.empty()) low_water_ = std::max(low_water_, answers_.rbegin()->first);
   answers_.clear();
+  order_.clear();
 }
 
 }  // namespace mempool

@@ -3,14 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 
 #include "agent/message.h"
 
 namespace mempool {
 
-/// Keeps the last 4,096 answers and a low-water mark below which numbers are forgotten. The lists
-/// of addresses are kept for the last 64 only, so that the table stays small. Thread: serialized.
+/// Keeps the answers given last, 4,096 of them, and a low-water mark below which numbers are
+/// forgotten. The lists of addresses are kept for the last 64 only, so that the table stays small.
+/// Thread: serialized.
 class AnswerTable {
  public:
   static constexpr size_t kAnswers = 4096;
@@ -27,6 +29,7 @@ class AnswerTable {
 
  private:
   std::map<uint64_t, Message> answers_;
+  std::deque<uint64_t> order_;  // numbers, as they finished
   uint64_t low_water_ = 0;
 };
 

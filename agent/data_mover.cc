@@ -50,24 +50,37 @@ void DataMover::start(const PostData& data) {
     return;
   }
   Link& link = it->second;
-  Result<GatherPlan> plan = GatherPlan::create({own_segments_, data.source_blocks},
-                                               {link.remote_segments, data.target_blocks});
+  const bool read = data.operation == Operation::kRead;
+  if (read && !link.offers.read) {
+    done_(
+        data.transfer,
+        unsupported(fmt::format("{} has no one-sided read, and a fetch needs one; name a transport "
+                                "that has it before it in `transports`",
+                                link.offers.name)),
+        {});
+    return;
+  }
+  Result<GatherPlan> plan = GatherPlan::create({own_segments_, data.local_blocks},
+                                               {link.remote_segments, data.remote_blocks});
   if (!plan.ok()) {
     done_(data.transfer, plan.status(), {});
     return;
   }
-  const uint64_t target_bytes =
-      data.target_blocks.size() * link.remote_segments.front().layout.block_bytes;
-  if (plan->bytes() != target_bytes) {
+  const PlanSegment& filled = read ? own_segments_.front() : link.remote_segments.front();
+  const uint64_t filled_bytes = data.local_blocks.size() * filled.layout.block_bytes;
+  if (plan->bytes() != filled_bytes) {
     done_(data.transfer,
-          unsupported(fmt::format("the layouts share {} of the {} bytes of the target's blocks; "
+          unsupported(fmt::format("the layouts share {} of the {} bytes of the blocks to fill; "
                                   "both ends must hold the same layers and heads",
-                                  plan->bytes(), target_bytes)),
+                                  plan->bytes(), filled_bytes)),
           {});
     return;
   }
-  auto send = std::make_unique<Send>(Send{
-      .id = data.transfer, .session = data.session, .slot = data.slot, .plan = std::move(*plan)});
+  auto send = std::make_unique<Send>(Send{.id = data.transfer,
+                                          .session = data.session,
+                                          .slot = data.slot,
+                                          .operation = data.operation,
+                                          .plan = std::move(*plan)});
   send->report.transport = link.offers.name;
   send->report.bytes = send->plan.bytes();
   send->report.paper_calls = send->plan.paper_calls();
@@ -114,7 +127,7 @@ void DataMover::stop(TransferId transfer, const Status& why) {
 // the notification is next.
 bool DataMover::prepare(const Link& link, Send& send) {
   while (send.pending_pairs == 0) {
-    send.pending_pairs = send.plan.next_call(link.offers.limits(Operation::kWrite), send.pairs);
+    send.pending_pairs = send.plan.next_call(link.offers.limits(send.operation), send.pairs);
     if (send.pending_pairs > 0) break;
     if (send.next_layers == send.layers.size()) return send.finished;
     send.plan.select_layers(send.layers[send.next_layers++]);
@@ -123,14 +136,19 @@ bool DataMover::prepare(const Link& link, Send& send) {
 }
 
 Status DataMover::post_one(Link& link, Send& send) {
+  if (send.pending_pairs == 0 && send.operation == Operation::kRead) {
+    send.ended = true;  // whoever reads needs to tell nobody
+    send.report.posted = clock_.now();
+    return {};
+  }
   if (send.pending_pairs == 0) {
     MEMPOOL_RETURN_IF_ERROR(link.endpoint->notify(send.slot, send.id));
-    send.notified = true;
+    send.ended = true;
     send.report.lanes = link.endpoint->lanes();
     send.report.network_calls += send.report.lanes;
     send.report.posted = clock_.now();
   } else {
-    const Call call{Operation::kWrite, send.slot, send.id,
+    const Call call{send.operation, send.slot, send.id,
                     std::span(send.pairs).first(send.pending_pairs)};
     MEMPOOL_RETURN_IF_ERROR(link.endpoint->post(call));
     send.report.network_calls += 1;
@@ -142,10 +160,10 @@ Status DataMover::post_one(Link& link, Send& send) {
 }
 
 void DataMover::post_turns(SessionId session) {
-  auto it = links_.find(session);
-  if (it == links_.end() || it->second.closing) return;
-  Link& link = it->second;
-  while (!link.turns.empty()) {
+  while (true) {
+    auto it = links_.find(session);  // each time: the end of a transfer may take the link away
+    if (it == links_.end() || it->second.closing || it->second.turns.empty()) return;
+    Link& link = it->second;
     const TransferId id = link.turns.front();
     Send& send = *sends_.at(id);
     if (!prepare(link, send)) {
@@ -159,9 +177,11 @@ void DataMover::post_turns(SessionId session) {
     if (!posted.ok()) {
       send.failure = posted;
       link.endpoint->stop(send.slot);
-      end_if_quiet(id);
-    } else if (!send.notified) {
+    }
+    if (posted.ok() && !send.ended) {
       link.turns.push_back(id);
+    } else {
+      end_if_quiet(id);
     }
   }
 }
@@ -186,7 +206,7 @@ void DataMover::end_if_quiet(TransferId transfer) {
   auto it = sends_.find(transfer);
   if (it == sends_.end()) return;
   Send& send = *it->second;
-  if (send.outstanding > 0 || (send.failure.ok() && !send.notified)) return;
+  if (send.outstanding > 0 || (send.failure.ok() && !send.ended)) return;
   Link& link = links_.at(send.session);
   if (auto calls = link.endpoint->counts().system_calls; calls && send.system_calls_before) {
     send.report.system_calls = *calls - *send.system_calls_before;

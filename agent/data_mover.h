@@ -21,8 +21,7 @@
 
 namespace mempool {
 
-/// Thread: confined to the agent's thread. Nothing is allocated between start() and the end of a
-/// transfer.
+/// Thread: confined to the agent's thread. Calls are made ready in buffers that start() takes.
 class DataMover {
  public:
   using DoneHandler = std::function<void(TransferId, const Status&, const DataReport&)>;
@@ -36,6 +35,8 @@ class DataMover {
   void remove_link(SessionId session);
   /// Be ready to move blocks; `done` follows. Errors of the plan come by `done` too.
   void start(const PostData& data);
+  /// Tell whether a transfer was started and is not done.
+  bool knows(TransferId transfer) const { return sends_.contains(transfer); }
   /// Move these layers of them. Transfers that have ended are ignored, here and below.
   void post_layers(TransferId transfer, LayerRange layers);
   /// Notify the target once the layers so far are posted.
@@ -50,6 +51,7 @@ class DataMover {
     TransferId id = 0;
     SessionId session = 0;
     Slot slot;
+    Operation operation = Operation::kWrite;
     GatherPlan plan;
     std::vector<LayerRange> layers;  // handed over; those before next_layers are in the plan
     size_t next_layers = 0;
@@ -58,7 +60,7 @@ class DataMover {
     uint32_t outstanding = 0;
     bool finished = false;  // no more layers follow
     bool idle = true;       // in no queue: waits for layers, or for its end
-    bool notified = false;
+    bool ended = false;     // the last call, or the notification, is posted
     Status failure;
     DataReport report;
     std::optional<uint64_t> system_calls_before;

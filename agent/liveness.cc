@@ -24,6 +24,11 @@ void Liveness::on_progress(SessionId session, uint64_t progress, TimePoint now) 
   it->second.heard = now;
 }
 
+void Liveness::excuse(Duration late) {
+  if (late < heartbeat_) return;
+  for (auto& [id, session] : sessions_) session.heard += late;
+}
+
 std::vector<SessionId> Liveness::beats_due(TimePoint now) {
   std::vector<SessionId> due;
   for (auto& [id, session] : sessions_) {

@@ -25,6 +25,8 @@ class Liveness {
   /// A heartbeat came.
   void on_progress(SessionId session, uint64_t progress, TimePoint now);
 
+  /// This agent's own thread was late by that: what came meanwhile has yet to be read.
+  void excuse(Duration late);
   /// Sessions to which a heartbeat is due; asking counts as sending it.
   std::vector<SessionId> beats_due(TimePoint now);
   /// Sessions to give up; each is named once.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the control messages between two agents, as the state machines see them. agent/wire turns
 // them into bytes and back. The dialer of a session is the source of its transfers, the acceptor
-// their target.
+// their target; a fetch goes the other way over the same session.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@
 
 namespace mempool {
 
-/// Source -> target: may I bring this prompt? The target answers for the number it carries, however
-/// often it is asked.
+/// Source -> target: may I bring this prompt, or, to fetch, read what you have of it? The target
+/// answers for the number it carries, however often it is asked.
 struct Offer {
   uint64_t number = 0;  // 1, 2, 3... per incarnation of the source, for each peer
   uint64_t request_id = 0;
@@ -27,22 +27,25 @@ struct Offer {
   Content content;
   std::vector<TokenId> tokens;
   std::vector<std::byte> user_data;
+  bool fetch = false;  // nothing is brought: Cancel says that the blocks have been read
   std::string trace;
-};
-
-/// Target -> source: the leading blocks that are here already, and places for the rest.
-struct OfferReply {
-  uint64_t number = 0;
-  Status status;
-  Slot slot;
-  std::vector<BlockAddress> matched;
-  std::vector<BlockAddress> reserved;
 };
 
 /// A seal checksum of the block at `position` of the prompt.
 struct SealedSum {
   uint32_t position = 0;
   uint64_t checksum = 0;
+};
+
+/// Target -> source: the leading blocks that are here already, and places for the rest; to a fetch,
+/// the blocks that are leased to it until its Cancel.
+struct OfferReply {
+  uint64_t number = 0;
+  Status status;
+  Slot slot;
+  std::vector<BlockAddress> matched;
+  std::vector<BlockAddress> reserved;
+  std::vector<SealedSum> sums;  // of leased blocks, in the target's order of bytes
 };
 
 /// Source -> target: all data is on its way; publish when `notifications` lanes have said so.

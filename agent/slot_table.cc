@@ -2,13 +2,15 @@
 // Owns the arithmetic from a byte range back to blocks and their slot.
 #include "agent/slot_table.h"
 
+#include <algorithm>
+
 #include "core/check.h"
 
 namespace mempool {
 
 SlotTable::SlotTable(const BlockPool& pool) : pool_(pool), slot_of_block_(pool.blocks(), kNoSlot) {}
 
-Slot SlotTable::open(SessionId session, uint64_t number, std::span<const BlockAddress> blocks) {
+Slot SlotTable::take(SessionId session, uint64_t number) {
   uint32_t index = 0;
   if (unused_.empty()) {
     index = static_cast<uint32_t>(entries_.size());
@@ -18,9 +20,23 @@ Slot SlotTable::open(SessionId session, uint64_t number, std::span<const BlockAd
     unused_.pop_back();
   }
   Entry& entry = entries_[index];
-  entry = {entry.generation + 1, session, number, true};
-  for (const BlockAddress& block : blocks) slot_of_block_[block.index()] = index;
+  entry = {entry.generation + 1, session, number, true, false, {}};
   return {index, entry.generation};
+}
+
+Slot SlotTable::open(SessionId session, uint64_t number, std::span<const BlockAddress> blocks) {
+  const Slot slot = take(session, number);
+  for (const BlockAddress& block : blocks) slot_of_block_[block.index()] = slot.index;
+  return slot;
+}
+
+Slot SlotTable::lease(SessionId session, uint64_t number, std::span<const BlockAddress> blocks) {
+  const Slot slot = take(session, number);
+  Entry& entry = entries_[slot.index];
+  entry.reads = true;
+  for (const BlockAddress& block : blocks) entry.leased.push_back(block.index());
+  std::ranges::sort(entry.leased);
+  return slot;
 }
 
 void SlotTable::close(Slot slot, std::span<const BlockAddress> blocks) {
@@ -36,10 +52,11 @@ const SlotTable::Entry* SlotTable::find(Slot slot) const {
   return entry.open && entry.generation == slot.generation ? &entry : nullptr;
 }
 
-bool SlotTable::admits(SessionId session, Slot slot, uint32_t region, uint64_t offset,
-                       uint64_t bytes) const {
+bool SlotTable::admits(SessionId session, Slot slot, Operation operation, uint32_t region,
+                       uint64_t offset, uint64_t bytes) const {
   const Entry* entry = find(slot);
   if (entry == nullptr || entry->session != session || bytes == 0) return false;
+  if (entry->reads != (operation == Operation::kRead)) return false;
   if (region >= pool_.segments().size()) return false;
   const PoolSegment& segment = pool_.segments()[region];
   const BlockLayout& layout = segment.layout;
@@ -50,8 +67,11 @@ bool SlotTable::admits(SessionId session, Slot slot, uint32_t region, uint64_t o
   const uint64_t start = offset % array_bytes;
   if (bytes > array_bytes - start) return false;
   const uint64_t last = (start + bytes - 1) / layout.block_stride;
-  for (uint64_t block = start / layout.block_stride; block <= last; ++block) {
-    if (slot_of_block_[segment.first_block + block] != slot.index) return false;
+  for (uint64_t i = start / layout.block_stride; i <= last; ++i) {
+    const auto block = static_cast<uint32_t>(segment.first_block + i);
+    const bool its = entry->reads ? std::ranges::binary_search(entry->leased, block)
+                                  : slot_of_block_[block] == slot.index;
+    if (!its) return false;
   }
   return true;
 }

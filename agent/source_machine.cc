@@ -7,25 +7,11 @@
 
 #include <fmt/format.h>
 
+#include "agent/source_parts.h"
 #include "core/check.h"
 #include "core/checksum.h"
 
 namespace mempool {
-namespace {
-
-double microseconds(Duration duration) {
-  return std::chrono::duration<double, std::micro>(duration).count();
-}
-
-std::vector<uint32_t> indices(std::span<const BlockAddress> addresses) {
-  std::vector<uint32_t> result;
-  result.reserve(addresses.size());
-  for (const BlockAddress& address : addresses) result.push_back(address.index());
-  return result;
-}
-
-}  // namespace
-
 SourceMachine::SourceMachine(const Options& options, BlockPool& pool)
     : options_(options), pool_(pool) {}
 
@@ -86,6 +72,7 @@ void SourceMachine::send_offer(Outbound& transfer, TimePoint now) {
   offer.content = request.content;
   offer.tokens = request.tokens;
   offer.user_data = request.user_data;
+  offer.fetch = request.fetch;
   offer.trace = request.trace;
   transfer.retry_at = now + options_.retransmit;
   actions_.push_back(SendMessage{transfer.session, std::move(offer)});
@@ -171,9 +158,12 @@ void SourceMachine::commit(TransferId id, std::vector<SealedSum> sums, TimePoint
 }
 
 void SourceMachine::cancel(TransferId transfer, TimePoint now) {
+  give_up(transfer, cancelled("the caller took the transfer back"), now);
+}
+
+void SourceMachine::give_up(TransferId transfer, Status why, TimePoint now) {
   auto it = transfers_.find(transfer);
-  if (it == transfers_.end()) return;
-  fail(it->first, it->second, cancelled("the caller took the transfer back"), now);
+  if (it != transfers_.end()) fail(it->first, it->second, std::move(why), now);
 }
 
 void SourceMachine::cancel_all(TimePoint now) {
@@ -239,6 +229,11 @@ void SourceMachine::fail(TransferId id, Outbound& transfer, Status status, TimeP
       transfer.grace_end = now + options_.stop_grace;
       actions_.push_back(StopData{id});
       break;
+    case State::kVerifying:  // the places are being looked at
+      transfer.failure = std::move(status);
+      transfer.state = State::kStopping;
+      transfer.grace_end = now + options_.stop_grace;
+      break;
     case State::kStopping:
       break;  // the first reason stays; on_data_done() goes on
     case State::kTelling:
@@ -263,7 +258,7 @@ void SourceMachine::end_call(TransferId id, Outbound& transfer, const Status& st
                              TimePoint now) {
   if (std::exchange(transfer.ended, true)) return;
   transfer.report.complete_us = microseconds(now - transfer.started);
-  actions_.push_back(EndCall{id, status, transfer.report});
+  actions_.push_back(EndCall{id, status, transfer.report, status.ok() ? transfer.fetched : 0});
 }
 
 void SourceMachine::unpin(Outbound& transfer) {
@@ -348,8 +343,14 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
     erase(id);
     return;
   }
-  if (Status checked = check_reply(*transfer, reply); !checked.ok()) {
+  const bool fetch = transfer->request.fetch;
+  Status checked = fetch ? check_lease(*transfer, reply) : check_reply(*transfer, reply);
+  if (!checked.ok()) {
     fail(id, *transfer, std::move(checked), now);
+    return;
+  }
+  if (fetch) {
+    read_leased(id, *transfer, reply, now);
     return;
   }
   transfer->matched = reply.matched;
@@ -369,7 +370,8 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   transfer->state = State::kSending;
   const std::span<const BlockAddress> rest =
       std::span(transfer->request.blocks).subspan(reply.matched.size());
-  actions_.push_back(PostData{id, session, reply.slot, indices(rest), indices(transfer->reserved)});
+  actions_.push_back(PostData{id, session, reply.slot, Operation::kWrite, indices(rest),
+                              indices(transfer->reserved)});
   for (const LayerRange& layers : transfer->layers) actions_.push_back(PostLayers{id, layers});
   if (transfer->finished) finish_data(id, *transfer);
 }
@@ -402,14 +404,19 @@ void SourceMachine::on_data_done(TransferId id, const Status& status, const Data
   if (transfer.state != State::kSending && transfer.state != State::kStopping) return;
   TransferReport& report = transfer.report;
   report.transport = data.transport;
-  report.bytes = data.bytes;
+  report.bytes = status.ok() ? data.bytes : 0;
   report.paper_calls = data.paper_calls;
   report.run_pair_calls = data.run_pair_calls;
   report.network_calls = data.network_calls;
   report.system_calls = data.system_calls;
-  report.post_us = microseconds(data.posted - transfer.started);
+  if (data.posted >= transfer.started)
+    report.post_us = microseconds(data.posted - transfer.started);
   transfer.lanes = data.lanes;
   if (transfer.state == State::kSending && status.ok()) {
+    if (transfer.request.fetch) {
+      verify_fetched(id, transfer, now);
+      return;
+    }
     transfer.state = State::kCommitting;
     send_commit(transfer, now);
     return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the source's half of the protocol: every outbound transfer from the caller's request to the
-// end of its cancel. No socket, no clock: events and times come in, actions go out.
+// Owns the dialer's half of the protocol: every outbound transfer, and every fetch, from the
+// caller's request to the end of its cancel. No socket, no clock: events and times come in, actions
+// go out.
 //
 //   waiting -> offering -> sending -> committing -> (gone)
 //              offering -> holding (nothing has to move, the caller has yet to commit) ->
@@ -8,8 +9,12 @@
 //   any of them -> stopping (something may still read the source) -> telling (the target has yet to
 //   hear that nothing is in flight) -> (gone)
 //
+// A fetch: waiting -> offering -> sending (the peer's blocks are read into ours) -> verifying ->
+// telling, with the call ended; the Cancel gives the lease back.
+//
 // Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
-// pinned until nothing reads them; Cancel is sent only when nothing of the transfer is in flight.
+// pinned until nothing reads them, a fetch's places until nothing lands in them; Cancel is sent
+// only when nothing of the transfer is in flight.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +47,8 @@ struct TransferRequest {
   std::string trace;
   TimePoint deadline;
   bool by_layer = false;  // layers are handed over one by one, and commit() brings the sums
+  bool fetch = false;     // `blocks` are places for what follows the first `have` blocks
+  uint32_t have = 0;
 };
 
 /// What the data plane did for one transfer.
@@ -84,6 +91,8 @@ class SourceMachine {
   void commit(TransferId transfer, std::vector<SealedSum> sums, TimePoint now);
   /// Take it back. Unknown ids are ended ones and are ignored.
   void cancel(TransferId transfer, TimePoint now);
+  /// End it with `why`, which the caller's side has found.
+  void give_up(TransferId transfer, Status why, TimePoint now);
   /// End every call (the agent stops).
   void cancel_all(TimePoint now);
 
@@ -94,6 +103,8 @@ class SourceMachine {
   void on_message(SessionId session, const Message& message, TimePoint now);
   /// The sums of FinishData::resum as the target has to have them.
   void on_resummed(TransferId transfer, std::vector<SealedSum> sums);
+  /// `bad` lists the fetched blocks whose bytes do not have their sum.
+  void on_fetch_verified(TransferId transfer, const std::vector<uint32_t>& bad, TimePoint now);
   /// All calls ended and, when `status` is ok, the notifications are posted: nothing reads the
   /// source any more.
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report,
@@ -113,6 +124,7 @@ class SourceMachine {
     kOffering,
     kSending,
     kHolding,
+    kVerifying,
     kCommitting,
     kStopping,
     kTelling
@@ -128,6 +140,7 @@ class SourceMachine {
     std::vector<bool> handed;        // by layer of the pool
     std::vector<LayerRange> layers;  // ready, and the target has yet to answer the offer
     bool finished = false;           // commit() came; always, when it is not by layer
+    uint32_t fetched = 0;            // blocks of the request that a fetch fills
     TransferReport report;
     uint32_t lanes = 0;
     Status failure;
@@ -149,6 +162,9 @@ class SourceMachine {
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);
   void finish_data(TransferId id, const Outbound& transfer);
+  void read_leased(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
+  void verify_fetched(TransferId id, Outbound& transfer, TimePoint now);
+  void end_fetch(TransferId id, Outbound& transfer, TimePoint now);
   void begin(TransferId id, Outbound& transfer, Peer& peer, TimePoint now);
   void fail(TransferId id, Outbound& transfer, Status status, TimePoint now);
   void quiet(TransferId id, Outbound& transfer, TimePoint now);
@@ -163,6 +179,7 @@ class SourceMachine {
   void on_stop_request(SessionId session, const StopRequest& request, TimePoint now);
   Status check_open(TransferId id) const;
   Status check_reply(const Outbound& transfer, const OfferReply& reply) const;
+  Status check_lease(const Outbound& transfer, const OfferReply& reply) const;
   Status check_reply(const Outbound& transfer, const CommitReply& reply) const;
 
   Options options_;

@@ -77,12 +77,15 @@ void TargetMachine::on_offer(SessionId id, Session& session, const Offer& offer,
     return;
   }
   reply.status = check_offer(offer);
-  if (reply.status.ok()) reply.status = reserve(id, offer, reply);
+  if (reply.status.ok()) {
+    reply.status = offer.fetch ? lease(id, offer, reply) : reserve(id, offer, reply);
+  }
   if (!reply.status.ok()) {
     finish(id, session, offer.number, std::move(reply));
     return;
   }
-  reply.slot = slots_.open(id, offer.number, reply.reserved);
+  reply.slot = offer.fetch ? slots_.lease(id, offer.number, reply.matched)
+                           : slots_.open(id, offer.number, reply.reserved);
   actions_.push_back(OpenSlot{id, reply.slot});
   actions_.push_back(SendMessage{id, reply});
   Inbound& inbound = session.open[offer.number];
@@ -108,23 +111,38 @@ Status TargetMachine::check_offer(const Offer& offer) const {
   return {};
 }
 
+Status TargetMachine::check_room(size_t wanted, size_t most) const {
+  if (wanted > most) {
+    return invalid_argument(
+        fmt::format("the prompt has {} blocks; one transfer moves at most {}", wanted, most));
+  }
+  if (open() + undelivered_ < options_.max_open) return {};
+  return resource_exhausted(
+      fmt::format("{} transfers are open here and {} arrivals wait for receive(); the most is {} "
+                  "(limits.max_inbound)",
+                  open(), undelivered_, options_.max_open),
+      options_.retry_hint_ms);
+}
+
+Status TargetMachine::lease(SessionId id, const Offer& offer, OfferReply& reply) {
+  MEMPOOL_RETURN_IF_ERROR(
+      check_room(offer.tokens.size() / pool_.shape().tokens_per_block, kFetchBlocksMax));
+  index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
+  if (options_.verify == Verify::kOff) return {};
+  for (uint32_t position = 0; position < reply.matched.size(); ++position) {
+    const std::optional<uint64_t> sum = pool_.checksum(reply.matched[position].index());
+    if (sum) reply.sums.push_back({position, *sum});
+  }
+  return {};
+}
+
 Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& reply) {
   const size_t block_tokens = pool_.shape().tokens_per_block;
   const size_t wanted = (offer.tokens.size() + block_tokens - 1) / block_tokens;
-  if (wanted > kOfferBlocksMax) {
-    return invalid_argument(fmt::format("the prompt needs {} blocks; one transfer moves at most {}",
-                                        wanted, kOfferBlocksMax));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_room(wanted, kOfferBlocksMax));
   if (wanted > pool_.blocks()) {
     return resource_exhausted(
         fmt::format("the prompt needs {} blocks; the whole pool has {}", wanted, pool_.blocks()));
-  }
-  if (open() + undelivered_ >= options_.max_open) {
-    return resource_exhausted(
-        fmt::format("{} transfers are open here and {} arrivals wait for receive(); the most is {} "
-                    "(limits.max_inbound)",
-                    open(), undelivered_, options_.max_open),
-        options_.retry_hint_ms);
   }
   index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
   const size_t missing = wanted - reply.matched.size();
@@ -159,6 +177,11 @@ void TargetMachine::on_commit(SessionId id, Session& session, const Commit& comm
   }
   Inbound& inbound = it->second;
   if (inbound.state != State::kReserved) return;  // a repeated commit, or one that came too late
+  if (inbound.offer.fetch) {  // the lease goes on: only a Cancel says that nobody reads
+    actions_.push_back(SendMessage{
+        id, CommitReply{commit.number, invalid_argument("a fetch is never committed"), {}}});
+    return;
+  }
   inbound.state = State::kLanding;
   inbound.expected = inbound.reply.reserved.empty() ? 0 : std::max(commit.notifications, 1u);
   inbound.sums = commit.sums;

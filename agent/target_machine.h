@@ -4,6 +4,8 @@
 //
 //   reserved -> landing (commit came; lanes still count) -> verifying -> published
 //   reserved, landing -> draining (blocks in quarantine; the source is asked) -> free
+// A fetch is a transfer that reserves nothing and is never committed: its blocks are pinned, its
+// slot lets them be read, and it ends by the source's Cancel, or drains.
 //
 // Invariants: a block leaves quarantine only when the source said that nothing is in flight, or its
 // peer was fenced; what is published was committed, all lanes notified and the checks passed; a
@@ -65,7 +67,7 @@ class TargetMachine {
   /// Tell whether a peer may touch this range now.
   bool admits(SessionId session, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) const {
-    return operation == Operation::kWrite && slots_.admits(session, slot, region, offset, bytes);
+    return slots_.admits(session, slot, operation, region, offset, bytes);
   }
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
@@ -97,7 +99,9 @@ class TargetMachine {
 
   void on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now);
   Status check_offer(const Offer& offer) const;
+  Status check_room(size_t wanted, size_t most) const;
   Status reserve(SessionId id, const Offer& offer, OfferReply& reply);
+  Status lease(SessionId id, const Offer& offer, OfferReply& reply);
   void on_commit(SessionId id, Session& session, const Commit& commit);
   void on_cancel(SessionId id, Session& session, const Cancel& cancel);
   void landed(SessionId id, uint64_t number, Inbound& inbound);

@@ -9,22 +9,6 @@
 namespace mempool {
 namespace {
 
-/// Stay inside the agent's gate while it is asked something.
-class Visit {
- public:
-  explicit Visit(Gate& gate) : gate_(gate), inside_(gate.enter()) {}
-  ~Visit() {
-    if (inside_) gate_.leave();
-  }
-  Visit(const Visit&) = delete;
-  Visit& operator=(const Visit&) = delete;
-  explicit operator bool() const { return inside_; }
-
- private:
-  Gate& gate_;
-  const bool inside_;
-};
-
 Status agent_gone() {
   return unavailable("the agent has stopped");
 }
@@ -65,7 +49,7 @@ void Transfer::State::on_fence(LayerRange layers) {
     const std::lock_guard lock(mutex);
     if (--fences > 0 || !committed) return;
   }
-  owner->commit(id, source_blocks);
+  owner->commit(*this);
 }
 
 Status Transfer::State::commit() {
@@ -78,7 +62,7 @@ Status Transfer::State::commit() {
     committed = true;
     if (fences > 0) return {};  // the last fence commits
   }
-  owner->commit(id, source_blocks);
+  owner->commit(*this);
   return {};
 }
 

@@ -7,7 +7,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "agent/action.h"
 #include "core/gate.h"
@@ -23,7 +25,15 @@ class TransferOwner {
   virtual Status hand_over(TransferId transfer, LayerRange layers) = 0;
   virtual void layers_ready(TransferId transfer, LayerRange layers) = 0;
   virtual Status check_commit(TransferId transfer) = 0;
-  virtual void commit(TransferId transfer, std::span<const BlockAddress> blocks) = 0;
+  virtual void commit(const Transfer::State& call) = 0;
+};
+
+/// What a fetch brings where. Every block is pinned for the caller.
+struct FetchPlaces {
+  Content content;
+  std::vector<TokenId> tokens;       // in whole blocks
+  std::vector<BlockAddress> held;    // the leading blocks, that were here
+  std::vector<BlockAddress> places;  // for those that follow
 };
 
 /// Thread: safe.
@@ -33,6 +43,9 @@ struct Transfer::State : std::enable_shared_from_this<State> {
   TransferId id = 0;
   bool by_layer = false;
   std::vector<BlockAddress> source_blocks;
+  std::vector<bool> published;       // by layer: which of them were so at the start,
+  std::vector<SealedSum> stored;     // and their sums
+  std::optional<FetchPlaces> fetch;  // of a fetch; the agent's thread takes it when the call ends
   std::function<void(const Status&)> on_done;  // under mutex, as all that follows
 
   std::mutex mutex;

@@ -27,6 +27,7 @@ inline constexpr uint32_t kHandshakeBytesMax = 4096;
 /// The most tokens one offer may name, and the most blocks an answer may.
 inline constexpr size_t kOfferTokensMax = 4u << 20;
 inline constexpr size_t kOfferBlocksMax = 1u << 20;
+inline constexpr size_t kFetchBlocksMax = kOfferBlocksMax / 2;  // each with its sum
 inline constexpr size_t kUserDataBytesMax = 64u << 10;
 inline constexpr size_t kTraceBytesMax = 128;
 inline constexpr size_t kNameBytesMax = 255;

@@ -201,6 +201,7 @@ class Decoder {
                         std::bit_cast<ContentId>(*offer.model())},
             .tokens = list<TokenId>("Offer.tokens", *offer.tokens(), kOfferTokensMax),
             .user_data = list<std::byte>("Offer.user_data", *offer.user_data(), kUserDataBytesMax),
+            .fetch = offer.fetch(),
             .trace = trace};
   }
 
@@ -211,6 +212,9 @@ class Decoder {
     out.slot = std::bit_cast<Slot>(*reply.slot());
     out.matched = addresses("OfferReply.matched", *reply.matched());
     out.reserved = addresses("OfferReply.reserved", *reply.reserved());
+    if (reply.sums() != nullptr) {
+      out.sums = list<SealedSum>("OfferReply.sums", *reply.sums(), kFetchBlocksMax);
+    }
     return out;
   }
 

@@ -88,21 +88,19 @@ class Encoder {
     const auto model = std::bit_cast<wire::ContentId>(offer.content.model);
     return pack(wire::CreateOffer(builder_, offer.number, offer.request_id, offer.deadline_ms,
                                   static_cast<uint8_t>(offer.medium), &content, &model,
-                                  builder_.CreateVector(offer.tokens), raw(offer.user_data)));
+                                  builder_.CreateVector(offer.tokens), raw(offer.user_data),
+                                  offer.fetch));
   }
 
   Packed operator()(const OfferReply& reply) {
     const auto slot = std::bit_cast<wire::Slot>(reply.slot);
     return pack(wire::CreateOfferReply(builder_, reply.number, add(reply.status), &slot,
-                                       add(reply.matched), add(reply.reserved)));
+                                       add(reply.matched), add(reply.reserved), add(reply.sums)));
   }
 
   Packed operator()(const Commit& commit) {
-    const auto put = [&](size_t i, wire::SealedSum* out) {
-      *out = wire::SealedSum(commit.sums[i].position, commit.sums[i].checksum);
-    };
-    const auto sums = builder_.CreateVectorOfStructs<wire::SealedSum>(commit.sums.size(), put);
-    return pack(wire::CreateCommit(builder_, commit.number, commit.notifications, sums));
+    return pack(
+        wire::CreateCommit(builder_, commit.number, commit.notifications, add(commit.sums)));
   }
 
   Packed operator()(const CommitReply& reply) {
@@ -144,6 +142,13 @@ class Encoder {
     static_assert(sizeof(wire::BlockAddress) == sizeof(BlockAddress));
     return builder_.CreateVectorOfStructs(reinterpret_cast<const wire::BlockAddress*>(list.data()),
                                           list.size());
+  }
+
+  fb::Offset<fb::Vector<const wire::SealedSum*>> add(const std::vector<SealedSum>& sums) {
+    const auto put = [&](size_t i, wire::SealedSum* out) {
+      *out = wire::SealedSum(sums[i].position, sums[i].checksum);
+    };
+    return builder_.CreateVectorOfStructs<wire::SealedSum>(sums.size(), put);
   }
 
   fb::Offset<wire::Status> add(const Status& status) {

@@ -45,4 +45,21 @@ class Gate {
   std::atomic<uint64_t> state_{0};
 };
 
+/// Inside a gate as long as it lives, where the gate was open. Thread: confined; the gate outlives
+/// it.
+class Visit {
+ public:
+  explicit Visit(Gate& gate) : gate_(gate), inside_(gate.enter()) {}
+  ~Visit() {
+    if (inside_) gate_.leave();
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+  explicit operator bool() const { return inside_; }
+
+ private:
+  Gate& gate_;
+  const bool inside_;
+};
+
 }  // namespace mempool

@@ -53,18 +53,18 @@ struct AgentOptions {
 /// What one transfer did, and how long its phases took.
 struct TransferReport {
   std::string transport;     // "tcp"; empty when nothing had to move
-  uint64_t bytes = 0;        // moved
+  uint64_t bytes = 0;        // moved; 0 of a transfer that was stopped on the way
   uint64_t bytes_saved = 0;  // of blocks the target had already
   uint64_t tokens = 0;
-  uint64_t tokens_matched = 0;               // by the target before anything moved
-  uint64_t paper_calls = 0;                  // pieces, unmerged
-  uint64_t run_pair_calls = 0;               // ranges contiguous on both sides, merged
-  uint64_t network_calls = 0;                // operations posted to the transport
+  uint64_t tokens_matched = 0;  // by the target before anything moved; of a fetch, here
+  uint64_t paper_calls = 0;     // pieces, unmerged
+  uint64_t run_pair_calls = 0;  // ranges contiguous on both sides, merged
+  uint64_t network_calls = 0;   // operations posted to the transport
   std::optional<uint64_t> system_calls = 0;  // of the source's endpoint while the transfer ran
-  double prepare_us = 0;                     // call to the target's answer and the plan
+  double prepare_us = 0;                     // call to the target's answer
   double post_us = 0;                        // to the last call posted
   double complete_us = 0;                    // to the target's acknowledgement
-  std::vector<BlockAddress> serving;         // at the target, in token order
+  std::vector<BlockAddress> serving;         // at the target, of a fetch here, in token order
 };
 
 enum class TransferMode : uint8_t {
@@ -74,13 +74,14 @@ enum class TransferMode : uint8_t {
 
 struct TransferOptions {
   TransferMode mode = TransferMode::kByRequest;
-  Fence ready;                                 // by request: when the blocks may be read
-  std::chrono::milliseconds deadline{0};       // 0: AgentOptions::default_deadline
-  Medium medium = Medium::kHost;               // at the target
-  uint64_t request_id = 0;                     // carried to the Arrival, never interpreted
-  std::vector<std::byte> user_data;            // likewise; at most 64 KiB
-  std::string trace;                           // W3C traceparent, carried to the target's log
-  std::function<void(const Status&)> on_done;  // on the agent's thread; may not block
+  Fence ready;                            // by request: when the blocks may be read
+  std::chrono::milliseconds deadline{0};  // 0: AgentOptions::default_deadline
+  Medium medium = Medium::kHost;          // at the target
+  uint64_t request_id = 0;                // carried to the Arrival, never interpreted
+  std::vector<std::byte> user_data;       // likewise; at most 64 KiB
+  std::string trace;                      // W3C traceparent, carried to the target's log
+  // On the agent's thread, or in a fetch() that finds everything here; may not block.
+  std::function<void(const Status&)> on_done;
 };
 
 /// A transfer under way. Copies share it. Dropping every copy does not cancel. Thread: safe.
@@ -215,6 +216,14 @@ class MEMPOOL_EXPORT Agent {
   Result<Transfer> transfer_with_insert(const std::string& target, const Prompt& prompt,
                                         std::span<const BlockAddress> blocks,
                                         const TransferOptions& options = {});
+  /// Pull: bring the leading whole blocks of `prompt` that `source` holds and this agent does not,
+  /// by one-sided reads under a lease, and publish them here. After wait() is ok,
+  /// report().serving has the addresses here, in token order and each pinned for the caller, as far
+  /// as the prompt is covered now: perhaps not at all. Errors at once: as transfer_with_insert(),
+  /// and kResourceExhausted for no room here. Later: likewise; kUnsupported where the transport
+  /// cannot read.
+  Result<Transfer> fetch(const std::string& source, const Prompt& prompt,
+                         const TransferOptions& options = {});
   /// Wait for the next arrival. Errors: kDeadlineExceeded when none came in time; kCancelled when
   /// the agent stops.
   Result<Arrival> receive(std::chrono::milliseconds timeout);

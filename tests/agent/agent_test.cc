@@ -129,8 +129,7 @@ TEST_F(AgentTest, a_block_that_was_set_aside_is_not_published_again) {
   (*agent_->piece(blocks[1], 0, 0))[0] ^= std::byte{1};
   std::vector<std::byte> bytes(agent_->layout().block_bytes);
   ASSERT_EQ(agent_->read(blocks[1], bytes).code(), StatusCode::kCorruption);
-  EXPECT_EQ(agent_->insert({content_, tokens}, blocks).status().code(),
-            StatusCode::kInvalidArgument);
+  EXPECT_EQ(agent_->insert({content_, tokens}, blocks).status().code(), StatusCode::kCorruption);
 }
 
 TEST_F(AgentTest, a_private_tail_that_filled_is_read_as_it_is) {

@@ -22,6 +22,7 @@ using testing::make_tokens;
 using testing::small_options;
 using testing::small_spec;
 using testing::start_agent;
+using testing::wait_until;
 
 class ByLayerTest : public ::testing::TestWithParam<std::string> {
  protected:
@@ -64,9 +65,8 @@ class ByLayerTest : public ::testing::TestWithParam<std::string> {
   }
   /// The target's blocks come back once it has heard of the end.
   void expect_nothing_left() {
-    while (target_->status().blocks.at("free") != target_->status().total) {
-      std::this_thread::yield();
-    }
+    EXPECT_TRUE(wait_until(
+        [this] { return target_->status().blocks.at("free") == target_->status().total; }));
     EXPECT_EQ(target_->match({content_, tokens_}).tokens, 0u);
   }
 
@@ -106,7 +106,7 @@ TEST_P(ByLayerTest, nothing_is_published_before_the_commit) {
   Transfer transfer = begin();
   for (uint32_t layer = 0; layer < small_spec().layers; ++layer) make_layer(layer);
   ASSERT_TRUE(transfer.send_layers(0, 3).ok());
-  while (target_->status().blocks.at("reserved") == 0) std::this_thread::yield();
+  ASSERT_TRUE(wait_until([this] { return target_->status().blocks.at("reserved") > 0; }));
   EXPECT_EQ(target_->match({content_, tokens_}).tokens, 0u);
   EXPECT_FALSE(transfer.done());
   ASSERT_TRUE(transfer.commit().ok());
@@ -142,6 +142,7 @@ TEST_P(ByLayerTest, a_transfer_by_request_takes_no_layers) {
 
 TEST_P(ByLayerTest, a_cancel_between_two_layers_gives_everything_back) {
   Transfer transfer = begin();
+  ASSERT_TRUE(wait_until([this] { return target_->status().blocks.at("reserved") > 0; }));
   make_layer(0);
   ASSERT_TRUE(transfer.send_layers(0, 1).ok());
   transfer.cancel();
@@ -197,7 +198,7 @@ TEST_P(ByLayerTest, layers_wait_for_their_fences_and_the_commit_for_the_last) {
 TEST_P(ByLayerTest, a_request_waits_until_its_blocks_are_ready) {
   const Fence ready = Fence::pending();
   Transfer transfer = begin({.ready = ready});
-  while (target_->status().blocks.at("reserved") == 0) std::this_thread::yield();
+  ASSERT_TRUE(wait_until([this] { return target_->status().blocks.at("reserved") > 0; }));
   for (uint32_t layer = 0; layer < small_spec().layers; ++layer) make_layer(layer);
   EXPECT_FALSE(transfer.done());
   ready.signal();
@@ -215,6 +216,30 @@ TEST_P(ByLayerTest, a_fence_may_be_reached_after_the_agent_has_gone) {
   transfer.cancel();
   EXPECT_EQ(transfer.done(), true);
   source_ = start_agent(small_options("prefill", GetParam()));
+}
+
+TEST_P(ByLayerTest, a_block_that_was_set_aside_meanwhile_is_not_sealed_anew) {
+  for (uint32_t layer = 0; layer < small_spec().layers; ++layer) make_layer(layer);
+  ASSERT_TRUE(source_->insert({content_, tokens_}, blocks_).ok());
+  Transfer transfer = begin();
+  ASSERT_TRUE(transfer.send_layers(0, 3).ok());
+  (*source_->piece(blocks_[1], 0, 1))[3] ^= std::byte{4};
+  std::vector<std::byte> out(source_->layout().block_bytes);
+  ASSERT_EQ(source_->read(blocks_[1], out).code(), StatusCode::kCorruption);
+  ASSERT_TRUE(transfer.commit().ok());
+  EXPECT_EQ(transfer.wait().code(), StatusCode::kCorruption);
+  EXPECT_EQ(target_->match({content_, tokens_}).tokens, 0u);
+}
+
+TEST_P(ByLayerTest, a_block_erased_meanwhile_keeps_its_sum) {
+  for (uint32_t layer = 0; layer < small_spec().layers; ++layer) make_layer(layer);
+  ASSERT_TRUE(source_->insert({content_, tokens_}, blocks_).ok());
+  Transfer transfer = begin();
+  source_->erase({content_, std::span(tokens_).first(small_spec().tokens_per_block)});
+  (*source_->piece(blocks_[1], 0, 1))[3] ^= std::byte{4};
+  ASSERT_TRUE(transfer.send_layers(0, 3).ok());
+  ASSERT_TRUE(transfer.commit().ok());
+  EXPECT_EQ(transfer.wait().code(), StatusCode::kCorruption);
 }
 
 TEST_P(ByLayerTest, sums_travel_with_the_commit) {

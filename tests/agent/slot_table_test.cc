@@ -36,7 +36,8 @@ void expect_admits_exactly(const BlockPool& pool, const SlotTable& table, Slot s
       }
     }
     for (uint64_t offset = 0; offset < segment.memory.size(); ++offset) {
-      ASSERT_EQ(table.admits(kSession, slot, region, offset, 1), own.contains(offset))
+      ASSERT_EQ(table.admits(kSession, slot, Operation::kWrite, region, offset, 1),
+                own.contains(offset))
           << "region " << region << " offset " << offset;
     }
   }
@@ -61,9 +62,9 @@ TEST(SlotTable, admits_a_run_over_neighbours_and_refuses_one_that_leaves_them) {
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {1, 2}));
   const uint64_t piece = pool->segments()[0].layout.piece_bytes;
-  EXPECT_TRUE(table.admits(kSession, slot, 0, piece, 2 * piece));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, piece, 2 * piece + 1));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, piece - 1, 2));
+  EXPECT_TRUE(table.admits(kSession, slot, Operation::kWrite, 0, piece, 2 * piece));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, piece, 2 * piece + 1));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, piece - 1, 2));
 }
 
 TEST(SlotTable, refuses_a_run_from_one_parts_array_into_the_next) {
@@ -71,26 +72,47 @@ TEST(SlotTable, refuses_a_run_from_one_parts_array_into_the_next) {
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {0, 1}));
   const uint64_t array = pool->segments()[0].layout.piece_bytes * 2;
-  EXPECT_TRUE(table.admits(kSession, slot, 0, 0, array));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, 0, array + 1));
+  EXPECT_TRUE(table.admits(kSession, slot, Operation::kWrite, 0, 0, array));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, array + 1));
 }
 
 TEST(SlotTable, refuses_ranges_outside_of_every_region) {
   const auto pool = tiny_pool(1, {2});
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {0, 1}));
-  EXPECT_FALSE(table.admits(kSession, slot, 1, 0, 1));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, pool->bytes(), 1));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, 1, UINT64_MAX));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, UINT64_MAX, 2));
-  EXPECT_FALSE(table.admits(kSession, slot, 0, 0, 0));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 1, 0, 1));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, pool->bytes(), 1));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 1, UINT64_MAX));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, UINT64_MAX, 2));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, 0));
+}
+
+TEST(SlotTable, a_lease_admits_reads_of_its_blocks_only_and_shares_them) {
+  const auto pool = tiny_pool(1);
+  SlotTable table(*pool);
+  const auto blocks = addresses(*pool, {2, 0});
+  const Slot first = table.lease(kSession, 1, blocks);
+  const Slot second = table.lease(kSession, 2, blocks);
+  const uint64_t piece = pool->segments().front().layout.piece_bytes;
+  for (const Slot slot : {first, second}) {
+    EXPECT_TRUE(table.admits(kSession, slot, Operation::kRead, 0, 2 * piece, piece));
+    EXPECT_FALSE(table.admits(kSession, slot, Operation::kRead, 0, piece, piece));
+    EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, piece));
+    EXPECT_FALSE(table.admits(kSession + 1, slot, Operation::kRead, 0, 0, piece));
+  }
+  const auto written = addresses(*pool, {1});
+  const Slot write = table.open(kSession, 3, written);
+  EXPECT_FALSE(table.admits(kSession, write, Operation::kRead, 0, piece, piece));
+  table.close(first, {});
+  EXPECT_FALSE(table.admits(kSession, first, Operation::kRead, 0, 0, piece));
+  EXPECT_TRUE(table.admits(kSession, second, Operation::kRead, 0, 0, piece));
 }
 
 TEST(SlotTable, a_slot_is_its_own_sessions_only) {
   const auto pool = tiny_pool(1);
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {0}));
-  EXPECT_FALSE(table.admits(kSession + 1, slot, 0, 0, 1));
+  EXPECT_FALSE(table.admits(kSession + 1, slot, Operation::kWrite, 0, 0, 1));
 }
 
 TEST(SlotTable, a_closed_slot_admits_nothing_even_when_its_place_is_used_again) {
@@ -99,12 +121,12 @@ TEST(SlotTable, a_closed_slot_admits_nothing_even_when_its_place_is_used_again) 
   const auto blocks = addresses(*pool, {0});
   const Slot first = table.open(kSession, 1, blocks);
   table.close(first, blocks);
-  EXPECT_FALSE(table.admits(kSession, first, 0, 0, 1));
+  EXPECT_FALSE(table.admits(kSession, first, Operation::kWrite, 0, 0, 1));
 
   const Slot second = table.open(kSession, 2, blocks);
   EXPECT_EQ(second.index, first.index);
-  EXPECT_FALSE(table.admits(kSession, first, 0, 0, 1));
-  EXPECT_TRUE(table.admits(kSession, second, 0, 0, 1));
+  EXPECT_FALSE(table.admits(kSession, first, Operation::kWrite, 0, 0, 1));
+  EXPECT_TRUE(table.admits(kSession, second, Operation::kWrite, 0, 0, 1));
   EXPECT_EQ(table.find(first), nullptr);
   EXPECT_EQ(table.find(second)->number, 2u);
 }

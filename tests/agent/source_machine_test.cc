@@ -119,8 +119,8 @@ TEST_F(SourceMachineTest, a_transfer_goes_from_the_dial_to_its_acknowledgement) 
 
   machine_.on_message(kSession, reply(1, 1, 2), at_ms(2));
   const PostData data = actions_of<PostData>(machine_.take_actions()).at(0);
-  EXPECT_EQ(data.source_blocks, (std::vector<uint32_t>{blocks_[1].index(), blocks_[2].index()}));
-  EXPECT_EQ(data.target_blocks, (std::vector<uint32_t>{21, 22}));
+  EXPECT_EQ(data.local_blocks, (std::vector<uint32_t>{blocks_[1].index(), blocks_[2].index()}));
+  EXPECT_EQ(data.remote_blocks, (std::vector<uint32_t>{21, 22}));
 
   DataReport report;
   report.lanes = 3;
@@ -151,6 +151,143 @@ TEST_F(SourceMachineTest, what_is_there_already_is_committed_without_data) {
   const auto actions = machine_.take_actions();
   EXPECT_TRUE(actions_of<PostData>(actions).empty());
   EXPECT_TRUE(messages_of<Commit>(actions).at(0).sums.empty());
+}
+
+// ---- by layer --------------------------------------------------------------------------------
+
+TEST_F(SourceMachineTest, layers_are_posted_as_they_are_ready_and_finished_by_the_commit) {
+  TransferRequest by_layer = request();
+  by_layer.by_layer = true;
+  const TransferId id = *machine_.start(kPeer, by_layer, at_ms(0));
+  ASSERT_TRUE(machine_.hand_over(id, {1, 1}).ok());
+  machine_.on_layers_ready(id, {1, 1});  // before there is a session
+  machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  machine_.take_actions();
+  machine_.on_message(kSession, reply(1, 1, 2), at_ms(1));
+  auto actions = machine_.take_actions();
+  EXPECT_EQ(actions_of<PostData>(actions).size(), 1u);
+  EXPECT_EQ(actions_of<PostLayers>(actions).at(0).layers, (LayerRange{1, 1}));
+  EXPECT_TRUE(actions_of<FinishData>(actions).empty());
+  ASSERT_TRUE(machine_.hand_over(id, {0, 1}).ok());
+  EXPECT_TRUE(machine_.take_actions().empty());  // handed over, not ready
+  machine_.on_layers_ready(id, {0, 1});
+  EXPECT_EQ(actions_of<PostLayers>(machine_.take_actions()).at(0).layers, (LayerRange{0, 1}));
+  ASSERT_TRUE(machine_.check_commit(id).ok());
+  machine_.commit(id, {{2, 7}}, at_ms(2));
+  EXPECT_EQ(actions_of<FinishData>(machine_.take_actions()).size(), 1u);
+  machine_.on_data_done(id, Status(), {}, at_ms(3));
+  EXPECT_EQ(messages_of<Commit>(machine_.take_actions()).at(0).sums.at(0).checksum, 7u);
+}
+
+TEST_F(SourceMachineTest, what_the_target_has_waits_for_the_commit_and_ends_like_any_other) {
+  for (const bool lost : {false, true}) {
+    SourceMachine machine(options(), *pool_);
+    TransferRequest by_layer = request();
+    by_layer.tokens = tokens_up_to(12);
+    by_layer.by_layer = true;
+    const TransferId id = *machine.start(kPeer, by_layer, at_ms(0));
+    machine.on_session_up(kPeer, kSession, peer(), at_ms(0));
+    machine.on_message(kSession, reply(1, 3, 0), at_ms(1));
+    EXPECT_TRUE(messages_of<Commit>(machine.take_actions()).empty());
+    if (lost) {
+      machine.on_session_down(kSession, unavailable("gone"), at_ms(2));
+    } else {
+      machine.cancel(id, at_ms(2));
+    }
+    const auto actions = machine.take_actions();
+    EXPECT_EQ(actions_of<EndCall>(actions).size(), 1u);
+    EXPECT_EQ(messages_of<Cancel>(actions).size(), lost ? 0u : 1u);
+    EXPECT_EQ(transfer_pins(), 0u);
+  }
+}
+
+// ---- fetch -----------------------------------------------------------------------------------
+
+TEST_F(SourceMachineTest, a_fetch_reads_what_is_leased_and_gives_the_lease_back) {
+  TransferRequest fetch = request();
+  fetch.tokens = tokens_up_to(16);
+  fetch.fetch = true;
+  fetch.have = 1;
+  const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
+  PeerInfo holder = peer();
+  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+  machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
+  EXPECT_TRUE(messages_of<Offer>(machine_.take_actions()).at(0).fetch);
+  OfferReply leased = reply(1, 3, 0);
+  leased.sums = {{0, 1}, {2, 9}};
+  machine_.on_message(kSession, leased, at_ms(1));
+  const auto actions = machine_.take_actions();
+  const PostData data = actions_of<PostData>(actions).at(0);
+  EXPECT_EQ(data.operation, Operation::kRead);
+  EXPECT_EQ(data.local_blocks, (std::vector<uint32_t>{blocks_[0].index(), blocks_[1].index()}));
+  EXPECT_EQ(data.remote_blocks, (std::vector<uint32_t>{21, 22}));
+  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  const auto verify = actions_of<VerifyFetch>(machine_.take_actions()).at(0);
+  EXPECT_EQ(verify.blocks, std::vector<uint32_t>{blocks_[1].index()});
+  EXPECT_EQ(verify.sums, std::vector<uint64_t>{9});
+  EXPECT_EQ(transfer_pins(), 1u);
+  machine_.on_fetch_verified(id, {}, at_ms(3));
+  const auto last = machine_.take_actions();
+  EXPECT_EQ(actions_of<EndCall>(last).at(0).fetched, 2u);
+  EXPECT_EQ(messages_of<Cancel>(last).size(), 1u);
+  EXPECT_EQ(transfer_pins(), 0u);
+  machine_.on_message(kSession, CancelReply{1}, at_ms(4));
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_fetch_whose_bytes_are_wrong_brings_nothing) {
+  TransferRequest fetch = request();
+  fetch.tokens = tokens_up_to(12);
+  fetch.fetch = true;
+  const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
+  PeerInfo holder = peer();
+  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+  machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
+  OfferReply leased = reply(1, 3, 0);
+  leased.sums = {{1, 9}};
+  machine_.on_message(kSession, leased, at_ms(1));
+  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  machine_.take_actions();
+  machine_.on_fetch_verified(id, {blocks_[1].index()}, at_ms(3));
+  const EndCall end = actions_of<EndCall>(machine_.take_actions()).at(0);
+  EXPECT_EQ(end.status.code(), StatusCode::kCorruption);
+  EXPECT_EQ(end.fetched, 0u);
+}
+
+TEST_F(SourceMachineTest,
+       a_fetch_cancelled_while_it_is_looked_at_keeps_its_places_until_that_ends) {
+  TransferRequest fetch = request();
+  fetch.tokens = tokens_up_to(12);
+  fetch.fetch = true;
+  const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
+  PeerInfo holder = peer();
+  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+  machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
+  OfferReply leased = reply(1, 3, 0);
+  leased.sums = {{1, 9}};
+  machine_.on_message(kSession, leased, at_ms(1));
+  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  machine_.cancel(id, at_ms(3));
+  EXPECT_EQ(transfer_pins(), 1u);
+  machine_.take_actions();
+  machine_.on_fetch_verified(id, {}, at_ms(4));
+  EXPECT_EQ(actions_of<EndCall>(machine_.take_actions()).at(0).status.code(),
+            StatusCode::kCancelled);
+  EXPECT_EQ(transfer_pins(), 0u);
+}
+
+TEST_F(SourceMachineTest, a_lease_of_other_blocks_than_asked_for_is_refused) {
+  for (const bool reserved : {false, true}) {
+    SourceMachine machine(options(), *pool_);
+    TransferRequest fetch = request();
+    fetch.tokens = tokens_up_to(12);
+    fetch.fetch = true;
+    ASSERT_TRUE(machine.start(kPeer, fetch, at_ms(0)).ok());
+    machine.on_session_up(kPeer, kSession, peer(), at_ms(0));
+    machine.on_message(kSession, reserved ? reply(1, 2, 1) : reply(1, 4, 0), at_ms(1));
+    EXPECT_EQ(actions_of<EndCall>(machine.take_actions()).at(0).status.code(),
+              StatusCode::kCorruption);
+  }
 }
 
 TEST_F(SourceMachineTest, a_freed_block_cannot_be_sent) {

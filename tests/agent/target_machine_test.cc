@@ -77,6 +77,57 @@ class TargetMachineTest : public testing::Test {
   std::unique_ptr<TargetMachine> machine_;
 };
 
+// ---- fetches ---------------------------------------------------------------------------------
+
+TEST_F(TargetMachineTest, a_fetch_leases_what_is_here_until_its_cancel) {
+  const auto blocks = publish(8);
+  Offer fetch = offer(1, 12);
+  fetch.fetch = true;
+  const auto actions = take(fetch);
+  const OfferReply reply = messages_of<OfferReply>(actions).at(0);
+  EXPECT_EQ(reply.matched, blocks);
+  EXPECT_TRUE(reply.reserved.empty());
+  EXPECT_EQ(actions_of<OpenSlot>(actions).size(), 1u);
+  EXPECT_EQ(pool_->pins_of(kSession, blocks[1].index()), 1u);
+  const uint64_t piece = pool_->segments().front().layout.piece_bytes;
+  EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, 0, piece));
+  EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, 0, piece));
+  EXPECT_EQ(index_.evict(8), 0u);  // nobody else can have them
+
+  const auto ended = take(Cancel{1});
+  EXPECT_EQ(messages_of<CancelReply>(ended).size(), 1u);
+  EXPECT_EQ(actions_of<CloseSlot>(ended).size(), 1u);
+  EXPECT_EQ(pool_->pins(blocks[1].index()), 0u);
+  EXPECT_EQ(index_.blocks(), 2u);
+}
+
+TEST_F(TargetMachineTest, a_fetch_cannot_be_committed) {
+  publish(8);
+  Offer fetch = offer(1, 8);
+  fetch.fetch = true;
+  take(fetch);
+  const auto answer = messages_of<CommitReply>(take(Commit{1, 0, {}})).at(0);
+  EXPECT_EQ(answer.status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(machine_->open(), 1u);
+}
+
+TEST_F(TargetMachineTest, a_reader_past_its_time_is_asked_and_then_fenced_before_the_lease_ends) {
+  const auto blocks = publish(8);
+  Offer fetch = offer(1, 8);
+  fetch.fetch = true;
+  const OfferReply reply = messages_of<OfferReply>(take(fetch)).at(0);
+  const auto asked = at(1001);
+  EXPECT_EQ(messages_of<StopRequest>(asked).size(), 1u);
+  EXPECT_EQ(actions_of<CloseSlot>(asked).size(), 1u);
+  EXPECT_EQ(pool_->pins_of(kSession, blocks[0].index()), 1u);
+  EXPECT_EQ(quarantined(), 0u);
+  EXPECT_EQ(actions_of<FencePeer>(at(2002)).size(), 1u);
+  EXPECT_EQ(pool_->pins_of(kSession, blocks[0].index()), 1u);
+  machine_->on_fenced(kSession);
+  EXPECT_EQ(pool_->pins(blocks[0].index()), 0u);
+  EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, 0, 1));
+}
+
 // ---- offers ----------------------------------------------------------------------------------
 
 TEST_F(TargetMachineTest, an_offer_reserves_what_is_missing_behind_what_is_there) {

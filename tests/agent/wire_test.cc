@@ -51,18 +51,21 @@ auto fields(const Refusal& frame) {
   return fields(frame.status);
 }
 auto fields(const Offer& frame) {
-  const auto& [number, request, deadline, medium, content, tokens, user_data, trace] = frame;
-  return std::tuple(number, request, deadline, medium, content, tokens, user_data, trace);
+  const auto& [number, request, deadline, medium, content, tokens, user_data, fetch, trace] = frame;
+  return std::tuple(number, request, deadline, medium, content, tokens, user_data, fetch, trace);
+}
+auto fields(const std::vector<SealedSum>& sums) {
+  std::vector<std::tuple<uint32_t, uint64_t>> flat;
+  for (const auto& [position, checksum] : sums) flat.emplace_back(position, checksum);
+  return flat;
 }
 auto fields(const OfferReply& frame) {
-  const auto& [number, status, slot, matched, reserved] = frame;
-  return std::tuple(number, fields(status), slot, matched, reserved);
+  const auto& [number, status, slot, matched, reserved, sums] = frame;
+  return std::tuple(number, fields(status), slot, matched, reserved, fields(sums));
 }
 auto fields(const Commit& frame) {
   const auto& [number, notifications, sums] = frame;
-  std::vector<std::tuple<uint32_t, uint64_t>> flat;
-  for (const auto& [position, checksum] : sums) flat.emplace_back(position, checksum);
-  return std::tuple(number, notifications, flat);
+  return std::tuple(number, notifications, fields(sums));
 }
 auto fields(const CommitReply& frame) {
   const auto& [number, status, serving] = frame;
@@ -216,7 +219,13 @@ void make(Offer& frame) {
   frame.content = {any_content(), any_content()};
   frame.tokens = any<std::vector<TokenId>>();
   frame.user_data = any_bytes();
+  frame.fetch = any<bool>();
   frame.trace = any_text(60);
+}
+std::vector<SealedSum> any_sums() {
+  std::vector<SealedSum> sums(*rc::gen::inRange<size_t>(0, 20));
+  for (SealedSum& sum : sums) sum = {any<uint32_t>(), any<uint64_t>()};
+  return sums;
 }
 void make(OfferReply& frame) {
   frame.number = any_number();
@@ -224,12 +233,12 @@ void make(OfferReply& frame) {
   frame.slot = {any<uint32_t>(), any<uint32_t>()};
   frame.matched = any_addresses();
   frame.reserved = any_addresses();
+  frame.sums = any_sums();
 }
 void make(Commit& frame) {
   frame.number = any_number();
   frame.notifications = any<uint32_t>();
-  frame.sums.resize(*rc::gen::inRange<size_t>(0, 20));
-  for (SealedSum& sum : frame.sums) sum = {any<uint32_t>(), any<uint64_t>()};
+  frame.sums = any_sums();
 }
 void make(CommitReply& frame) {
   frame.number = any_number();
@@ -382,6 +391,9 @@ TEST(Wire, fullest_answer_fits_a_frame) {
   reply.matched.assign(kOfferBlocksMax / 2, address);
   reply.reserved.assign(kOfferBlocksMax / 2, address);
   EXPECT_TRUE(decode(body_of(Message(reply))).ok());
+  reply.reserved.clear();
+  reply.sums.resize(kFetchBlocksMax);
+  EXPECT_TRUE(decode(body_of(Message(reply))).ok());
 }
 
 TEST(Wire, trace_is_cut_and_made_printable) {
@@ -469,6 +481,9 @@ TEST(Wire, lists_past_their_bounds_are_refused_by_name) {
   OfferReply reply = {.number = 1};
   reply.reserved.resize(kOfferBlocksMax + 1);
   expect_refused(Message(reply), "OfferReply.reserved");
+  reply = {.number = 1};
+  reply.sums.resize(kFetchBlocksMax + 1);
+  expect_refused(Message(reply), "OfferReply.sums");
   Commit commit = {.number = 1};
   commit.sums.resize(kOfferBlocksMax + 1);
   expect_refused(Message(commit), "Commit.sums");

@@ -33,11 +33,12 @@ void DataPlane::post(Instance& source, const PostData& data) {
   send->id = data.transfer;
   send->connection = &connection;
   send->slot = data.slot;
+  send->reads = data.operation == Operation::kRead;
   send->open = 1;
   send->turn = run_.now();
   const std::vector<PlanSegment> local = source.plan_segments();
-  auto plan = GatherPlan::create({local, data.source_blocks},
-                                 {connection.target.segments, data.target_blocks});
+  auto plan = GatherPlan::create({local, data.local_blocks},
+                                 {connection.target.segments, data.remote_blocks});
   if (!plan.ok()) {
     run_.fail("a plan of the simulation's own layouts: " + plan.status().to_string());
     return;
@@ -62,8 +63,9 @@ void DataPlane::post_layers(Instance& source, const PostLayers& data) {
     ++send->open;
     // Hardware works on while its process is stopped, not when it is gone.
     const bool by_process = run_.options().checked_writes;
-    take_turn(send, by_process,
-              [this, send, index = send->writes.size() - 1] { begin(send, index); });
+    take_turn(send, by_process, [this, send, index = send->writes.size() - 1] {
+      send->reads ? ask(send, index) : begin(send, index);
+    });
   }
 }
 
@@ -138,6 +140,84 @@ void DataPlane::land_pairs(Send& send, const Write& write) {
   }
 }
 
+// ---- reads -------------------------------------------------------------------------------------
+
+void DataPlane::ask(const SendRef& send, size_t index) {
+  Write& write = send->writes[index];
+  if (write.ended) return;
+  write.begun = true;
+  network_.deliver(network_.place(send->source->name()), network_.place(send->target->name()),
+                   landing_time(*send->connection, write.lane) - run_.now(), [this, send, index] {
+                     if (run_.options().checked_writes) {
+                       send->target->in_process([this, send, index] { answer(send, index); });
+                     } else {
+                       answer(send, index);
+                     }
+                   });
+}
+
+void DataPlane::answer(const SendRef& send, size_t index) {
+  const Status status = read_leased(*send, send->writes[index]);
+  const auto arrive = [this, send, index, status] {
+    if (run_.options().checked_writes) {
+      send->source->in_process([this, send, index, status] {
+        if (!send->stopped) land_answer(send, index, status);
+        end_write(send, index, status);
+      });
+      return;
+    }
+    if (send->source->alive()) land_answer(send, index, status);
+    send->source->in_process([this, send, index, status] { end_write(send, index, status); });
+  };
+  network_.deliver(network_.place(send->target->name()), network_.place(send->source->name()),
+                   run_.draw(run_.options().data), arrive);
+}
+
+Status DataPlane::read_leased(Send& send, Write& write) {
+  Instance& target = *send.target;
+  const Connection& connection = *send.connection;
+  const bool checked = run_.options().checked_writes;
+  if (!target.alive() || connection.fenced) return unavailable("the peer's end is gone");
+  if (checked &&
+      std::ranges::find(connection.open_slots, send.slot) == connection.open_slots.end()) {
+    return cancelled("the slot is closed");
+  }
+  for (const RunPair& pair : write.pairs) {
+    const uint32_t block = block_at(target.pool(), pair.remote_region, pair.remote_offset);
+    if (target.pool().pins_of(connection.session, block) == 0) {
+      run_.fail(fmt::format("session {} reads block {} of {}, which is not leased to it",
+                            connection.session, block, target.name()));
+    }
+    if (checked && !target.target().admits(connection.session, send.slot, Operation::kRead,
+                                           pair.remote_region, pair.remote_offset, pair.bytes)) {
+      run_.fail(target.name() + " does not admit a range of a lease");
+    }
+    const std::byte* from =
+        target.pool().segments()[pair.remote_region].memory.data() + pair.remote_offset;
+    write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
+  }
+  if (run_.faulty(run_.options().corrupt)) {
+    run_.trace("a bit flips on the way to {}", send.source->name());
+    write.bytes[run_.random().below(write.bytes.size())] ^= std::byte{4};
+  }
+  return {};
+}
+
+void DataPlane::land_answer(const SendRef& send, size_t index, const Status& status) {
+  Write& write = send->writes[index];
+  if (!status.ok() || send->cut || write.ended) return;
+  const BlockPool& pool = send->source->pool();
+  size_t from = 0;
+  for (const RunPair& pair : write.pairs) {
+    if (pool.pins_of(kAgentSession, block_at(pool, pair.local_region, pair.local_offset)) == 0) {
+      run_.fail(send->source->name() + " is written into a place that its machine does not pin");
+    }
+    std::byte* to = pool.segments()[pair.local_region].memory.data() + pair.local_offset;
+    std::memcpy(to, write.bytes.data() + from, pair.bytes);
+    from += pair.bytes;
+  }
+}
+
 /// Where the target checks, what was posted before a slot closed is discarded, and anything else
 /// must be admitted. Where it does not, nothing may be under way to a block that was given back.
 bool DataPlane::may_land(const Send& send, const RunPair& pair) {
@@ -169,6 +249,10 @@ void DataPlane::notify(const SendRef& send) {
   if (send->notified || send->done || send->stopped) return;
   send->notified = true;
   send->report.posted = run_.now();
+  if (send->reads) {
+    close_one(send);
+    return;
+  }
   for (uint32_t lane = 0; lane < send->connection->lanes.size(); ++lane) {
     const Duration delay = landing_time(*send->connection, lane) - run_.now();
     if (run_.faulty(run_.options().lost_notification)) continue;
@@ -222,6 +306,7 @@ void DataPlane::cut(Connection& connection) {
   for (const SendRef& send : affected) {
     if (send->open == 0) continue;
     send->failure = unavailable("the session is over");
+    send->cut = true;
     for (Write& write : send->writes) write.ended = true;
     send->notified = true;
     send->open = 1;

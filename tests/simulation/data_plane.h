@@ -2,6 +2,8 @@
 // Owns the bytes on their way between instances: each call reads its source when its turn comes and
 // lands in the target's memory some time later.
 //
+// A read goes to the target first, is answered there, and lands in its source's memory.
+//
 // Two kinds of network, by the run's options. *Unchecked*, as RDMA: the target's process has no say
 // where bytes land, even when it is stopped, and a call completes after it has landed. *Checked*,
 // as tcp: the target's process reads frames, admits them against the slot or discards them, and a
@@ -50,7 +52,7 @@ class DataPlane {
  private:
   struct Write {
     std::vector<RunPair> pairs;
-    std::vector<std::byte> bytes;  // what was read at the source
+    std::vector<std::byte> bytes;  // what was read, at the source or for a read at the target
     uint32_t lane = 0;
     bool begun = false;
     bool ended = false;  // at the source
@@ -65,7 +67,9 @@ class DataPlane {
     std::vector<Write> writes;
     TimePoint turn;   // of the last call
     size_t open = 0;  // writes not ended, and one for the notifications
+    bool reads = false;
     bool stopped = false;
+    bool cut = false;  // the source's end is gone: nothing lands at it
     bool notified = false;
     bool done = false;
     Status failure;
@@ -76,6 +80,10 @@ class DataPlane {
   void take_turn(const SendRef& send, bool by_process, std::function<void()> act);
   void begin(const SendRef& send, size_t index);
   void land(const SendRef& send, size_t index);
+  void ask(const SendRef& send, size_t index);
+  void answer(const SendRef& send, size_t index);
+  Status read_leased(Send& send, Write& write);
+  void land_answer(const SendRef& send, size_t index, const Status& status);
   void land_pairs(Send& send, const Write& write);
   bool may_land(const Send& send, const RunPair& pair);
   void notify(const SendRef& send);

@@ -47,7 +47,12 @@ void Engine::operate() {
     const HoldId id = some_hold();
     const bool hurried = random.chance(run_.options().short_deadlines);
     const Duration time = run_.draw_around(hurried ? kRetransmit / 8 : kLongestDeadline / 2);
-    if (id != 0) transfer(id, peers_[random.below(peers_.size())], time);
+    const std::string& peer = peers_[random.below(peers_.size())];
+    if (random.chance(0.25)) {
+      fetch(peer, time);
+    } else if (id != 0) {
+      transfer(id, peer, time);
+    }
   } else if (dice < 70) {
     if (const HoldId id = some_hold(); id != 0) insert(holds_.at(id));
   } else if (dice < 75) {
@@ -96,6 +101,7 @@ Engine::HoldId Engine::prefill(bool reuse) {
 }
 
 void Engine::insert(Hold& hold) {
+  if (hold.making) return;
   BlockPool& pool = instance_.pool();
   const size_t whole = hold.tokens.size() / pool.shape().tokens_per_block;
   const auto blocks = std::span(hold.blocks).first(whole);
@@ -118,6 +124,7 @@ void Engine::insert(Hold& hold) {
 
 uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
   Hold& hold = holds_.at(id);
+  if (hold.making) return 0;  // its blocks are not ready
   TransferRequest request;
   request.content = hold.content;
   request.tokens = hold.tokens;
@@ -125,12 +132,18 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
   request.deadline = run_.now() + time;
   request.by_layer = run_.random().chance(0.3);
   const bool by_layer = request.by_layer;
-  if (!by_layer) request.sums = sums_of(hold.blocks);
+  if (by_layer && !hold.inserted && hold.calls == 0) {
+    hold.making = true;
+    for (const BlockAddress& block : hold.blocks) poison(instance_.pool(), block.index());
+  } else if (!by_layer) {
+    request.sums = sums_of(hold.blocks);
+  }
   const uint64_t ledger_id =
       ledger_.open({instance_.name(), peer, hold.content, hold.tokens, request.deadline});
   request.request_id = ledger_id;
   const auto started = instance_.source().start(peer, std::move(request), run_.now());
   if (!started.ok()) {
+    if (std::exchange(hold.making, false)) make(hold, {});
     ledger_.abandon(ledger_id);
     if (started.status().code() != StatusCode::kResourceExhausted) {
       run_.fail(instance_.name() + ", a transfer: " + started.status().to_string());
@@ -140,7 +153,7 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
   run_.trace("{} starts call {} to {}, transfer {}, {} tokens", instance_.name(), ledger_id, peer,
              *started, hold.tokens.size());
   ++hold.calls;
-  calls_[*started] = {ledger_id, id, run_.now() + time, hold.blocks};
+  calls_[*started] = {ledger_id, id, run_.now() + time, hold};
   if (by_layer) next_layer(*started);
   return ledger_id;
 }
@@ -167,18 +180,85 @@ void Engine::next_layer(TransferId transfer) {
       SourceMachine& machine = instance_.source();
       if (call.layers < simulated_shape().layers) {
         const LayerRange layer{call.layers++, 1};
+        if (call.sent.making) make(call.sent, layer);
         run_.expect(machine.hand_over(transfer, layer), "a layer");
         machine.on_layers_ready(transfer, layer);
         next_layer(transfer);
       } else {
         run_.expect(machine.check_commit(transfer), "a commit");
-        machine.commit(transfer, sums_of(call.blocks), run_.now());
+        machine.commit(transfer, sums_of(call.sent.blocks), run_.now());
       }
     });
   });
 }
 
-void Engine::end_call(TransferId transfer, const Status& status, const TransferReport& report) {
+void Engine::fetch(const std::string& peer, Duration time) {
+  BlockPool& pool = instance_.pool();
+  Fetch fetch;
+  Hold& missing = fetch.missing;
+  missing.content = simulated_contents()[run_.random().below(simulated_contents().size())];
+  missing.tokens = draw_tokens(run_.random(), kMostBlocks);
+  const size_t whole = missing.tokens.size() / pool.shape().tokens_per_block;
+  missing.tokens.resize(whole * pool.shape().tokens_per_block);
+  if (whole == 0) return;
+  fetch.here = missing;
+  instance_.index().match(kCallerSession, {missing.content, missing.tokens}, fetch.here.blocks);
+  const size_t count = whole - fetch.here.blocks.size();
+  if (count > pool.free_blocks()) instance_.index().evict(count - pool.free_blocks());
+  TransferRequest request;
+  request.fetch = true;
+  request.have = static_cast<uint32_t>(fetch.here.blocks.size());
+  request.content = missing.content;
+  request.tokens = missing.tokens;
+  request.deadline = fetch.deadline = run_.now() + time;
+  Status started = pool.alloc(kCallerSession, count, BlockState::kWriting, missing.blocks);
+  instance_.poison_freed();
+  if (started.ok()) {
+    request.blocks = missing.blocks;
+    const auto id = instance_.source().start(peer, std::move(request), run_.now());
+    started = id.status();
+    if (id.ok()) {
+      run_.trace("{} fetches {} blocks from {}, transfer {}", instance_.name(), count, peer, *id);
+      fetches_.emplace(*id, std::move(fetch));
+      return;
+    }
+  }
+  if (started.code() != StatusCode::kResourceExhausted) {
+    run_.fail(instance_.name() + ", a fetch: " + started.to_string());
+  }
+  run_.expect(pool.unpin(kCallerSession, fetch.here.blocks), "unpin of what was here");
+  run_.expect(pool.unpin(kCallerSession, missing.blocks), "unpin of places");
+  instance_.poison_freed();
+}
+
+void Engine::end_fetch(const Fetch& fetch, const EndCall& end) {
+  BlockPool& pool = instance_.pool();
+  run_.trace("{} ends fetch {}: {}, {} blocks", instance_.name(), end.transfer,
+             end.status.to_string(), end.fetched);
+  if (end.status.ok()) {
+    Hold brought = fetch.here;
+    const auto filled = std::span(fetch.missing.blocks).first(end.fetched);
+    brought.blocks.insert(brought.blocks.end(), filled.begin(), filled.end());
+    brought.tokens.resize(brought.blocks.size() * pool.shape().tokens_per_block);
+    check_hold(brought, "a fetch");
+    if (!brought.blocks.empty()) insert(brought);
+  } else if (end.fetched != 0) {
+    run_.fail(instance_.name() + ": a fetch that failed brought blocks");
+  }
+  run_.expect(pool.unpin(kCallerSession, fetch.here.blocks), "unpin of what was here");
+  run_.expect(pool.unpin(kCallerSession, fetch.missing.blocks), "unpin of what was fetched");
+  instance_.poison_freed();
+}
+
+void Engine::end_call(const EndCall& end) {
+  const TransferId transfer = end.transfer;
+  const Status& status = end.status;
+  if (const auto it = fetches_.find(transfer); it != fetches_.end()) {
+    const Fetch fetch = std::move(it->second);
+    fetches_.erase(it);
+    end_fetch(fetch, end);
+    return;
+  }
   const auto it = calls_.find(transfer);
   if (it == calls_.end()) {
     run_.fail(fmt::format("{}: transfer {} ended and was not open", instance_.name(), transfer));
@@ -187,10 +267,12 @@ void Engine::end_call(TransferId transfer, const Status& status, const TransferR
   const Call call = it->second;
   calls_.erase(it);
   run_.trace("{} ends call {}: {}", instance_.name(), call.ledger_id, status.to_string());
-  ledger_.end(call.ledger_id, status, report, instance_.runs_since());
+  ledger_.end(call.ledger_id, status, end.report, instance_.runs_since());
   const auto hold = holds_.find(call.hold);
   if (hold == holds_.end()) return;
   --hold->second.calls;
+  if (std::exchange(hold->second.making, false))
+    make(hold->second, {});  // prefill goes on to its end
   // From here on the engine may do with its blocks what it likes.
   if (operations_left_ == 0) return;
   if (run_.random().chance(0.4)) {
@@ -206,6 +288,12 @@ void Engine::rewrite(Hold& hold) {
   for (TokenId& token : hold.tokens) token += 100;
   for (size_t i = 0; i < hold.blocks.size(); ++i) {
     write_kv(instance_.pool(), hold.blocks[i].index(), hold.content, hold.tokens, i);
+  }
+}
+
+void Engine::make(const Hold& hold, std::optional<LayerRange> layers) {
+  for (size_t i = 0; i < hold.blocks.size(); ++i) {
+    write_kv(instance_.pool(), hold.blocks[i].index(), hold.content, hold.tokens, i, layers);
   }
 }
 
@@ -282,6 +370,7 @@ void Engine::release_all() {
 void Engine::abandon() {
   for (const auto& [transfer, call] : calls_) ledger_.abandon(call.ledger_id);
   calls_.clear();
+  fetches_.clear();
 }
 
 void Engine::check_calls() {
@@ -290,10 +379,16 @@ void Engine::check_calls() {
     run_.fail(
         fmt::format("{}: call {} is open past its deadline", instance_.name(), call.ledger_id));
   }
+  for (const auto& [transfer, fetch] : fetches_) {
+    if (run_.now() <= std::max(fetch.deadline, instance_.runs_since()) + kStopGrace) continue;
+    run_.fail(fmt::format("{}: fetch {} is open past its deadline", instance_.name(), transfer));
+  }
 }
 
 void Engine::check_held() {
-  for (const auto& [id, hold] : holds_) check_hold(hold, "a held prompt");
+  for (const auto& [id, hold] : holds_) {
+    if (!hold.making) check_hold(hold, "a held prompt");
+  }
   for (const Arrival& arrival : arrivals_) {
     check_hold({arrival.content, arrival.tokens, arrival.blocks}, "an arrival");
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,7 +35,7 @@ class Engine {
   void release_all();
 
   // ---- from the instance ----
-  void end_call(TransferId transfer, const Status& status, const TransferReport& report);
+  void end_call(const EndCall& end);
   void deliver(Arrival arrival);
   void abandon();
 
@@ -43,7 +44,7 @@ class Engine {
   void check_calls();
   /// Fail when a block that the engine holds has not its tokens' bytes.
   void check_held();
-  size_t open_calls() const { return calls_.size(); }
+  size_t open_calls() const { return calls_.size() + fetches_.size(); }
 
  private:
   /// A prompt's blocks, each pinned by the engine.
@@ -52,6 +53,7 @@ class Engine {
     std::vector<TokenId> tokens;
     std::vector<BlockAddress> blocks;
     bool inserted = false;  // some of them may be the index's
+    bool making = false;    // its KV comes layer by layer, as the transfer is given them
     uint32_t calls = 0;     // open, that send it
   };
   using HoldId = uint64_t;
@@ -59,8 +61,14 @@ class Engine {
     uint64_t ledger_id = 0;
     HoldId hold = 0;
     TimePoint deadline;
-    std::vector<BlockAddress> blocks;
+    Hold sent;            // what it was then
     uint32_t layers = 0;  // by layer: handed over so far
+  };
+
+  struct Fetch {
+    Hold here;     // what was here before, pinned
+    Hold missing;  // all tokens, and places for the blocks that follow
+    TimePoint deadline;
   };
 
   void next_operation();
@@ -71,6 +79,9 @@ class Engine {
   uint64_t transfer(HoldId id, const std::string& peer, Duration time);
   std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
   void next_layer(TransferId transfer);
+  void make(const Hold& hold, std::optional<LayerRange> layers);
+  void fetch(const std::string& peer, Duration time);
+  void end_fetch(const Fetch& fetch, const EndCall& end);
   void cancel_one();
   void receive();
   void erase_one();
@@ -88,6 +99,7 @@ class Engine {
   std::map<HoldId, Hold> holds_;
   HoldId next_hold_ = 1;
   std::map<TransferId, Call> calls_;
+  std::map<TransferId, Fetch> fetches_;
   std::deque<Arrival> arrivals_;
 };
 

@@ -214,7 +214,7 @@ void Instance::carry_out(SendMessage& action) {
 }
 
 void Instance::carry_out(PostData& action) {
-  run_.trace("{} posts {} blocks of transfer {} on session {}", name_, action.source_blocks.size(),
+  run_.trace("{} posts {} blocks of transfer {} on session {}", name_, action.local_blocks.size(),
              action.transfer, action.session);
   network_.data().post(*this, action);
 }
@@ -225,12 +225,14 @@ void Instance::carry_out(PostLayers& action) {
 
 void Instance::carry_out(FinishData& action) {
   if (!action.resum.empty()) {
-    Result<std::vector<SealedSum>> sums = resum(*pool_, action);
-    if (!sums.ok()) {
-      run_.fail(name_ + ": " + sums.status().to_string());
+    Resum resum(*pool_, action);
+    Result<bool> through = resum.step();
+    while (through.ok() && !*through) through = resum.step();
+    if (!through.ok()) {
+      run_.fail(name_ + ": " + through.status().to_string());
       return;
     }
-    source_->on_resummed(action.transfer, std::move(*sums));
+    source_->on_resummed(action.transfer, resum.take());
   }
   network_.data().finish(*this, action.transfer);
 }
@@ -241,7 +243,7 @@ void Instance::carry_out(StopData& action) {
 }
 
 void Instance::carry_out(EndCall& action) {
-  engine_->end_call(action.transfer, action.status, action.report);
+  engine_->end_call(action);
 }
 
 void Instance::carry_out(OpenSlot& action) {
@@ -260,7 +262,24 @@ void Instance::carry_out(VerifyBlocks& action) {
           run_.fail(name_ + " hashes a block that was taken from under the hash");
         }
       }
-      target_->on_verified(verify.session, verify.number, find_bad(*pool_, verify));
+      SumCheck check(*pool_, verify.blocks, verify.sums);
+      while (!check.step()) continue;
+      target_->on_verified(verify.session, verify.number, check.bad());
+    });
+  });
+}
+
+void Instance::carry_out(VerifyFetch& action) {
+  run_.after(run_.draw(run_.options().data), [this, verify = std::move(action)] {
+    in_process([this, verify] {
+      for (uint32_t block : verify.blocks) {
+        if (pool_->pins_of(kAgentSession, block) == 0) {
+          run_.fail(name_ + " hashes a place that its machine does not pin");
+        }
+      }
+      SumCheck check(*pool_, verify);
+      while (!check.step()) continue;
+      source_->on_fetch_verified(verify.transfer, check.bad(), run_.now());
     });
   });
 }

@@ -84,6 +84,7 @@ class Instance {
   void carry_out(OpenSlot& action);
   void carry_out(CloseSlot& action);
   void carry_out(VerifyBlocks& action);
+  void carry_out(VerifyFetch& action);
   void carry_out(FencePeer& action);
   void carry_out(DeliverArrival& action);
 

@@ -19,11 +19,12 @@ uint64_t mix(uint64_t word, uint64_t more) {
   return Random(word ^ (more * 0x9fb21c651e98df25)).next();
 }
 
-/// Call `visit(address, bytes, word)` for each vector that the block must have, `word` being what
-/// it must hold.
+/// Call `visit(address, bytes, word)` for each vector that these layers of the block must have,
+/// `word` being what it must hold.
 template <typename Visit>
 void for_each_vector(const BlockPool& pool, uint32_t block, const Content& content,
-                     std::span<const TokenId> tokens, size_t position, Visit visit) {
+                     std::span<const TokenId> tokens, size_t position, LayerRange layers,
+                     Visit visit) {
   const BlockView view = pool.view(block);
   const BlockLayout& layout = *view.layout;
   const size_t first = position * layout.tokens;
@@ -32,7 +33,7 @@ void for_each_vector(const BlockPool& pool, uint32_t block, const Content& conte
   const size_t end = std::min(tokens.size(), first + layout.tokens);
   for (size_t i = first; i < end; ++i) {
     prefix = mix(prefix, tokens[i]);
-    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
+    for (uint32_t layer = layers.first; layer < layers.first + layers.count; ++layer) {
       for (uint32_t part = 0; part < layout.parts; ++part) {
         for (uint32_t head = 0; head < layout.heads; ++head) {
           std::byte* at = view.piece(layer, part) +
@@ -47,8 +48,9 @@ void for_each_vector(const BlockPool& pool, uint32_t block, const Content& conte
 }  // namespace
 
 void write_kv(const BlockPool& pool, uint32_t block, const Content& content,
-              std::span<const TokenId> tokens, size_t position) {
+              std::span<const TokenId> tokens, size_t position, std::optional<LayerRange> layers) {
   for_each_vector(pool, block, content, tokens, position,
+                  layers.value_or(LayerRange{0, pool.view(block).layout->layers}),
                   [](std::byte* at, uint64_t bytes, uint64_t word) {
                     std::memcpy(at, &word, std::min(bytes, sizeof(word)));
                   });
@@ -58,6 +60,7 @@ bool has_kv(const BlockPool& pool, uint32_t block, const Content& content,
             std::span<const TokenId> tokens, size_t position) {
   bool right = true;
   for_each_vector(pool, block, content, tokens, position,
+                  LayerRange{0, pool.view(block).layout->layers},
                   [&](const std::byte* at, uint64_t bytes, uint64_t word) {
                     right = right && std::memcmp(at, &word, std::min(bytes, sizeof(word))) == 0;
                   });

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -15,14 +16,16 @@
 #include "mempool/agent.h"
 #include "mempool/content.h"
 #include "tests/simulation/run.h"
+#include "transport/gather_plan.h"
 
 namespace mempool::simulation {
 
 /// Write the KV of a prompt's block `position` into a pool block, as a model would: each vector
 /// depends on the content, all tokens up to its own, layer, part and head. Where the prompt ends
-/// inside the block, the rest is left as it is.
+/// inside the block, the rest is left as it is. Of all layers, unless some are named.
 void write_kv(const BlockPool& pool, uint32_t block, const Content& content,
-              std::span<const TokenId> tokens, size_t position);
+              std::span<const TokenId> tokens, size_t position,
+              std::optional<LayerRange> layers = std::nullopt);
 /// Tell whether a block holds exactly that.
 bool has_kv(const BlockPool& pool, uint32_t block, const Content& content,
             std::span<const TokenId> tokens, size_t position);

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <thread>
 
-#include "tests/transport/transport_node.h"
 #include "core/gate.h"
+#include "tests/transport/transport_node.h"
 
 namespace mempool {
 namespace {
