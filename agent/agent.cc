@@ -67,7 +67,7 @@ Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
   }
   const bool fits = count <= pool.free_blocks() + pool.evictable_blocks();
   if (fits && count > pool.free_blocks()) {
-    impl_->metrics_.evictions.with().add(impl_->index_->evict(count - pool.free_blocks()));
+    impl_->index_->evict(count - pool.free_blocks());
   }
   MEMPOOL_RETURN_IF_ERROR(pool.alloc(kCallerSession, count, BlockState::kWriting, blocks));
   return blocks;
@@ -168,6 +168,7 @@ Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAd
   Result<InsertOutcome> outcome = impl_->index_->insert(kCallerSession, prompt, blocks, seals);
   if (!outcome.ok()) return impl_->noted(outcome.status());
   InsertResult result;
+  result.admitted = outcome->admitted;
   result.serving = std::move(outcome->serving);
   for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
   return result;

@@ -70,8 +70,6 @@ class TargetMachine {
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
   size_t open() const;
-  /// Blocks evicted to make room for offers.
-  uint64_t evicted() const { return evicted_; }
 
  private:
   enum class State : uint8_t { kReserved, kLanding, kVerifying, kDraining };
@@ -124,7 +122,6 @@ class TargetMachine {
   // By incarnation; outlives sessions, so that a number has one effect.
   std::map<uint64_t, History> history_;
   uint32_t undelivered_ = 0;
-  uint64_t evicted_ = 0;
   std::vector<Action> actions_;
 };
 

@@ -34,9 +34,11 @@ struct AgentOptions {
 
   ContentSpec content;  // decides the size of a block
   Placement placement;
-  std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
-  std::string verify = "sampled";        // off | sampled | always
-  std::string eviction = "lru";
+  std::vector<uint32_t> segment_blocks;            // blocks of each segment of host memory
+  std::string verify = "sampled";                  // off | sampled | always
+  std::string eviction = "lru";                    // lru | s3fifo | lfu | ttl
+  std::chrono::milliseconds eviction_ttl{600000};  // of ttl: how long an unused block stays
+  std::string admission = "all";  // all | second_hit: what insert() publishes, see InsertResult
 
   uint32_t max_inbound = 64;     // transfers a target holds open or undelivered
   uint32_t max_outbound = 1024;  // transfers a source holds open
@@ -112,8 +114,12 @@ struct MatchResult {
   std::vector<BlockAddress> blocks;  // in token order, each pinned for the caller
 };
 
+/// What insert() did. Under admission "all" every block is admitted. Under "second_hit" those are
+/// whose tokens were inserted before, in other blocks; the rest are not matchable and stay the
+/// caller's, as they were before the call.
 struct InsertResult {
-  std::vector<BlockAddress> serving;  // per block: the address that answers for its tokens now
+  size_t admitted = 0;                // leading blocks of the list whose tokens are matchable now
+  std::vector<BlockAddress> serving;  // per admitted block: the address that answers for its tokens
   std::vector<BlockAddress>
       duplicates;  // of the caller's blocks, those already published by another
 };
@@ -180,7 +186,8 @@ class MEMPOOL_EXPORT Agent {
   Status read(const BlockAddress& block, std::span<std::byte> out);
 
   // ---- index ----
-  /// Seal and publish one block for each whole token block of the prompt, in order.
+  /// Seal and publish one block for each whole token block of the prompt, in order, as far as
+  /// admission lets them in.
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks);
   /// Find and pin the longest published prefix.
   MatchResult match(const Prompt& prompt);
