@@ -10,8 +10,8 @@ namespace mempool {
 namespace {
 
 /// Lets a block in when its tokens were offered before, in another block: what is asked for once
-/// displaces nothing. It remembers as many offers as the pool has blocks. An engine that inserts a
-/// growing prompt again offers the same blocks, which is no second asking.
+/// leaves with its caller. It remembers as many offers as the pool has blocks. An engine that
+/// inserts a growing prompt again offers the same blocks, which is no second asking.
 /// Thread: serialized, with the index.
 class SecondHit final : public AdmissionPolicy {
  public:
