@@ -18,6 +18,7 @@ LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, 
       admission_(std::move(admission)),
       sink_(std::move(sink)),
       tree_(pool.shape().tokens_per_block),
+      key_tokens_(pool.shape().tokens_per_block),
       listed_(pool.blocks()) {}
 
 std::span<const TokenId> LocalIndex::whole_blocks(std::span<const TokenId> tokens) const {
@@ -59,14 +60,19 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
     if (seal.position < at.blocks || seal.position >= outcome.admitted) continue;
     pool_.seal(blocks[seal.position].index(), seal.checksum);
   }
-  const size_t held = at.blocks * tree_.tokens_per_block();
-  const auto fresh = tokens.first(outcome.admitted * tree_.tokens_per_block()).subspan(held);
-  const NodeId leaf = tree_.extend(prompt.content.id, at, fresh);
-  publish(tree_.slots(leaf).last(outcome.admitted - at.blocks),
-          blocks.first(outcome.admitted).subspan(at.blocks), at.blocks);
-  enqueue(leaf);
-  record(ChangeRecord::Kind::kStored, prompt.content.id, tokens.first(held), fresh);
+  store(prompt.content.id, at, tokens.first(outcome.admitted * tree_.tokens_per_block()),
+        blocks.first(outcome.admitted).subspan(at.blocks), at.blocks);
   return outcome;
+}
+
+void LocalIndex::store(const ContentId& content, const RadixTree::Position& at,
+                       std::span<const TokenId> tokens, std::span<const BlockAddress> blocks,
+                       size_t first) {
+  const size_t held = at.blocks * tree_.tokens_per_block();
+  const NodeId leaf = tree_.extend(content, at, tokens.subspan(held));
+  publish(tree_.slots(leaf).last(blocks.size()), blocks, first);
+  enqueue(leaf);
+  record(ChangeRecord::Kind::kStored, content, tokens.first(held), tokens.subspan(held));
 }
 
 size_t LocalIndex::admit(SessionId session, const Prompt& prompt,

@@ -70,6 +70,20 @@ class LocalIndex {
   /// Remove one published block (its bytes are bad) and everything that continues it. Looks through
   /// all slots for it: a table of blocks would cost every insert what a rare fault needs.
   size_t erase_block(uint32_t block);
+
+  // ---- the flat door: blocks under keys, over the same pool and eviction order ---------------
+  /// As insert(), each block under a key of its own (key_hash()); keys know no prefixes.
+  Result<InsertOutcome> insert_keys(SessionId session, std::span<const ContentId> keys,
+                                    std::span<const BlockAddress> blocks,
+                                    std::span<const Seal> seals = {});
+  /// Pin the blocks of the leading keys that are held, append their addresses, and give how many.
+  /// A list's first key counts as used last, so that of one list the last keys are evicted first.
+  size_t match_keys(SessionId session, std::span<const ContentId> keys,
+                    std::vector<BlockAddress>& out);
+  /// Remove those keys of the list that are held; gives how many.
+  size_t erase_keys(std::span<const ContentId> keys);
+
+  // ---- room --------------------------------------------------------------------------------
   /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank.
   size_t evict(size_t count) { return take(count, UINT64_MAX); }
   /// Blocks evicted so far: by evict(), or because their time was over when insert() or match()
@@ -109,6 +123,14 @@ class LocalIndex {
   /// Leaves the list's prints in prints_ where somebody needs them.
   size_t admit(SessionId session, const Prompt& prompt, std::span<const BlockAddress> blocks,
                size_t held);
+  /// Publish `blocks`, the list's from `first` on, as the last of `tokens`, which `at` has reached
+  /// as far as they are there.
+  void store(const ContentId& content, const RadixTree::Position& at,
+             std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first);
+  /// As admit(), for keys; `published` holds the addresses of those that are held.
+  size_t admit_keys(SessionId session, std::span<const ContentId> keys,
+                    std::span<const BlockAddress> blocks, std::span<const BlockAddress> published);
+  IndexSlot* find_key(const ContentId& key);
   /// Publish blocks[i] in slots[i], the list's block `first` + i.
   void publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks, size_t first);
 
@@ -140,6 +162,7 @@ class LocalIndex {
   std::unique_ptr<AdmissionPolicy> admission_;  // null: everything
   ChangeSink sink_;
   RadixTree tree_;
+  std::vector<TokenId> key_tokens_;  // below every key: one block, the same for all
   Order order_;
   std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in order_
   std::vector<bool> listed_;           // scratch of check_list(), by block index; all false between

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mempool/content.h"
@@ -109,6 +110,9 @@ struct Arrival {
   uint64_t tokens_matched = 0;       // that were here before
 };
 
+inline constexpr size_t kKeysMax = 65536;    // of one list
+inline constexpr size_t kKeyBytesMax = 256;  // of one key
+
 struct MatchResult {
   size_t tokens = 0;                 // covered, in whole blocks
   std::vector<BlockAddress> blocks;  // in token order, each pinned for the caller
@@ -193,6 +197,20 @@ class MEMPOOL_EXPORT Agent {
   MatchResult match(const Prompt& prompt);
   /// Remove the prompt's last whole block and all that continues it; gives how many blocks.
   size_t erase(const Prompt& prompt);
+
+  // ---- keys ----
+  // A flat door for engines that know only keys: opaque bytes, one key for one block, over the same
+  // pool, pins and eviction. Keys and prompts never meet. A key says all of what its block holds:
+  // where that depends on the tokens before, so must the key.
+  // Errors of each: kInvalidArgument for more than kKeysMax keys, or one of 0 or more than
+  // kKeyBytesMax bytes.
+  /// Seal and publish blocks[i] under keys[i], all or none; the result is insert()'s.
+  Result<InsertResult> insert_keys(std::span<const std::string_view> keys,
+                                   std::span<const BlockAddress> blocks);
+  /// Find and pin the blocks of the leading keys that are held, as many as the result has.
+  Result<std::vector<BlockAddress>> match_keys(std::span<const std::string_view> keys);
+  /// Remove those keys of the list that are held; gives how many. Pinned blocks become private.
+  Result<size_t> erase_keys(std::span<const std::string_view> keys);
 
   // ---- transfers ----
   /// Move the KV of `prompt` to `target` and make it matchable there, in one operation. `blocks`

@@ -99,6 +99,40 @@ TEST_F(AgentTest, alloc_evicts_what_nobody_pins) {
   EXPECT_EQ(agent_->match({content_, tokens}).tokens, 60u * 4);
 }
 
+TEST_F(AgentTest, keys_hold_blocks_beside_prompts) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*agent_, tokens);
+  const std::vector<std::string_view> keys = {"first", std::string_view("\0\xff", 2)};
+  const auto inserted = agent_->insert_keys(keys, blocks);
+  ASSERT_TRUE(inserted.ok()) << inserted.status().to_string();
+  EXPECT_EQ(inserted->admitted, 2u);
+  EXPECT_EQ(inserted->serving, blocks);
+  EXPECT_EQ(agent_->match({content_, tokens}).tokens, 0u);
+  const std::vector<std::string_view> more = {keys[0], keys[1], "third"};
+  EXPECT_EQ(agent_->match_keys(more).value(), blocks);
+  std::vector<std::byte> bytes(agent_->layout().block_bytes);
+  EXPECT_TRUE(agent_->read(blocks[0], bytes).ok());  // sealed and, in this pool, verified
+  EXPECT_EQ(agent_->erase_keys(more).value(), 2u);
+  EXPECT_TRUE(agent_->match_keys(keys).value().empty());
+  EXPECT_TRUE(agent_->unpin(blocks).ok());
+  EXPECT_TRUE(agent_->unpin(blocks).ok());  // once for alloc, once for match_keys
+  EXPECT_EQ(free_blocks(), agent_->status().total);
+}
+
+TEST_F(AgentTest, keys_that_are_too_long_or_too_many_are_one_error) {
+  const std::string long_key(kKeyBytesMax + 1, 'k');
+  const std::vector<std::string_view> keys = {"good", long_key};
+  const Status too_long = agent_->match_keys(keys).status();
+  EXPECT_EQ(too_long.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(too_long.message()), HasSubstr("key 1 of the list has 257 bytes"));
+  const std::vector<std::string_view> many(kKeysMax + 1, "k");
+  EXPECT_EQ(agent_->insert_keys(many, {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(agent_->match_keys(many).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(agent_->erase_keys(many).status().code(), StatusCode::kInvalidArgument);
+  const std::vector<std::string_view> empty = {""};
+  EXPECT_EQ(agent_->erase_keys(empty).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(AgentAdmission, second_hit_says_what_it_took_and_leaves_the_rest_to_the_caller) {
   AgentOptions options = small_options("a");
   options.admission = "second_hit";
