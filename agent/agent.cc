@@ -161,6 +161,7 @@ Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAd
   Result<InsertOutcome> outcome = impl_->index_->insert(kCallerSession, prompt, blocks, seals);
   if (!outcome.ok()) return impl_->noted(outcome.status());
   InsertResult result;
+  result.admitted = outcome->admitted;
   result.serving = std::move(outcome->serving);
   for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
   return result;

@@ -171,7 +171,9 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.placement = placement(config);
   MEMPOOL_ASSIGN_OR_RETURN(options.segment_blocks, segment_blocks(config, options));
   options.verify = config.get_string("verify.mode");
-  options.eviction = config.get_string("index.policy");
+  options.eviction = config.get_string("index.eviction");
+  options.eviction_ttl = delay(config, "index.ttl_ms");
+  options.admission = config.get_string("index.admission");
 
   options.max_inbound = number(config, "limits.max_inbound");
   options.max_outbound = number(config, "limits.max_outbound");

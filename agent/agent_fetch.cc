@@ -102,8 +102,11 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
   if (end.status.ok() && !blocks.empty()) {
     const auto tokens =
         std::span(places.tokens).first(blocks.size() * options_.content.tokens_per_block);
+    // By the agent's own session: what was asked for of a peer is admitted whatever the policy.
+    const Status held = pool_->pin(kAgentSession, blocks);
+    MEMPOOL_CHECK(held.ok());
     Result<InsertOutcome> outcome =
-        index_->insert(kCallerSession, {places.content, tokens}, blocks, seals);
+        index_->insert(kAgentSession, {places.content, tokens}, blocks, seals);
     if (outcome.ok()) {
       const Status pinned = pool_->pin(kCallerSession, outcome->serving);
       MEMPOOL_CHECK(pinned.ok());  // the index has just answered with them
@@ -111,6 +114,8 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
     } else {
       end.status = outcome.status();
     }
+    const Status unpinned = pool_->unpin(kAgentSession, blocks);
+    MEMPOOL_CHECK(unpinned.ok());
   }
   let_go(places);
 }

@@ -18,6 +18,12 @@
 #include "core/random.h"
 
 namespace mempool {
+namespace {
+
+// Longer is cut to this: a duration near its type's end would wrap.
+constexpr std::chrono::milliseconds kTtlMost = std::chrono::hours(24 * 366);
+
+}  // namespace
 
 /// One backend's events. Thread: confined to the agent's thread.
 class Agent::Impl::Port : public TransportEvents {
@@ -140,8 +146,12 @@ Status Agent::Impl::open_pool() {
   MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create({Medium::kHost, options_.content,
                                                      options_.placement, options_.segment_blocks},
                                                     incarnation_));
-  MEMPOOL_ASSIGN_OR_RETURN(auto policy, make_eviction_policy(options_.eviction));
-  index_ = std::make_unique<LocalIndex>(*pool_, std::move(policy));
+  const auto ttl = std::min(options_.eviction_ttl, kTtlMost);
+  MEMPOOL_ASSIGN_OR_RETURN(
+      auto eviction, make_eviction_policy(options_.eviction, {pool_->blocks(), ttl, &clock_}));
+  MEMPOOL_ASSIGN_OR_RETURN(auto admission,
+                           make_admission_policy(options_.admission, pool_->blocks()));
+  index_ = std::make_unique<LocalIndex>(*pool_, std::move(eviction), nullptr, std::move(admission));
   SourceMachine::Options source;
   source.max_open = options_.max_outbound;
   source.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
@@ -252,9 +262,7 @@ Status Agent::Impl::check_peer(const std::string& name) const {
 
 Status Agent::Impl::take_blocks(size_t count, std::vector<BlockAddress>& out) {
   const bool fits = count <= pool_->free_blocks() + pool_->evictable_blocks();
-  if (fits && count > pool_->free_blocks()) {
-    metrics_.evictions.with().add(index_->evict(count - pool_->free_blocks()));
-  }
+  if (fits && count > pool_->free_blocks()) index_->evict(count - pool_->free_blocks());
   return pool_->alloc(kCallerSession, count, BlockState::kWriting, out);
 }
 
@@ -403,7 +411,7 @@ std::string Agent::Impl::metrics_text() {
       quarantine_writers_.insert(writer);
       metrics_.quarantine_blocks.with({writer}).set(static_cast<int64_t>(count));
     }
-    const uint64_t evicted = target_->evicted();
+    const uint64_t evicted = index_->evicted();
     metrics_.evictions.with().add(evicted - std::exchange(evictions_counted_, evicted));
   }
   return metrics_.text();

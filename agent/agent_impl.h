@@ -112,7 +112,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   };
   std::map<SessionId, Session> sessions_;
   std::set<std::string> quarantine_writers_;  // that metrics have shown
-  uint64_t evictions_counted_ = 0;            // of the target machine's, by metrics
+  uint64_t evictions_counted_ = 0;            // of the index's, by metrics
 
   std::mutex arrival_mutex_;  // guards what follows
   std::condition_variable arrived_;

@@ -148,7 +148,7 @@ Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& repl
   const size_t missing = wanted - reply.matched.size();
   const bool fits = missing <= pool_.free_blocks() + pool_.evictable_blocks();
   if (fits && missing > pool_.free_blocks()) {
-    evicted_ += index_.evict(missing - pool_.free_blocks());
+    index_.evict(missing - pool_.free_blocks());
   }
   std::optional<uint32_t> after;
   if (!reply.matched.empty()) after = reply.matched.back().index();

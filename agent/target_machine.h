@@ -72,8 +72,6 @@ class TargetMachine {
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
   size_t open() const;
-  /// Blocks evicted to make room for offers.
-  uint64_t evicted() const { return evicted_; }
 
  private:
   enum class State : uint8_t { kReserved, kLanding, kVerifying, kDraining };
@@ -123,7 +121,6 @@ class TargetMachine {
   std::map<SessionId, Session> sessions_;
   AnswerBook book_;  // outlives sessions, so that a number has one effect
   uint32_t undelivered_ = 0;
-  uint64_t evicted_ = 0;
   std::vector<Action> actions_;
 };
 

@@ -16,6 +16,7 @@ constexpr char kExamples[] = R"(Examples:
   mempool agent --config prefill.toml
   mempool status --at 127.0.0.1:9400
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB
+  mempool replay trace.jsonl --policies lru,s3fifo
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.)";
 
@@ -25,7 +26,7 @@ int run(int argc, char** argv) {
   app.footer(kExamples);
   app.require_subcommand(1);
   const Command commands[] = {add_agent_command(app), add_status_command(app),
-                              add_perf_command(app)};
+                              add_perf_command(app), add_replay_command(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

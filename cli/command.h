@@ -24,6 +24,7 @@ struct Command {
 Command add_agent_command(CLI::App& parent);
 Command add_status_command(CLI::App& parent);
 Command add_perf_command(CLI::App& parent);
+Command add_replay_command(CLI::App& parent);
 
 /// Say on one line of standard error what went wrong.
 void print_error(std::string_view message);

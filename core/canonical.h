@@ -9,6 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "mempool/content.h"
+#include "mempool/status.h"
+
 namespace mempool {
 
 /// Fields in a row, each string behind its length, so that no two lists of fields give the same
@@ -30,5 +33,10 @@ class CanonicalBytes {
  private:
   std::vector<std::byte> bytes_;
 };
+
+/// The first 128 bits of SHA-256. Errors: kInternal where OpenSSL refuses the digest.
+Result<ContentId> content_hash(const CanonicalBytes& canonical);
+/// Name a key of the flat door; never the id of a content. Errors: as content_hash().
+Result<ContentId> key_hash(std::string_view key);
 
 }  // namespace mempool

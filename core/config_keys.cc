@@ -14,6 +14,7 @@ constexpr int64_t kDimensionMost = 1 << 20;  // make_content() has the last word
 constexpr int64_t kTransfersMost = 1 << 20;
 constexpr int64_t kBufferMost = 1 << 30;
 constexpr int64_t kDelayMost = 24 * 3600 * 1000;
+constexpr int64_t kTtlMost = 366 * kDelayMost;
 
 // The shapes of a row, so that the table below reads as one.
 using Text = std::string_view;
@@ -86,7 +87,11 @@ constexpr ConfigKey kKeys[] = {
 
     choice("verify.mode", "off|sampled|always", "sampled",
            "Which blocks have their seal checksum checked; sampled is 1 in 64."),
-    choice("index.policy", "lru", "lru", "Which unpinned block is evicted first."),
+    choice("index.eviction", "lru|s3fifo|lfu|ttl", "lru", "Which unpinned block is evicted first."),
+    integer("index.ttl_ms", 1, kTtlMost, "600000",
+            "With eviction ttl: how long an unused block stays, room or not."),
+    choice("index.admission", "all|second_hit", "all",
+           "Which blocks insert() publishes; second_hit those whose tokens were inserted before."),
 
     integer("limits.max_inbound", 1, kTransfersMost, "64",
             "Transfers that a target holds open or undelivered."),

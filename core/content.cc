@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the naming of a content: the check of its dimensions and the hash of its canonical bytes.
+// Owns the naming of a content: the check of its dimensions and its canonical bytes.
 #include "mempool/content.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
-
-#include <optional>
 
 #include "core/canonical.h"
 #include "core/check.h"
@@ -38,21 +35,6 @@ CanonicalBytes canonical_bytes(const ContentSpec& spec) {
   bytes.add(spec.tenant_salt);
   bytes.add(spec.root);
   return bytes;
-}
-
-/// The first 128 bits of SHA-256; nothing where OpenSSL refuses the digest.
-std::optional<ContentId> hash_spec(const ContentSpec& spec) {
-  const CanonicalBytes canonical = canonical_bytes(spec);
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
-  if (EVP_Digest(canonical.bytes().data(), canonical.bytes().size(), digest.data(), nullptr,
-                 EVP_sha256(), nullptr) != 1) {
-    return std::nullopt;
-  }
-  ContentId id;
-  for (size_t i = 0; i < sizeof(id.words); ++i) {
-    id.words[i / 8] = id.words[i / 8] << 8 | digest[i];
-  }
-  return id;
 }
 
 }  // namespace
@@ -94,12 +76,9 @@ Result<Content> make_content(const ContentSpec& spec) {
   bare.adapter.clear();
   bare.tenant_salt.clear();
   bare.root.clear();
-  const std::optional<ContentId> id = hash_spec(spec);
-  const std::optional<ContentId> model = hash_spec(bare);
-  if (!id || !model) {
-    return internal_error("content: OpenSSL gives no SHA-256; check its installation");
-  }
-  return Content{*id, *model};
+  MEMPOOL_ASSIGN_OR_RETURN(const ContentId id, content_hash(canonical_bytes(spec)));
+  MEMPOOL_ASSIGN_OR_RETURN(const ContentId model, content_hash(canonical_bytes(bare)));
+  return Content{id, model};
 }
 
 std::string to_string(const ContentId& id) {

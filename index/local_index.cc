@@ -11,11 +11,14 @@
 
 namespace mempool {
 
-LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink)
+LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink,
+                       std::unique_ptr<AdmissionPolicy> admission)
     : pool_(pool),
       policy_(std::move(policy)),
+      admission_(std::move(admission)),
       sink_(std::move(sink)),
       tree_(pool.shape().tokens_per_block),
+      key_tokens_(pool.shape().tokens_per_block),
       listed_(pool.blocks()) {}
 
 std::span<const TokenId> LocalIndex::whole_blocks(std::span<const TokenId> tokens) const {
@@ -38,6 +41,7 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
         fmt::format("insert got {} blocks for the {} whole blocks of {} tokens; give one for each",
                     blocks.size(), count, prompt.tokens.size()));
   }
+  expire();
   InsertOutcome outcome;
   const auto at = find_serving(prompt.content.id, tokens, blocks, outcome);
   const auto published = std::span<const BlockAddress>(outcome.serving).first(at.blocks);
@@ -47,20 +51,42 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   for (auto up = at; up.offset > 0; up = tree_.above(up)) {
     for (IndexSlot& slot : tree_.slots(up.node).first(up.offset)) slot.use.last_use = tick_;
   }
-  if (at.blocks == count) return outcome;
+  outcome.admitted = at.blocks == count ? count : admit(session, prompt, blocks, at.blocks);
+  outcome.serving.resize(outcome.admitted);
+  if (outcome.admitted == at.blocks) return outcome;
 
   for (const Seal& seal : seals) {
     MEMPOOL_CHECK(seal.position < count);
-    if (seal.position < at.blocks) continue;
+    if (seal.position < at.blocks || seal.position >= outcome.admitted) continue;
     pool_.seal(blocks[seal.position].index(), seal.checksum);
   }
-  const auto fresh = tokens.subspan(at.blocks * tree_.tokens_per_block());
-  const NodeId leaf = tree_.extend(prompt.content.id, at, fresh);
-  publish(tree_.slots(leaf).last(count - at.blocks), blocks.subspan(at.blocks));
-  enqueue(leaf);
-  record(ChangeRecord::Kind::kStored, prompt.content.id, tokens.first(tokens.size() - fresh.size()),
-         fresh);
+  store(prompt.content.id, at, tokens.first(outcome.admitted * tree_.tokens_per_block()),
+        blocks.first(outcome.admitted).subspan(at.blocks), at.blocks);
   return outcome;
+}
+
+void LocalIndex::store(const ContentId& content, const RadixTree::Position& at,
+                       std::span<const TokenId> tokens, std::span<const BlockAddress> blocks,
+                       size_t first) {
+  const size_t held = at.blocks * tree_.tokens_per_block();
+  const NodeId leaf = tree_.extend(content, at, tokens.subspan(held));
+  publish(tree_.slots(leaf).last(blocks.size()), blocks, first);
+  enqueue(leaf);
+  record(ChangeRecord::Kind::kStored, content, tokens.first(held), tokens.subspan(held));
+}
+
+size_t LocalIndex::admit(SessionId session, const Prompt& prompt,
+                         std::span<const BlockAddress> blocks, size_t held) {
+  const bool asks = admission_ != nullptr && session == kCallerSession;
+  if (!asks && !policy_->tracks()) return blocks.size();
+  prints_.clear();
+  append_prefix_prints(prompt.content.id, prompt.tokens, tree_.tokens_per_block(), prints_);
+  if (!asks) return blocks.size();
+  size_t admitted = held;
+  for (size_t i = held; i < blocks.size(); ++i) {  // each is remembered, also behind a refused one
+    if (admission_->admits(prints_[i], blocks[i]) && admitted == i) ++admitted;
+  }
+  return admitted;
 }
 
 RadixTree::Position LocalIndex::find_serving(const ContentId& content,
@@ -122,24 +148,31 @@ Status LocalIndex::check_unpublished(SessionId session, const BlockAddress& bloc
   return {};
 }
 
-void LocalIndex::publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks) {
+void LocalIndex::publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks,
+                         size_t first) {
   for (size_t i = 0; i < slots.size(); ++i) {
     const uint32_t index = blocks[i].index();
     if (pool_.state(index) != BlockState::kPrivate) pool_.seal(index, std::nullopt);
     pool_.publish(index);
     slots[i] = {blocks[i].place, blocks[i].generation, {.last_use = tick_}};
   }
+  if (!policy_->tracks()) return;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    slots[i].use.print = prints_[first + i];
+    policy_->on_insert(slots[i].use);
+  }
 }
 
 // ---- match -----------------------------------------------------------------------------------
 
 size_t LocalIndex::match(SessionId session, const Prompt& prompt, std::vector<BlockAddress>& out) {
+  expire();
   ++tick_;
   auto at = tree_.root(prompt.content.id);
   while (tree_.descend(prompt.tokens, at)) {
     for (IndexSlot& slot : tree_.slots(at.node).first(at.offset)) {
       slot.use.last_use = tick_;
-      ++slot.use.hits;
+      slot.use.hits += slot.use.hits < UINT32_MAX;
       pool_.pin_published(session, slot.index());
       out.push_back(address(slot));
     }
@@ -170,30 +203,55 @@ size_t LocalIndex::erase_block(uint32_t block) {
 
 size_t LocalIndex::remove(NodeId node, size_t keep) {
   const size_t before = tree_.blocks();
-  while (!tree_.is_leaf(node)) cut_leaf(tree_.first_leaf(node), 0);
-  settle(cut_leaf(node, keep));
+  while (!tree_.is_leaf(node)) cut_leaf(tree_.first_leaf(node), 0, /*evicted=*/false);
+  settle(cut_leaf(node, keep, /*evicted=*/false));
   return before - tree_.blocks();
 }
 
-size_t LocalIndex::evict(size_t count) {
+void LocalIndex::expire() {
+  if (const uint64_t rank = policy_->expired(tick_)) take(SIZE_MAX, rank);
+}
+
+size_t LocalIndex::take(size_t count, uint64_t limit) {
   size_t freed = 0;
-  Leaf from;  // the leaves that stood before it had their turn
+  Cursors from = {Leaf{}, Leaf{EvictionPolicy::kSecondQueue, 0}};
   while (freed < count) {
-    const auto first = order_.lower_bound(from);
-    if (first == order_.end()) break;
+    const auto first = next_leaf(from);
+    if (first == order_.end() || first->rank > limit) break;
     const Leaf leaf = *first;
     if (tail_rank(leaf.node) > leaf.rank) {
       enqueue(leaf.node);
       continue;
     }
     const auto next = std::next(first);
-    const uint64_t bound = next == order_.end() ? UINT64_MAX : next->rank;
-    const size_t blocks = evictable(leaf.node, bound, count - freed);
-    if (blocks > 0) settle(cut_leaf(leaf.node, tree_.slots(leaf.node).size() - blocks));
+    const uint64_t bound = next == order_.end() ? limit : std::min(next->rank, limit);
+    // A policy that tracks blocks may change its mind about the queue after each of them.
+    const size_t most = policy_->tracks() ? 1 : count - freed;
+    const size_t blocks = evictable(leaf.node, bound, most);
+    if (blocks > 0 && policy_->spare(tree_.slots(leaf.node).back().use)) {
+      enqueue(leaf.node);
+      continue;
+    }
+    from[leaf.queue()] = {leaf.rank, leaf.node + 1};  // what stays is pinned, or ranks behind next
+    if (blocks == 0) continue;
+    const size_t keep = tree_.slots(leaf.node).size() - blocks;
+    settle(cut_leaf(leaf.node, keep, /*evicted=*/true));
     freed += blocks;
-    from = {leaf.rank, leaf.node + 1};  // what is left of the leaf is pinned, or ranks behind next
+    if (keep == 0) continue;
+    const Leaf rest = {queued_rank_[leaf.node], leaf.node};
+    from[rest.queue()] = std::min(from[rest.queue()], rest);  // it may rank before what went
   }
+  evicted_ += freed;
   return freed;
+}
+
+LocalIndex::Order::const_iterator LocalIndex::next_leaf(const Cursors& from) const {
+  const size_t due = policy_->first_queue_due() ? 0 : 1;
+  for (const size_t queue : {due, 1 - due}) {
+    const auto leaf = order_.lower_bound(from[queue]);
+    if (leaf != order_.end() && leaf->queue() == queue) return leaf;
+  }
+  return order_.end();
 }
 
 size_t LocalIndex::evictable(NodeId leaf, uint64_t rank, size_t most) const {
@@ -207,7 +265,7 @@ size_t LocalIndex::evictable(NodeId leaf, uint64_t rank, size_t most) const {
   return blocks;
 }
 
-NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep) {
+NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep, bool evicted) {
   const auto gone = tree_.slots(leaf).subspan(keep);
   if (sink_) {
     const auto edge = tree_.tokens(leaf);
@@ -218,6 +276,9 @@ NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep) {
     record(ChangeRecord::Kind::kRemoved, root, before_, edge.subspan(kept.size()));
   }
   for (const IndexSlot& slot : gone) pool_.unpublish(slot.index());
+  if (policy_->tracks()) {
+    for (const IndexSlot& slot : gone) policy_->on_remove(slot.use, evicted);
+  }
   dequeue(leaf);
   return tree_.cut(leaf, keep);
 }
@@ -259,9 +320,10 @@ void LocalIndex::record(ChangeRecord::Kind kind, const ContentId& root,
 
 size_t LocalIndex::memory_bytes() const {
   constexpr size_t kOrderEntryBytes = 4 * sizeof(void*) + sizeof(Leaf);  // a red-black tree's node
-  return tree_.memory_bytes() + order_.size() * kOrderEntryBytes +
+  return tree_.memory_bytes() + order_.size() * kOrderEntryBytes + policy_->memory_bytes() +
+         (admission_ == nullptr ? 0 : admission_->memory_bytes()) +
          queued_rank_.capacity() * sizeof(uint64_t) + listed_.capacity() / 8 +
-         before_.capacity() * sizeof(TokenId);
+         before_.capacity() * sizeof(TokenId) + prints_.capacity() * sizeof(PrefixPrint);
 }
 
 }  // namespace mempool

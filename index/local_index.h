@@ -8,6 +8,7 @@
 //   every leaf stands in the eviction order once, at a rank no higher than its last block's now.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <memory>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "core/block_pool.h"
+#include "index/admission_policy.h"
 #include "index/change_record.h"
 #include "index/eviction_policy.h"
 #include "index/radix_tree.h"
@@ -32,20 +34,25 @@ struct Seal {
 
 /// What insert() did with each block of its list.
 struct InsertOutcome {
-  std::vector<BlockAddress> serving;  // per block: the address that now answers for its tokens
+  size_t admitted = 0;                // leading blocks of the list that the index answers for now
+  std::vector<BlockAddress> serving;  // per admitted block: the address that answers for its tokens
   std::vector<size_t> duplicates;     // positions whose tokens another block had published already
 };
 
 /// Thread: serialized (the agent's one lock).
 class LocalIndex {
  public:
-  /// `pool` must outlive the index. `sink` may be empty; it must not call the index.
-  LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink = nullptr);
+  /// `pool` must outlive the index. `sink` may be empty; it must not call the index. No admission
+  /// policy admits everything.
+  LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink = nullptr,
+             std::unique_ptr<AdmissionPolicy> admission = nullptr);
 
   /// Seal and publish `blocks`, one for each whole token block of the prompt, in order; each is
   /// pinned by `session`, or is the published block of its tokens already. Blocks of tokens that
   /// are published by another block stay the session's and come back as duplicates, as they were.
   /// A seal replaces the checksum of a block that was private already: a tail may have filled.
+  /// Of the caller's session, admission may take the leading blocks only; the others stay the
+  /// session's, as they were. What a peer's session brings was asked for, and is admitted.
   /// Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed twice, one
   /// that is not the session's, or one published under other tokens; kStale.
   /// Requires: each seal's position is one of the list's.
@@ -63,8 +70,25 @@ class LocalIndex {
   /// Remove one published block (its bytes are bad) and everything that continues it. Looks through
   /// all slots for it: a table of blocks would cost every insert what a rare fault needs.
   size_t erase_block(uint32_t block);
+
+  // ---- the flat door: blocks under keys, over the same pool and eviction order ---------------
+  /// As insert(), each block under a key of its own (key_hash()); keys know no prefixes.
+  Result<InsertOutcome> insert_keys(SessionId session, std::span<const ContentId> keys,
+                                    std::span<const BlockAddress> blocks,
+                                    std::span<const Seal> seals = {});
+  /// Pin the blocks of the leading keys that are held, append their addresses, and give how many.
+  /// A list's first key counts as used last, so that of one list the last keys are evicted first.
+  size_t match_keys(SessionId session, std::span<const ContentId> keys,
+                    std::vector<BlockAddress>& out);
+  /// Remove those keys of the list that are held; gives how many.
+  size_t erase_keys(std::span<const ContentId> keys);
+
+  // ---- room --------------------------------------------------------------------------------
   /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank.
-  size_t evict(size_t count);
+  size_t evict(size_t count) { return take(count, UINT64_MAX); }
+  /// Blocks evicted so far: by evict(), or because their time was over when insert() or match()
+  /// looked.
+  uint64_t evicted() const { return evicted_; }
 
   size_t blocks() const { return tree_.blocks(); }
   size_t nodes() const { return tree_.nodes(); }
@@ -80,7 +104,11 @@ class LocalIndex {
     uint64_t rank = 0;
     NodeId node = 0;
     auto operator<=>(const Leaf&) const = default;
+    size_t queue() const { return rank >= EvictionPolicy::kSecondQueue ? 1 : 0; }
   };
+  using Order = std::set<Leaf>;
+  // By queue: the leaves that stand before it had their turn in the evict() at hand.
+  using Cursors = std::array<Leaf, 2>;
 
   std::span<const TokenId> whole_blocks(std::span<const TokenId> tokens) const;
   BlockAddress address(const IndexSlot& slot) const;
@@ -91,13 +119,31 @@ class LocalIndex {
   Status check_list(SessionId session, std::span<const BlockAddress> blocks,
                     std::span<const BlockAddress> published);
   Status check_unpublished(SessionId session, const BlockAddress& block) const;
-  void publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks);
+  /// Give how many leading blocks of the list may be in the index, of which `held` are already.
+  /// Leaves the list's prints in prints_ where somebody needs them.
+  size_t admit(SessionId session, const Prompt& prompt, std::span<const BlockAddress> blocks,
+               size_t held);
+  /// Publish `blocks`, the list's from `first` on, as the last of `tokens`, which `at` has reached
+  /// as far as they are there.
+  void store(const ContentId& content, const RadixTree::Position& at,
+             std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first);
+  /// As admit(), for keys; `published` holds the addresses of those that are held.
+  size_t admit_keys(SessionId session, std::span<const ContentId> keys,
+                    std::span<const BlockAddress> blocks, std::span<const BlockAddress> published);
+  IndexSlot* find_key(const ContentId& key);
+  /// Publish blocks[i] in slots[i], the list's block `first` + i.
+  void publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks, size_t first);
 
   /// Remove a node's blocks from the first `keep` on, and all below it.
   size_t remove(NodeId node, size_t keep);
+  /// Evict what has had its time, where the policy knows one.
+  void expire();
+  /// evict(), up to and with a rank.
+  size_t take(size_t count, uint64_t limit);
+  Order::const_iterator next_leaf(const Cursors& from) const;
   /// Take the blocks of a leaf from the first `keep` on out of tree and pool; gives the node that
   /// now ends there, or kNoNode. The caller must settle() it.
-  NodeId cut_leaf(NodeId leaf, size_t keep);
+  NodeId cut_leaf(NodeId leaf, size_t keep, bool evicted);
   /// Restore order where something was cut: a new leaf joins the eviction order, an only child its
   /// parent.
   void settle(NodeId node);
@@ -113,14 +159,18 @@ class LocalIndex {
 
   BlockPool& pool_;
   std::unique_ptr<EvictionPolicy> policy_;
+  std::unique_ptr<AdmissionPolicy> admission_;  // null: everything
   ChangeSink sink_;
   RadixTree tree_;
-  std::set<Leaf> order_;
+  std::vector<TokenId> key_tokens_;  // below every key: one block, the same for all
+  Order order_;
   std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in order_
   std::vector<bool> listed_;           // scratch of check_list(), by block index; all false between
   std::vector<TokenId> before_;        // scratch of cut_leaf()
+  std::vector<PrefixPrint> prints_;    // scratch of insert()
   uint64_t tick_ = 0;
   uint64_t sequence_ = 0;
+  uint64_t evicted_ = 0;
 };
 
 }  // namespace mempool

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "perf/svg_text.h"
 
 namespace mempool {
 namespace {
@@ -20,24 +21,12 @@ constexpr int kTitleHeight = 40;
 constexpr char kMeasuredColor[] = "#2f6f9f";
 constexpr char kReferenceColor[] = "#b9c4cc";
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : std::string(1, c);
-  }
-  return out;
-}
-
-std::string text_at(int x, int y, const std::string& text) {
-  return fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n", x, y, escaped(text));
-}
-
 std::string bar_at(int y, double value, double most, const char* color, const std::string& unit) {
   const int width = most > 0 ? static_cast<int>(kBarWidth * value / most) : 0;
   return fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>\n",
                      kLabelWidth, y, width, kBarHeight, color) +
-         text_at(kLabelWidth + width + 6, y + kBarHeight - 2,
-                 fmt::format("{:.2f} {}", value, unit));
+         svg_text(kLabelWidth + width + 6, y + kBarHeight - 2,
+                  fmt::format("{:.2f} {}", value, unit));
 }
 
 }  // namespace
@@ -53,10 +42,10 @@ std::string bar_chart(const std::string& title, const std::string& unit,
       "font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n",
       kWidth, height);
-  out += text_at(10, 24, title);
+  out += svg_text(10, 24, title);
   int y = kTitleHeight;
   for (const BarPair& pair : pairs) {
-    out += text_at(10, y + kBarHeight + 2, pair.label);
+    out += svg_text(10, y + kBarHeight + 2, pair.label);
     out += bar_at(y, pair.measured, most, kMeasuredColor, unit);
     out += bar_at(y + kBarHeight + 2, pair.reference, most, kReferenceColor, unit);
     y += kPairHeight;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the one plot there is: pairs of horizontal bars as SVG.
+// Owns the plot of pairs of horizontal bars as SVG.
 #pragma once
 
 #include <string>

@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mempool/content.h"
@@ -35,9 +36,11 @@ struct AgentOptions {
 
   ContentSpec content;  // decides the size of a block
   Placement placement;
-  std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
-  std::string verify = "sampled";        // off | sampled | always
-  std::string eviction = "lru";
+  std::vector<uint32_t> segment_blocks;            // blocks of each segment of host memory
+  std::string verify = "sampled";                  // off | sampled | always
+  std::string eviction = "lru";                    // lru | s3fifo | lfu | ttl
+  std::chrono::milliseconds eviction_ttl{600000};  // of ttl: how long an unused block stays
+  std::string admission = "all";  // all | second_hit: what insert() publishes, see InsertResult
 
   uint32_t max_inbound = 64;     // transfers a target holds open or undelivered
   uint32_t max_outbound = 1024;  // transfers a source holds open
@@ -125,13 +128,20 @@ struct Arrival {
   uint64_t tokens_matched = 0;       // that were here before
 };
 
+inline constexpr size_t kKeysMax = 65536;    // of one list
+inline constexpr size_t kKeyBytesMax = 256;  // of one key
+
 struct MatchResult {
   size_t tokens = 0;                 // covered, in whole blocks
   std::vector<BlockAddress> blocks;  // in token order, each pinned for the caller
 };
 
+/// What insert() did. Under admission "all" every block is admitted. Under "second_hit" those are
+/// whose tokens were inserted before, in other blocks; the rest are not matchable and stay the
+/// caller's, as they were before the call.
 struct InsertResult {
-  std::vector<BlockAddress> serving;  // per block: the address that answers for its tokens now
+  size_t admitted = 0;                // leading blocks of the list whose tokens are matchable now
+  std::vector<BlockAddress> serving;  // per admitted block: the address that answers for its tokens
   std::vector<BlockAddress>
       duplicates;  // of the caller's blocks, those already published by another
 };
@@ -198,12 +208,27 @@ class MEMPOOL_EXPORT Agent {
   Status read(const BlockAddress& block, std::span<std::byte> out);
 
   // ---- index ----
-  /// Seal and publish one block for each whole token block of the prompt, in order.
+  /// Seal and publish one block for each whole token block of the prompt, in order, as far as
+  /// admission lets them in.
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks);
   /// Find and pin the longest published prefix.
   MatchResult match(const Prompt& prompt);
   /// Remove the prompt's last whole block and all that continues it; gives how many blocks.
   size_t erase(const Prompt& prompt);
+
+  // ---- keys ----
+  // A flat door for engines that know only keys: opaque bytes, one key for one block, over the same
+  // pool, pins and eviction. Keys and prompts never meet. A key says all of what its block holds:
+  // where that depends on the tokens before, so must the key.
+  // Errors of each: kInvalidArgument for more than kKeysMax keys, or one of 0 or more than
+  // kKeyBytesMax bytes.
+  /// Seal and publish blocks[i] under keys[i], all or none; the result is insert()'s.
+  Result<InsertResult> insert_keys(std::span<const std::string_view> keys,
+                                   std::span<const BlockAddress> blocks);
+  /// Find and pin the blocks of the leading keys that are held, as many as the result has.
+  Result<std::vector<BlockAddress>> match_keys(std::span<const std::string_view> keys);
+  /// Remove those keys of the list that are held; gives how many. Pinned blocks become private.
+  Result<size_t> erase_keys(std::span<const std::string_view> keys);
 
   // ---- transfers ----
   /// Move the KV of `prompt` to `target` and make it matchable there, in one operation. `blocks`

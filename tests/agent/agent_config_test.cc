@@ -49,6 +49,10 @@ tenant_salt = "a"
 [placement]
 form = "aggregated"
 order = "head_token"
+[index]
+eviction = "s3fifo"
+admission = "second_hit"
+ttl_ms = 5000
 [verify]
 mode = "always"
 [limits]
@@ -75,6 +79,9 @@ decode0 = "10.0.0.7:7070"
   EXPECT_EQ(options.placement.form, BlockForm::kAggregated);
   EXPECT_EQ(options.placement.order, TokenOrder::kHeadToken);
   EXPECT_EQ(options.verify, "always");
+  EXPECT_EQ(options.eviction, "s3fifo");
+  EXPECT_EQ(options.admission, "second_hit");
+  EXPECT_EQ(options.eviction_ttl, std::chrono::seconds(5));
   EXPECT_EQ(options.max_inbound, 3u);
   EXPECT_EQ(options.retry_hint.count(), 7);
   EXPECT_EQ(options.peer_timeout.count(), 9);

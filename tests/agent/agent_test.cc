@@ -2,7 +2,11 @@
 // Owns the checks of the agent's local calls: blocks, index, reading, and options that make none.
 #include "mempool/agent.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <chrono>
+#include <thread>
 
 #include "tests/agent/agent_pair.h"
 
@@ -11,6 +15,7 @@ namespace {
 
 using testing::fill;
 using testing::filled_blocks;
+using ::testing::HasSubstr;
 using testing::holds;
 using testing::make_tokens;
 using testing::small_options;
@@ -92,6 +97,94 @@ TEST_F(AgentTest, alloc_evicts_what_nobody_pins) {
   const auto more = agent_->alloc(4);
   ASSERT_TRUE(more.ok()) << more.status().to_string();
   EXPECT_EQ(agent_->match({content_, tokens}).tokens, 60u * 4);
+}
+
+TEST_F(AgentTest, keys_hold_blocks_beside_prompts) {
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*agent_, tokens);
+  const std::vector<std::string_view> keys = {"first", std::string_view("\0\xff", 2)};
+  const auto inserted = agent_->insert_keys(keys, blocks);
+  ASSERT_TRUE(inserted.ok()) << inserted.status().to_string();
+  EXPECT_EQ(inserted->admitted, 2u);
+  EXPECT_EQ(inserted->serving, blocks);
+  EXPECT_EQ(agent_->match({content_, tokens}).tokens, 0u);
+  const std::vector<std::string_view> more = {keys[0], keys[1], "third"};
+  EXPECT_EQ(agent_->match_keys(more).value(), blocks);
+  std::vector<std::byte> bytes(agent_->layout().block_bytes);
+  EXPECT_TRUE(agent_->read(blocks[0], bytes).ok());  // sealed and, in this pool, verified
+  EXPECT_EQ(agent_->erase_keys(more).value(), 2u);
+  EXPECT_TRUE(agent_->match_keys(keys).value().empty());
+  EXPECT_TRUE(agent_->unpin(blocks).ok());
+  EXPECT_TRUE(agent_->unpin(blocks).ok());  // once for alloc, once for match_keys
+  EXPECT_EQ(free_blocks(), agent_->status().total);
+}
+
+TEST_F(AgentTest, keys_that_are_too_long_or_too_many_are_one_error) {
+  const std::string long_key(kKeyBytesMax + 1, 'k');
+  const std::vector<std::string_view> keys = {"good", long_key};
+  const Status too_long = agent_->match_keys(keys).status();
+  EXPECT_EQ(too_long.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(too_long.message()), HasSubstr("key 1 of the list has 257 bytes"));
+  const std::vector<std::string_view> many(kKeysMax + 1, "k");
+  EXPECT_EQ(agent_->insert_keys(many, {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(agent_->match_keys(many).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(agent_->erase_keys(many).status().code(), StatusCode::kInvalidArgument);
+  const std::vector<std::string_view> empty = {""};
+  EXPECT_EQ(agent_->erase_keys(empty).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(AgentAdmission, second_hit_says_what_it_took_and_leaves_the_rest_to_the_caller) {
+  AgentOptions options = small_options("a");
+  options.admission = "second_hit";
+  const auto agent = start_agent(options);
+  const Content content = *agent->content(options.content);
+  const auto tokens = make_tokens(8);
+  const auto first = filled_blocks(*agent, tokens);
+  const auto refused = agent->insert({content, tokens}, first);
+  ASSERT_TRUE(refused.ok()) << refused.status().to_string();
+  EXPECT_EQ(refused->admitted, 0u);
+  EXPECT_TRUE(refused->serving.empty());
+  EXPECT_EQ(agent->match({content, tokens}).tokens, 0u);
+  EXPECT_TRUE(agent->free(first).ok());
+  const auto second = filled_blocks(*agent, tokens);
+  const auto admitted = agent->insert({content, tokens}, second);
+  ASSERT_TRUE(admitted.ok()) << admitted.status().to_string();
+  EXPECT_EQ(admitted->admitted, 2u);
+  EXPECT_EQ(admitted->serving, second);
+  EXPECT_EQ(agent->match({content, tokens}).tokens, 8u);
+  EXPECT_TRUE(agent->status().audit.ok());
+}
+
+TEST(AgentEviction, every_policy_makes_room_and_is_counted) {
+  for (const char* policy : {"lru", "s3fifo", "lfu", "ttl"}) {
+    AgentOptions options = small_options("a");
+    options.eviction = policy;
+    const auto agent = start_agent(options);
+    const Content content = *agent->content(options.content);
+    const auto tokens = make_tokens(64 * 4);
+    const auto blocks = filled_blocks(*agent, tokens);
+    ASSERT_TRUE(agent->insert({content, tokens}, blocks).ok());
+    ASSERT_TRUE(agent->unpin(blocks).ok());
+    EXPECT_TRUE(agent->alloc(4).ok()) << policy;
+    EXPECT_EQ(agent->match({content, tokens}).tokens, 60u * 4) << policy;
+    EXPECT_THAT(agent->metrics(), HasSubstr("mempool_evictions_total 4")) << policy;
+    EXPECT_TRUE(agent->status().audit.ok()) << policy;
+  }
+}
+
+TEST(AgentEviction, what_has_had_its_time_is_not_matched) {
+  AgentOptions options = small_options("a");
+  options.eviction = "ttl";
+  options.eviction_ttl = std::chrono::milliseconds(20);
+  const auto agent = start_agent(options);
+  const Content content = *agent->content(options.content);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*agent, tokens);
+  ASSERT_TRUE(agent->insert({content, tokens}, blocks).ok());
+  ASSERT_TRUE(agent->unpin(blocks).ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));  // the agent's clock is the machine's
+  EXPECT_EQ(agent->match({content, tokens}).tokens, 0u);
+  EXPECT_EQ(agent->status().index_blocks, 0u);
 }
 
 TEST_F(AgentTest, read_gives_the_sealed_bytes_in_layer_and_part_order) {
@@ -232,6 +325,13 @@ TEST(AgentStart, options_that_make_no_agent_say_which_and_why) {
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
   options = small_options("a");
   options.eviction = "mru";
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
+  options = small_options("a");
+  options.admission = "third_hit";
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
+  options = small_options("a");
+  options.eviction = "ttl";
+  options.eviction_ttl = std::chrono::milliseconds(0);
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
   options = small_options("a");
   options.listen = "127.0.0.1";

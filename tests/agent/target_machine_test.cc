@@ -157,7 +157,7 @@ TEST_F(TargetMachineTest, an_offer_evicts_what_nobody_pins) {
   ASSERT_TRUE(index_.insert(kCallerSession, prompt(other), blocks).ok());
   ASSERT_TRUE(pool_->unpin(kCallerSession, blocks).ok());
   EXPECT_TRUE(reserve(1).status.ok());
-  EXPECT_EQ(machine_->evicted(), 1u);
+  EXPECT_EQ(index_.evicted(), 1u);
 }
 
 TEST_F(TargetMachineTest, no_room_is_said_at_once_with_a_hint_and_holds_nothing) {

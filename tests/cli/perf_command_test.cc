@@ -25,6 +25,24 @@ TEST(PerfCommand, alloc_gives_a_row) {
   EXPECT_GT(rows[0].at("alloc_free_ns").at("median"), 0);
 }
 
+TEST(PerfCommand, alloc_with_churn_gives_two_rows_for_each) {
+  const auto rows = rows_of(
+      {"perf", "alloc", "--churn", "0,50", "--blocks", "2048", "--repeat", "2", "--json", "-"});
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0].at("churn_percent"), 0);
+  EXPECT_EQ(rows[0].at("run_pair_calls_aggregated").at("max"), 1);
+  EXPECT_EQ(rows[1].at("target"), "churned");
+  EXPECT_EQ(rows[2].at("churn_percent"), 50);
+}
+
+TEST(PerfCommand, churn_that_is_no_list_of_numbers_is_wrong_usage) {
+  for (const char* churn : {"50,x", "-1", "1001"}) {
+    const CommandResult result = run_command({"perf", "alloc", "--churn", churn});
+    EXPECT_EQ(result.exit_code, 2) << churn;
+    EXPECT_THAT(result.errors, HasSubstr("mempool: "));
+  }
+}
+
 TEST(PerfCommand, index_gives_a_row) {
   const auto rows = rows_of({"perf", "index", "--sequences", "10", "--repeat", "1", "--json", "-"});
   ASSERT_EQ(rows.size(), 1u);

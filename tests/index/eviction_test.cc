@@ -139,10 +139,12 @@ TEST(Eviction, policy_decides_the_order_and_equals_all_have_their_turn) {
 }
 
 TEST(EvictionPolicy, unknown_name_is_refused_with_the_names_there_are) {
-  EXPECT_TRUE(make_eviction_policy("lru").ok());
+  for (const char* name : {"lru", "s3fifo", "lfu", "ttl"}) {
+    EXPECT_TRUE(make_eviction_policy(name).ok()) << name;
+  }
   const Status status = make_eviction_policy("newest").status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("lru"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("lru, s3fifo, lfu, ttl"));
 }
 
 }  // namespace
