@@ -18,9 +18,10 @@ void ShmCopier::watch(const ShmPeerRegion& region, uint64_t offset, uint64_t byt
   const uint64_t stride = facts.block_stride;
   // offset % (blocks * stride) / stride, without the product, which 64 bits may not hold.
   uint64_t block = offset / stride;
-  const uint64_t last = (offset + bytes - 1) / stride;
-  const uint64_t count = std::min<uint64_t>(last - block + 1, facts.blocks);
-  block %= facts.blocks;
+  const uint64_t end = offset - block * stride + bytes;  // from the first block's start
+  const uint64_t count =
+      end <= stride ? 1 : std::min<uint64_t>((end - 1) / stride + 1, facts.blocks);
+  if (block >= facts.blocks) block %= facts.blocks;
   for (uint64_t i = 0; i < count; ++i) {
     const ShmWord& word = region.generation(block);
     // Acquire: no byte of the block is read before its generation.

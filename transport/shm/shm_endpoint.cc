@@ -46,19 +46,30 @@ Status ShmEndpoint::check_room() const {
       fmt::format("{} calls to peer {:x} are under way", kShmCallsInFlight, peer_));
 }
 
-Status ShmEndpoint::check_pair(const RunPair& pair) const {
-  if (shared_.regions.resolve(pair.local_region, pair.local_offset, pair.bytes) == nullptr) {
-    return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
-                                        pair.bytes, pair.local_offset, pair.local_region));
+Status ShmEndpoint::check_ranges(const Call& call) const {
+  const Region* local = nullptr;  // of the pair before, as mostly of this one
+  const RunPair* last = nullptr;
+  uint64_t remote_bytes = 0;
+  for (const RunPair& pair : call.pairs) {
+    if (last == nullptr || last->local_region != pair.local_region) {
+      local = shared_.regions.find(pair.local_region);
+    }
+    if (last == nullptr || last->remote_region != pair.remote_region) {
+      const auto remote = remote_bytes_.find(pair.remote_region);
+      remote_bytes = remote == remote_bytes_.end() ? 0 : remote->second;
+    }
+    last = &pair;
+    if (local == nullptr || !lies_inside(local->bytes, pair.local_offset, pair.bytes)) {
+      return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
+                                          pair.bytes, pair.local_offset, pair.local_region));
+    }
+    if (pair.bytes == 0 || !lies_inside(remote_bytes, pair.remote_offset, pair.bytes)) {
+      return invalid_argument(
+          fmt::format("{} bytes at {} of region {} of peer {:x} are outside what its keys name",
+                      pair.bytes, pair.remote_offset, pair.remote_region, peer_));
+    }
   }
-  const auto remote = remote_bytes_.find(pair.remote_region);
-  if (pair.bytes > 0 && remote != remote_bytes_.end() &&
-      lies_inside(remote->second, pair.remote_offset, pair.bytes)) {
-    return {};
-  }
-  return invalid_argument(
-      fmt::format("{} bytes at {} of region {} of peer {:x} are outside what its keys name",
-                  pair.bytes, pair.remote_offset, pair.remote_region, peer_));
+  return {};
 }
 
 Status ShmEndpoint::check_limits(const Call& call) const {
@@ -66,14 +77,14 @@ Status ShmEndpoint::check_limits(const Call& call) const {
   uint64_t bytes = 0;
   uint32_t pieces = 0;
   uint32_t ranges = 0;
-  const RunPair* last = nullptr;
+  RunPair last;
   for (const RunPair& pair : call.pairs) {
-    MEMPOOL_RETURN_IF_ERROR(check_pair(pair));
-    pieces += last == nullptr || pair.local_region != last->local_region ||
-              pair.local_offset != last->local_offset + last->bytes;
-    ranges += last == nullptr || pair.remote_region != last->remote_region ||
-              pair.remote_offset != last->remote_offset + last->bytes;
-    last = &pair;
+    const bool first = &pair == call.pairs.data();
+    pieces += first || pair.local_region != last.local_region ||
+              pair.local_offset != last.local_offset + last.bytes;
+    ranges += first || pair.remote_region != last.remote_region ||
+              pair.remote_offset != last.remote_offset + last.bytes;
+    last = pair;
     if (pair.bytes > kShmCallBytesMax - bytes) {
       return unsupported(fmt::format("a call takes at most {} bytes", kShmCallBytesMax));
     }
@@ -88,6 +99,7 @@ Status ShmEndpoint::check_limits(const Call& call) const {
 
 Status ShmEndpoint::post(const Call& call) {
   MEMPOOL_RETURN_IF_ERROR(check_room());
+  MEMPOOL_RETURN_IF_ERROR(check_ranges(call));
   MEMPOOL_RETURN_IF_ERROR(check_limits(call));
   MEMPOOL_RETURN_IF_ERROR(call.operation == Operation::kWrite ? write(call) : read(call));
   ++counts_.network_calls;
@@ -235,20 +247,27 @@ Status ShmEndpoint::read(const Call& call) {
   return {};
 }
 
+// Requires: check_ranges().
 Status ShmEndpoint::list_ranges(const Call& call) {
+  const ShmPeerRegion* remote = nullptr;  // of the pair before, as mostly of this one
+  const Region* local = nullptr;
   shared_.copier.begin();
   for (const RunPair& pair : call.pairs) {
-    const ShmPeerRegion* region = link_->memory().find(pair.remote_region);
+    if (remote == nullptr || remote->facts.region != pair.remote_region) {
+      remote = link_->memory().find(pair.remote_region);
+    }
+    if (local == nullptr || local->id != pair.local_region) {
+      local = shared_.regions.find(pair.local_region);
+    }
     const std::byte* from =
-        region == nullptr ? nullptr : region->resolve(pair.remote_offset, pair.bytes);
+        remote == nullptr ? nullptr : remote->resolve(pair.remote_offset, pair.bytes);
     if (from == nullptr) {
       return unsupported(fmt::format(
           "region {} of peer {:x} is anonymous memory, which no other process can map; use tcp",
           pair.remote_region, peer_));
     }
-    shared_.copier.watch(*region, pair.remote_offset, pair.bytes);
-    shared_.copier.add(shared_.regions.resolve(pair.local_region, pair.local_offset, pair.bytes),
-                       from, pair.bytes);
+    shared_.copier.watch(*remote, pair.remote_offset, pair.bytes);
+    shared_.copier.add(local->base + pair.local_offset, from, pair.bytes);
   }
   return {};
 }

@@ -59,8 +59,8 @@ class ShmEndpoint final : public Endpoint, private ShmLinkOwner {
   };
 
   Status check_room() const;
+  Status check_ranges(const Call& call) const;
   Status check_limits(const Call& call) const;
-  Status check_pair(const RunPair& pair) const;
   Result<Writing*> writing(Slot slot);
   Pending& begin(Writing& writing, uint64_t cookie, bool notifies);
   void finish(Pending& pending, Status status);

@@ -100,6 +100,11 @@ Status ShmLink::refuse(ShmVerdict verdict) {
   return shm_verdict_status(verdict);
 }
 
+void ShmLink::on_unreadable(const Status& why) {
+  const bool version = why.code() == StatusCode::kUnsupported && state_ == State::kHello;
+  if (version) (void)refuse(ShmVerdict::kVersion);  // `why` is told already
+}
+
 Result<bool> ShmLink::on_turn() {
   if (populating_) {
     MEMPOOL_RETURN_IF_ERROR(populating_->populate_step());

@@ -91,6 +91,7 @@ class ShmLink final : private ShmSocketOwner {
 
   Result<bool> on_turn() override;
   Status on_frame(const ShmHeader& header, std::span<const std::byte> body) override;
+  void on_unreadable(const Status& why) override;
   void on_closed(const Status& why) override { owner_->on_closed(why); }
   Status on_hello(std::span<const std::byte> body);
   Status on_answer(const ShmHeader& header, std::span<const std::byte> body);

@@ -21,8 +21,8 @@ namespace {
 
 using boost::asio::local::stream_protocol;
 
-// Holds the largest frame.
-constexpr size_t kBufferBytes = size_t{64} << 10;
+// Holds the largest frame, and some of the usual size.
+constexpr size_t kBufferBytes = size_t{128} << 10;
 static_assert(kBufferBytes >= kShmHeaderBytes + kShmBodyMax);
 // Descriptors that may wait for their frames; ours send one with each.
 constexpr size_t kDescriptorsMax = 16;
@@ -133,7 +133,10 @@ void ShmSocket::turn() {
   for (;;) {
     ShmHeader header;
     const Result<bool> whole = has_frame(header);
-    if (!whole.ok()) return fail(whole.status());
+    if (!whole.ok()) {
+      owner_->on_unreadable(whole.status());
+      return fail(whole.status());
+    }
     if (*whole) {
       const std::span<const std::byte> body(buffer_.data() + begin_ + kShmHeaderBytes,
                                             header.body_bytes);
@@ -153,6 +156,12 @@ Result<bool> ShmSocket::has_frame(ShmHeader& header) const {
   if (waiting.size() < kShmHeaderBytes) return false;
   MEMPOOL_ASSIGN_OR_RETURN(header, decode_shm_header(waiting.first<kShmHeaderBytes>()));
   return waiting.size() >= kShmHeaderBytes + header.body_bytes;
+}
+
+bool ShmSocket::holds_frame() const {
+  ShmHeader header;
+  const Result<bool> whole = has_frame(header);
+  return whole.ok() && *whole;
 }
 
 // Read once. False when nothing is there.

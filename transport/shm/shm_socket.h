@@ -29,6 +29,8 @@ class ShmSocketOwner {
   virtual Result<bool> on_turn() = 0;
   /// A frame has come; `body` is borrowed. A failed status breaks the connection.
   virtual Status on_frame(const ShmHeader& header, std::span<const std::byte> body) = 0;
+  /// What came is no frame of ours: the last chance to say so, before on_closed().
+  virtual void on_unreadable(const Status& why) = 0;
   /// The socket is closed, by the peer or by an error; the owner may go now.
   virtual void on_closed(const Status& why) = 0;
 };
@@ -52,6 +54,10 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
   std::byte* add(const ShmHeader& header, ShmDescriptor descriptor = {});
   /// Send what is queued, as far as the kernel takes it now; the rest goes when it takes more.
   void flush();
+  /// Tell whether another frame is here already, and comes in the next turn.
+  bool holds_frame() const;
+  /// Frames that wait to be sent.
+  size_t queued() const { return order_.size(); }
   /// Send no list and notification of the slot that has not begun.
   void stop(Slot slot);
   /// Take the descriptor that came with the frame at hand. Errors: kInvalidArgument.
@@ -83,8 +89,9 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
   void sent(size_t bytes);
   bool is_full() const { return order_.size() >= kQueuedMax; }
 
-  // Answers that wait for the peer to read them; the peer's frames wait then too.
-  static constexpr size_t kQueuedMax = 1024;
+  // Answers that wait for the peer to read them; the peer's frames wait then too. More than the
+  // memory that two ends give each other at the start, each without reading.
+  static constexpr size_t kQueuedMax = 4096;
 
   boost::asio::local::stream_protocol::socket socket_;
   boost::asio::steady_timer deadline_;

@@ -10,6 +10,12 @@
 #include "core/log.h"
 
 namespace mempool {
+namespace {
+
+// Acknowledgements that go in one message when lists wait: each message wakes the source.
+constexpr size_t kAcksTogether = 3;
+
+}  // namespace
 
 /// One connection that a peer opened. Thread: confined, as its target.
 class ShmTarget::Inbound final : public ShmLinkOwner {
@@ -29,8 +35,7 @@ class ShmTarget::Inbound final : public ShmLinkOwner {
   Result<const ShmWord*> word_of(const ShmHeader& header) const;
   Result<ShmVerdict> serve_list(const ShmHeader& header, std::span<const std::byte> body);
   Result<ShmVerdict> serve_notify(const ShmHeader& header);
-  Status watch(std::span<const RunPair> pairs);
-  Status admit(Slot slot, std::span<const RunPair> pairs);
+  Status check(Slot slot, std::span<const RunPair> pairs);
 
   ShmTarget& target_;
   std::unique_ptr<ShmLink> link_;
@@ -46,7 +51,8 @@ Status ShmTarget::Inbound::on_frame(const ShmHeader& header, std::span<const std
   if (!verdict.ok()) return verdict.status();
   link_->socket().add(
       {.type = ShmFrameType::kAck, .verdict = *verdict, .slot = header.slot, .tag = header.tag});
-  link_->socket().flush();
+  ShmSocket& socket = link_->socket();
+  if (!socket.holds_frame() || socket.queued() >= kAcksTogether) socket.flush();
   return {};
 }
 
@@ -68,8 +74,7 @@ Result<ShmVerdict> ShmTarget::Inbound::serve_list(const ShmHeader& header,
   if (!target_.shared_.slots.is_open(peer(), header.slot)) return ShmVerdict::kOk;
   ShmCopier& copier = target_.shared_.copier;
   copier.begin();
-  MEMPOOL_RETURN_IF_ERROR(watch(pairs));
-  MEMPOOL_RETURN_IF_ERROR(admit(header.slot, pairs));
+  MEMPOOL_RETURN_IF_ERROR(check(header.slot, pairs));
   copier.copy();
   for (const RunPair& pair : pairs) target_.served_.bytes += pair.bytes;
   const bool same_blocks = copier.unchanged();
@@ -89,35 +94,36 @@ Result<ShmVerdict> ShmTarget::Inbound::serve_notify(const ShmHeader& header) {
   return ShmVerdict::kOk;
 }
 
-Status ShmTarget::Inbound::watch(std::span<const RunPair> pairs) {
+// Hand the copier what it is to watch and to copy, once every pair is found good.
+Status ShmTarget::Inbound::check(Slot slot, std::span<const RunPair> pairs) {
+  const ShmPeerRegion* from = nullptr;  // of the pair before, as mostly of this one
+  const Region* to = nullptr;
   for (const RunPair& pair : pairs) {
-    const ShmPeerRegion* region = link_->memory().find(pair.local_region);
-    if (region == nullptr || region->resolve(pair.local_offset, pair.bytes) == nullptr) {
+    if (from == nullptr || from->facts.region != pair.local_region) {
+      from = link_->memory().find(pair.local_region);
+    }
+    if (to == nullptr || to->id != pair.remote_region) {
+      to = target_.shared_.regions.find(pair.remote_region);
+    }
+    const std::byte* source =
+        from == nullptr ? nullptr : from->resolve(pair.local_offset, pair.bytes);
+    if (source == nullptr) {
       return permission_denied(
           fmt::format("{} bytes at {} of the source's region {} were not given", pair.bytes,
                       pair.local_offset, pair.local_region));
     }
-    target_.shared_.copier.watch(*region, pair.local_offset, pair.bytes);
-  }
-  return {};
-}
-
-Status ShmTarget::Inbound::admit(Slot slot, std::span<const RunPair> pairs) {
-  for (const RunPair& pair : pairs) {
-    std::byte* to =
-        target_.shared_.regions.resolve(pair.remote_region, pair.remote_offset, pair.bytes);
-    if (to == nullptr) {
+    if (to == nullptr || !lies_inside(to->bytes, pair.remote_offset, pair.bytes)) {
       return permission_denied(fmt::format("{} bytes at {} of region {} are not registered here",
                                            pair.bytes, pair.remote_offset, pair.remote_region));
     }
+    target_.shared_.copier.watch(*from, pair.local_offset, pair.bytes);
     if (!target_.judge_.admits(peer(), slot, Operation::kWrite, pair.remote_region,
                                pair.remote_offset, pair.bytes)) {
       return permission_denied(fmt::format("{} bytes at {} of region {} are not of slot {}",
                                            pair.bytes, pair.remote_offset, pair.remote_region,
                                            slot.index));
     }
-    const ShmPeerRegion* region = link_->memory().find(pair.local_region);
-    target_.shared_.copier.add(to, region->resolve(pair.local_offset, pair.bytes), pair.bytes);
+    target_.shared_.copier.add(to->base + pair.remote_offset, source, pair.bytes);
   }
   return {};
 }
