@@ -33,6 +33,8 @@ class MovingEnd {
  public:
   virtual ~MovingEnd() = default;
   virtual Result<MoveSample> move(uint32_t repeat) = 0;
+  /// How long the connecting took. Requires: one move.
+  virtual double connect_us() const = 0;
   /// Its pieces in the order of the list, for the bare stream.
   virtual std::vector<iovec> pieces() const = 0;
   /// Errors: kCorruption when what a read brought is not what the other side holds.

@@ -86,6 +86,7 @@ class WritingEnd : public MovingEnd {
     MEMPOOL_RETURN_IF_ERROR(transfer.wait());
     const double seconds = watch.seconds();
     const TransferReport report = transfer.report();
+    if (connect_us_ == 0) connect_us_ = report.prepare_us;  // it dialed before the offer
     if (report.bytes_saved != 0) {
       return internal_error("the target had part of a fresh prompt; nothing was measured");
     }
@@ -100,6 +101,7 @@ class WritingEnd : public MovingEnd {
                       report.system_calls};
   }
 
+  double connect_us() const override { return connect_us_; }
   std::vector<iovec> pieces() const override { return pieces_; }
   Status check() const override { return Status(); }
 
@@ -122,6 +124,7 @@ class WritingEnd : public MovingEnd {
   Content content_;
   std::vector<BlockAddress> blocks_;
   std::vector<iovec> pieces_;
+  double connect_us_ = 0;
 };
 
 /// Thread: confined.
