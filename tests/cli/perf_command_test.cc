@@ -41,9 +41,9 @@ TEST(PerfCommand, transfer_gives_a_row_for_each_combination) {
 }
 
 TEST(PerfCommand, transfer_over_shm_is_measured_beside_memcpy) {
-  const auto rows = rows_of({"perf", "transfer", "--transport", "shm", "--op", "write,read",
-                             "--piece-bytes", "4KiB", "--pieces", "32", "--repeat", "1", "--json",
-                             "-"});
+  const auto rows =
+      rows_of({"perf", "transfer", "--transport", "shm", "--op", "write,read", "--piece-bytes",
+               "4KiB", "--pieces", "32", "--repeat", "1", "--json", "-"});
   ASSERT_EQ(rows.size(), 2u);
   for (const auto& row : rows) {
     EXPECT_EQ(row.at("transport"), "shm");
