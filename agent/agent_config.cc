@@ -115,11 +115,11 @@ Result<std::vector<uint32_t>> segment_blocks(const Config& config, const AgentOp
   return result;
 }
 
-/// The keys of [tcp] go to that transport as they are.
+/// The keys of [shm] and [tcp] go to those transports as they are.
 std::map<std::string, std::string> transport_options(const Config& config) {
   std::map<std::string, std::string> result;
   for (const ConfigKey& key : config_keys()) {
-    if (!key.name.starts_with("tcp.")) continue;
+    if (!key.name.starts_with("shm.") && !key.name.starts_with("tcp.")) continue;
     const bool size = key.type == ConfigType::kSize;
     const uint64_t value =
         size ? config.get_size(key.name) : static_cast<uint64_t>(config.get_integer(key.name));

@@ -192,8 +192,14 @@ Status Agent::Impl::open_transports() {
       if (!status.ok()) break;
       const auto id = static_cast<uint32_t>(&segment - pool_->segments().data());
       status = (*transport)
-                   ->register_region({id, MemoryKind::kHost, false, segment.memory.data(),
-                                      segment.memory.size(), segment.memory.descriptor()});
+                   ->register_region({id,
+                                      MemoryKind::kHost,
+                                      false,
+                                      segment.memory.data(),
+                                      segment.memory.size(),
+                                      segment.memory.descriptor(),
+                                      {pool_->generation_memory().descriptor(), segment.first_block,
+                                       segment.blocks, segment.layout.block_stride}});
     }
     if (status.ok()) {
       transports_.push_back(std::move(*transport));

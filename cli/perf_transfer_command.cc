@@ -20,7 +20,8 @@ namespace {
 constexpr char kHelp[] =
     R"(Two processes on this machine. A write is transfer_with_insert between two agents; a
 read goes over the transport's raw endpoints, since an agent only pushes. Beside each, in turns, a
-bare sendmsg/recvmsg moves the same list over one loopback connection; ratio is to that.
+bare sendmsg/recvmsg moves the same list over one loopback connection; ratio is to that. For shm
+it is a bare memcpy of the same list by one thread. Connecting is timed once, apart.
 
 Patterns:
   scattered   one piece a block, no two neighbours in memory on either side
@@ -31,6 +32,7 @@ Patterns:
 Examples:
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB
   mempool perf transfer --piece-bytes 32KiB --pieces 8192 --verify off,sampled,always
+  mempool perf transfer --transport shm --op write,read
   mempool perf transfer --op read --pattern discrete,aggregated --json rows.json)";
 
 struct TransferArguments {
@@ -120,6 +122,8 @@ Command add_perf_transfer_command(CLI::App& perf) {
       ->check(CLI::IsMember({"off", "sampled", "always"}))
       ->capture_default_str();
   app->add_option("--streams", shared.streams, "Connections of tcp")->capture_default_str();
+  app->add_option("--copy-threads", shared.copy_threads, "Threads of shm that share one list")
+      ->capture_default_str();
   app->add_option("--send-buffer", arguments->send_buffer, "SO_SNDBUF; 0: the kernel's choice")
       ->type_name("SIZE")
       ->capture_default_str();

@@ -109,6 +109,11 @@ constexpr ConfigKey kKeys[] = {
     integer("timeouts.default_deadline_ms", 1, kDelayMost, "30000",
             "Deadline of a transfer that names none."),
 
+    integer("shm.copy_threads", 1, 8, "1",
+            "Threads that share one list to be copied; 1 is the agent's own alone."),
+    integer("shm.handshake_timeout_ms", 1, 600000, "5000",
+            "Time that a new connection has to prove the token."),
+
     integer("tcp.port", 0, kPortMost, "0", "Port of the data connections; 0 picks one."),
     integer("tcp.streams", 1, 64, "1", "Data connections to one peer."),
     size("tcp.send_buffer", kBufferMost, "0",

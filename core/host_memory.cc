@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -43,6 +44,8 @@ Result<HostMemory> HostMemory::create(const std::string& name, uint64_t bytes) {
   const uint64_t size = (bytes + page_bytes - 1) / page_bytes * page_bytes;
   memory.descriptor_ = memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (memory.descriptor_ < 0) return refused(name, "memfd_create");
+  // Peers of this user reopen it for reading by its name in /proc; nobody else does.
+  if (fchmod(memory.descriptor_, S_IRUSR | S_IWUSR) != 0) return refused(name, "fchmod");
   if (ftruncate(memory.descriptor_, static_cast<off_t>(size)) != 0)
     return refused(name, "ftruncate");
   void* mapping = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, memory.descriptor_, 0);

@@ -95,6 +95,7 @@ class ReadingEnd : public MovingEnd {
     return sample;
   }
 
+  double connect_us() const override { return connect_us_; }
   std::vector<iovec> pieces() const override { return pieces_of(*side_, shape_, blocks_); }
 
   Status check() const override {
@@ -112,12 +113,14 @@ class ReadingEnd : public MovingEnd {
  private:
   Status connect(const std::vector<std::byte>& address) {
     std::optional<Status> connected;
+    const Stopwatch watch;
     side_->transport().connect(kHolder, "127.0.0.1", address,
                                [&](Result<std::unique_ptr<Endpoint>> endpoint) {
                                  connected = endpoint.status();
                                  if (endpoint.ok()) endpoint_ = std::move(*endpoint);
                                });
     while (!connected) side_->wait_event();
+    connect_us_ = watch.seconds() * 1e6;
     return *connected;
   }
 
@@ -148,6 +151,7 @@ class ReadingEnd : public MovingEnd {
   PlanSegment remote_;
   std::unique_ptr<Endpoint> endpoint_;  // goes before its transport
   uint64_t posted_ = 0;
+  double connect_us_ = 0;
 };
 
 /// Thread: confined.

@@ -101,6 +101,9 @@ Result<TransferShape> shape_of(const TransferCase& measured) {
 }
 
 std::map<std::string, std::string> transport_options(const TransferCase& measured) {
+  if (measured.transport == "shm") {
+    return {{"shm.copy_threads", std::to_string(measured.copy_threads)}};
+  }
   if (measured.transport != "tcp") return {};
   return {{"tcp.streams", std::to_string(measured.streams)},
           {"tcp.send_buffer", std::to_string(measured.send_buffer)},

@@ -33,7 +33,8 @@ struct TransferCase {
   uint64_t piece_bytes = 32 << 10;
   uint64_t pieces = 0;  // 0: as many as make 256 MiB, at most 16,384
   uint32_t repeat = 9;
-  uint32_t streams = 1;
+  uint32_t streams = 1;         // of tcp
+  uint32_t copy_threads = 1;    // of shm
   uint64_t send_buffer = 0;     // SO_SNDBUF of both ways; 0 leaves it to the kernel
   uint64_t receive_buffer = 0;  // SO_RCVBUF likewise
   std::string verify = "off";
@@ -53,6 +54,10 @@ struct TransferShape {
 /// Errors: kInvalidArgument for a size that makes no piece.
 Result<TransferShape> shape_of(const TransferCase& measured);
 std::map<std::string, std::string> transport_options(const TransferCase& measured);
+/// Tell whether the yardstick of the case's transport is memcpy; else it is a stream.
+inline bool copies_bare(const TransferCase& measured) {
+  return measured.transport == "shm";
+}
 
 /// One piece of a list of blocks.
 struct ListedPiece {

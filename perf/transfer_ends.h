@@ -38,6 +38,8 @@ class MovingEnd {
   /// Move while a prefill goes on that takes `layer_time` a layer. Errors: kUnsupported for reads.
   virtual Result<MoveSample> move_by_layer(uint32_t repeat,
                                            std::chrono::microseconds layer_time) = 0;
+  /// How long the connecting took. Requires: one move.
+  virtual double connect_us() const = 0;
   /// Its pieces in the order of the list, for the bare stream.
   virtual std::vector<iovec> pieces() const = 0;
   /// Errors: kCorruption when what a read brought is not what the other side holds.

@@ -12,6 +12,7 @@
 #include "core/check.h"
 #include "core/config_value.h"
 #include "perf/bar_chart.h"
+#include "perf/bare_copy.h"
 #include "perf/transfer_ends.h"
 #include "perf/transfer_server.h"
 
@@ -39,6 +40,11 @@ class TransferPerf {
     MEMPOOL_ASSIGN_OR_RETURN(end_, measured_.read ? open_reading_end(measured_, ready.text)
                                                   : open_writing_end(measured_, ready.text));
     pieces_ = merged(end_->pieces());
+    if (copies_bare(measured_)) {
+      const bool scattered = measured_.pattern != TransferPattern::kContiguous;
+      MEMPOOL_ASSIGN_OR_RETURN(BareCopy copy, BareCopy::open(pieces_, scattered, measured_.read));
+      copy_.emplace(std::move(copy));
+    }
     return Status();
   }
 
@@ -77,6 +83,7 @@ class TransferPerf {
     row.prepare_us = median(&MoveSample::prepare_us);
     row.post_us = median(&MoveSample::post_us);
     row.complete_us = median(&MoveSample::complete_us);
+    row.connect_ms = end_->connect_us() * 1e-3;
     row.paper_calls = last.paper_calls;
     row.run_pair_calls = last.run_pair_calls;
     row.network_calls = last.network_calls;
@@ -98,6 +105,13 @@ class TransferPerf {
 
   /// Give the seconds and the CPU seconds of one bare move.
   Result<std::pair<double, double>> move_bare() {
+    if (copy_) {
+      const double cpu_before = cpu_seconds();
+      const Stopwatch watch;
+      copy_->move();
+      const double seconds = watch.seconds();
+      return std::pair(seconds, cpu_seconds() - cpu_before);
+    }
     MEMPOOL_RETURN_IF_ERROR(order(channel_, TransferOrder::kLend).status());
     MEMPOOL_ASSIGN_OR_RETURN(const double before, cpu_of_both());
     MEMPOOL_RETURN_IF_ERROR(
@@ -121,6 +135,7 @@ class TransferPerf {
   Channel& channel_;
   std::unique_ptr<MovingEnd> end_;
   std::optional<BareStream> stream_;
+  std::optional<BareCopy> copy_;  // in place of the stream
   std::vector<iovec> pieces_;
   std::vector<MoveSample> moves_;
   Samples agent_;
@@ -156,6 +171,7 @@ nlohmann::ordered_json to_json(const TransferRow& row) {
                                  {"streams", measured.streams},
                                  {"verify", measured.verify},
                                  {"gb_per_s", to_json(row.gb_per_s)},
+                                 {"connect_ms", row.connect_ms},
                                  {"prepare_us", row.prepare_us},
                                  {"post_us", row.post_us},
                                  {"complete_us", row.complete_us},
@@ -164,6 +180,7 @@ nlohmann::ordered_json to_json(const TransferRow& row) {
                                  {"run_pair_calls", row.run_pair_calls},
                                  {"network_calls", row.network_calls},
                                  {"system_calls", nullptr},
+                                 {"bare", copies_bare(measured) ? "memcpy" : "stream"},
                                  {"bare_gb_per_s", to_json(row.bare_gb_per_s)},
                                  {"bare_cpu_s_per_gb", row.bare_cpu_s_per_gb},
                                  {"ratio_to_bare", row.ratio_to_bare}};
@@ -172,17 +189,19 @@ nlohmann::ordered_json to_json(const TransferRow& row) {
 }
 
 TextTable transfer_table(const std::vector<TransferRow>& rows) {
-  TextTable table({"op", "pattern", "piece", "pieces", "verify", "GB/s", "bare GB/s", "ratio",
-                   "prepare us", "post us", "complete us", "cpu s/GB", "bare", "paper", "run pairs",
-                   "network", "system"});
+  const bool copies = !rows.empty() && copies_bare(rows.front().measured);
+  TextTable table({"op", "pattern", "piece", "pieces", "verify", "GB/s",
+                   copies ? "memcpy GB/s" : "bare GB/s", "ratio", "connect ms", "prepare us",
+                   "post us", "complete us", "cpu s/GB", "bare", "paper", "run pairs", "network",
+                   "system"});
   for (const TransferRow& row : rows) {
     const TransferCase& measured = row.measured;
     table.add_row({measured.read ? "read" : "write", std::string(to_string(measured.pattern)),
                    fmt::format("{}", measured.piece_bytes), fmt::format("{}", row.pieces),
                    measured.verify, to_text(row.gb_per_s, 2), to_text(row.bare_gb_per_s, 2),
-                   fmt::format("{:.2f}", row.ratio_to_bare), fmt::format("{:.0f}", row.prepare_us),
-                   fmt::format("{:.0f}", row.post_us), fmt::format("{:.0f}", row.complete_us),
-                   fmt::format("{:.3f}", row.cpu_s_per_gb),
+                   fmt::format("{:.2f}", row.ratio_to_bare), fmt::format("{:.1f}", row.connect_ms),
+                   fmt::format("{:.0f}", row.prepare_us), fmt::format("{:.0f}", row.post_us),
+                   fmt::format("{:.0f}", row.complete_us), fmt::format("{:.3f}", row.cpu_s_per_gb),
                    fmt::format("{:.3f}", row.bare_cpu_s_per_gb), fmt::format("{}", row.paper_calls),
                    fmt::format("{}", row.run_pair_calls), fmt::format("{}", row.network_calls),
                    row.system_calls ? fmt::format("{}", *row.system_calls) : "-"});
@@ -199,7 +218,9 @@ std::string transfer_plot(const std::vector<TransferRow>& rows) {
                                  measured.verify),
                      row.gb_per_s.median, row.bare_gb_per_s.median});
   }
-  return bar_chart("mempool over " + rows.front().measured.transport + " (dark) and a bare stream",
+  const TransferCase& first = rows.front().measured;
+  return bar_chart("mempool over " + first.transport + " (dark) and a bare " +
+                       (copies_bare(first) ? "memcpy" : "stream"),
                    "GB/s", pairs);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the measurement of one transfer case between two processes, beside a bare stream.
+// Owns the measurement of one transfer case between two processes, beside a bare stream or a
+// bare memcpy.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ namespace mempool {
 struct TransferRow {
   TransferCase measured;
   uint64_t pieces = 0;
-  Spread gb_per_s;  // 1e9 bytes, from the call to the acknowledgement
+  Spread gb_per_s;        // 1e9 bytes, from the call to the acknowledgement
+  double connect_ms = 0;  // once, before anything is counted: dial, prove, map and populate
   double prepare_us = 0;
   double post_us = 0;
   double complete_us = 0;

@@ -73,6 +73,7 @@ class WritingEnd : public MovingEnd {
     const Stopwatch watch;
     MEMPOOL_ASSIGN_OR_RETURN(const Transfer transfer, begin(repeat, TransferMode::kByRequest));
     MEMPOOL_RETURN_IF_ERROR(transfer.wait());
+    if (connect_us_ == 0) connect_us_ = transfer.report().prepare_us;  // it dialed before the offer
     return sample_of(transfer, watch.seconds());
   }
 
@@ -94,6 +95,7 @@ class WritingEnd : public MovingEnd {
     return sample;
   }
 
+  double connect_us() const override { return connect_us_; }
   std::vector<iovec> pieces() const override { return pieces_; }
   Status check() const override { return Status(); }
 
@@ -138,6 +140,7 @@ class WritingEnd : public MovingEnd {
   Content content_;
   std::vector<BlockAddress> blocks_;
   std::vector<iovec> pieces_;
+  double connect_us_ = 0;
 };
 
 /// Thread: confined.

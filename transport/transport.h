@@ -26,6 +26,16 @@ namespace mempool {
 
 enum class MemoryKind : uint8_t { kHost = 1, kDevice = 2 };
 
+/// Where the owner of a region says that its blocks were reused: a table of atomic 64-bit words,
+/// one a block, raised before a byte of the block changes hands. Blocks repeat every blocks *
+/// block_stride bytes of the region.
+struct RegionGenerations {
+  int descriptor = -1;  // memfd that holds the table; -1: the region has none
+  uint32_t first_block = 0;
+  uint32_t blocks = 0;
+  uint64_t block_stride = 0;
+};
+
 /// Memory to be registered. The owner keeps it mapped until deregistered.
 struct Region {
   uint32_t id = 0;  // the agent's number for it, the same for every transport
@@ -33,7 +43,8 @@ struct Region {
   bool adopted = false;  // an engine's own memory rather than the pool's
   std::byte* base = nullptr;
   uint64_t bytes = 0;
-  int descriptor = -1;  // memfd (later dma-buf) that maps it, or -1
+  int descriptor = -1;  // memfd (later dma-buf) that maps it from its first byte on, or -1
+  RegionGenerations generations = {};
 };
 
 /// A target's word for one transfer. The generation tells late frames of an earlier use apart.
@@ -55,6 +66,7 @@ struct Capabilities {
   bool read = false;                    // one-sided read
   bool notify = false;                  // can tell the target that a slot's writes have landed
   bool target_checks = false;           // the target's end asks admits() before it moves a byte
+  bool reads_at_post = false;           // a read is over when post() returns; it asks no target
   bool counts_system_calls = false;     // ours, not a vendor library's
   bool needs_peer_call = false;         // both sides must call (NCCL)
   uint32_t gather_pieces = 1;           // local pieces a write may name

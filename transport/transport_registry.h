@@ -41,7 +41,7 @@ class TransportRegistry {
   std::map<std::string, Factory> factories_;
 };
 
-/// Add local and tcp, the backends that are always built in.
+/// Add local, shm and tcp, the backends that are always built in.
 void register_builtin_transports(TransportRegistry& registry);
 
 }  // namespace mempool

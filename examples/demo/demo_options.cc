@@ -47,7 +47,7 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
       ->transform(CLI::IsMember(names, CLI::ignore_case));
   app.add_option("--transport", options.transport, "How it is moved")
       ->capture_default_str()
-      ->check(CLI::IsMember({"tcp"}));
+      ->check(CLI::IsMember({"tcp", "shm"}));
   add_size(app, "--pool-bytes", options.pool_bytes,
            "Pool of each process, as 512MiB; default: the less of 3GiB and a quarter of the "
            "available memory");

@@ -60,6 +60,8 @@ max_inbound = 3
 retry_hint_ms = 7
 [timeouts]
 peer_timeout_ms = 9
+[shm]
+copy_threads = 2
 [tcp]
 streams = 4
 send_buffer = "1MiB"
@@ -85,6 +87,7 @@ decode0 = "10.0.0.7:7070"
   EXPECT_EQ(options.max_inbound, 3u);
   EXPECT_EQ(options.retry_hint.count(), 7);
   EXPECT_EQ(options.peer_timeout.count(), 9);
+  EXPECT_EQ(options.transport_options.at("shm.copy_threads"), "2");
   EXPECT_EQ(options.transport_options.at("tcp.streams"), "4");
   EXPECT_EQ(options.transport_options.at("tcp.send_buffer"), "1048576");
   EXPECT_EQ(options.admin, "");

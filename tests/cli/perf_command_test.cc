@@ -58,6 +58,20 @@ TEST(PerfCommand, transfer_gives_a_row_for_each_combination) {
   EXPECT_GT(rows[0].at("gb_per_s").at("median"), 0);
 }
 
+TEST(PerfCommand, transfer_over_shm_is_measured_beside_memcpy) {
+  const auto rows =
+      rows_of({"perf", "transfer", "--transport", "shm", "--op", "write,read", "--piece-bytes",
+               "4KiB", "--pieces", "32", "--repeat", "1", "--json", "-"});
+  ASSERT_EQ(rows.size(), 2u);
+  for (const auto& row : rows) {
+    EXPECT_EQ(row.at("transport"), "shm");
+    EXPECT_EQ(row.at("bare"), "memcpy");
+    EXPECT_GT(row.at("gb_per_s").at("median"), 0);
+    EXPECT_GT(row.at("bare_gb_per_s").at("median"), 0);
+    EXPECT_GT(row.at("connect_ms"), 0);
+  }
+}
+
 TEST(PerfCommand, transfer_without_json_prints_a_table) {
   const CommandResult result =
       run_command({"perf", "transfer", "--piece-bytes", "4KiB", "--pieces", "32", "--repeat", "1"});

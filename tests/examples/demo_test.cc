@@ -94,6 +94,18 @@ TEST_F(Demo, moves_conversations_of_every_model_in_every_placement) {
   EXPECT_EQ(outcome.json["paper_calls_1024_tokens"]["aggregated"], 64);
 }
 
+TEST_F(Demo, moves_conversations_over_shared_memory) {
+  const Outcome outcome =
+      run("--transport shm --model Llama-3-8B --pool-bytes 256MiB --move-bytes 200MB --requests 8 "
+          "--seed 3");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+  ASSERT_EQ(outcome.json["runs"].size(), 2u);
+  for (const nlohmann::json& run : outcome.json["runs"]) {
+    EXPECT_EQ(run["transport"], "shm");
+    EXPECT_EQ(run["verified"], true);
+  }
+}
+
 TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
   // At 1/32 an id is one block: 21, 32 and 21 tokens, of which the second and the third request
   // find their first block at both sides; the fourth is larger than the pool of four blocks.

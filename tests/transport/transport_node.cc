@@ -11,6 +11,7 @@
 #include "transport/counting/counting_transport.h"
 #include "transport/fault/fault_transport.h"
 #include "transport/local/local_transport.h"
+#include "transport/shm/shm_transport.h"
 #include "transport/tcp/tcp_transport.h"
 
 namespace mempool {
@@ -26,6 +27,8 @@ TransportRegistry make_registry() {
   EXPECT_TRUE(
       registry.add("counting_local", CountingTransport::around(&LocalTransport::open)).ok());
   EXPECT_TRUE(registry.add("counting_tcp", CountingTransport::around(&TcpTransport::open)).ok());
+  EXPECT_TRUE(registry.add("counting_shm", CountingTransport::around(&ShmTransport::open)).ok());
+  EXPECT_TRUE(registry.add("fault_shm", FaultTransport::around(&ShmTransport::open, {})).ok());
   EXPECT_TRUE(registry.add("fault_tcp", FaultTransport::around(&TcpTransport::open, {})).ok());
   return registry;
 }
@@ -43,7 +46,8 @@ const TransportRegistry& test_registry() {
 
 TransportNode::TransportNode(NodeOptions options)
     : options_(std::move(options)),
-      memory_(options_.region_bytes),
+      host_memory_(HostMemory::create("node", options_.region_bytes).value()),
+      memory_(host_memory_.data(), options_.region_bytes),
       loop_(std::make_unique<Loop>()) {
   Result<std::unique_ptr<Transport>> opened =
       options_.factory ? options_.factory(context())
@@ -54,6 +58,8 @@ TransportNode::TransportNode(NodeOptions options)
   region.id = kRegion;
   region.base = memory_.data();
   region.bytes = memory_.size();
+  if (!options_.anonymous) region.descriptor = host_memory_.descriptor();
+  region.generations = options_.generations;
   EXPECT_TRUE(transport_->register_region(region).ok());
 }
 

@@ -2,19 +2,32 @@
 // Owns a transport under test with an agent's place taken by a record of what it is told.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "core/host_memory.h"
 #include "transport/transport.h"
 #include "transport/transport_registry.h"
 
 namespace mempool {
+
+/// A node's memory, compared and copied as a vector. Thread: confined.
+class NodeMemory : public std::span<std::byte> {
+ public:
+  using std::span<std::byte>::span;
+  operator std::vector<std::byte>() const { return {begin(), end()}; }  // NOLINT: implicit
+  friend bool operator==(const NodeMemory& memory, const std::vector<std::byte>& bytes) {
+    return std::equal(memory.begin(), memory.end(), bytes.begin(), bytes.end());
+  }
+};
 
 struct NodeOptions {
   std::string transport;
@@ -22,6 +35,8 @@ struct NodeOptions {
   uint64_t incarnation = 1;
   std::string token = "a token";
   uint64_t region_bytes = uint64_t{1} << 20;
+  bool anonymous = false;         // the region has no descriptor
+  RegionGenerations generations;  // of the region
   std::map<std::string, std::string> options;
 };
 
@@ -44,7 +59,7 @@ class TransportNode final : public TransportEvents {
   Transport& transport() { return *transport_; }
   const Capabilities& capabilities() const { return transport_->capabilities(); }
   uint64_t incarnation() const { return options_.incarnation; }
-  std::vector<std::byte>& memory() { return memory_; }
+  NodeMemory& memory() { return memory_; }
   /// The context that this node's transport was opened with.
   TransportContext context();
   /// Run what is ready, without waiting. True when there was something.
@@ -77,7 +92,8 @@ class TransportNode final : public TransportEvents {
 
   struct Loop;
   NodeOptions options_;
-  std::vector<std::byte> memory_;
+  HostMemory host_memory_;
+  NodeMemory memory_;
   std::unique_ptr<Loop> loop_;  // hides Asio from the tests
   std::unique_ptr<Transport> transport_;
 };

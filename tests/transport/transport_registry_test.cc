@@ -18,7 +18,7 @@ Result<std::unique_ptr<Transport>> refuse(const TransportContext&) {
 TEST(TransportRegistry, holds_what_is_built_in) {
   TransportRegistry registry;
   register_builtin_transports(registry);
-  EXPECT_THAT(registry.names(), testing::ElementsAre("local", "tcp"));
+  EXPECT_THAT(registry.names(), testing::ElementsAre("local", "shm", "tcp"));
 }
 
 TEST(TransportRegistry, takes_a_name_once) {
@@ -32,7 +32,7 @@ TEST(TransportRegistry, an_unknown_name_is_answered_with_those_there_are) {
   register_builtin_transports(registry);
   const Status status = registry.open("verbs", {}).status();
   EXPECT_EQ(status.code(), StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("local, tcp"));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("local, shm, tcp"));
 }
 
 TEST(TransportRegistry, a_backend_that_cannot_open_says_why_under_its_name) {

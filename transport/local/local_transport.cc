@@ -21,6 +21,7 @@ Capabilities local_capabilities() {
   capabilities.write = true;
   capabilities.read = true;
   capabilities.notify = true;
+  capabilities.reads_at_post = true;
   capabilities.counts_system_calls = true;
   capabilities.gather_pieces = std::numeric_limits<uint32_t>::max();
   capabilities.scatter_pieces = std::numeric_limits<uint32_t>::max();

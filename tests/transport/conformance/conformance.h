@@ -20,8 +20,9 @@ struct Subject {
   std::string label;
   std::string transport;
   std::map<std::string, std::string> options = {};
-  bool proves_token = false;  // its connections are refused without the token
-  bool may_stall = false;     // a call waits for the peer to take its bytes
+  bool proves_token = false;   // its connections are refused without the token
+  bool may_stall = false;      // a call waits for the peer to take its bytes
+  bool lands_at_once = false;  // between two turns of the target's loop no call is half landed
 };
 
 inline void PrintTo(const Subject& subject, std::ostream* out) {

@@ -14,10 +14,10 @@ class TransferConformance : public Conformance {
  protected:
   TransferConformance() : Conformance(uint64_t{6} << 20) {}
 
-  std::vector<std::byte>& from(Operation operation) {
+  NodeMemory& from(Operation operation) {
     return operation == Operation::kWrite ? source_->memory() : target_->memory();
   }
-  std::vector<std::byte>& into(Operation operation) {
+  NodeMemory& into(Operation operation) {
     return operation == Operation::kWrite ? target_->memory() : source_->memory();
   }
 
