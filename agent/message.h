@@ -35,6 +35,7 @@ struct Offer {
 struct SealedSum {
   uint32_t position = 0;
   uint64_t checksum = 0;
+  bool operator==(const SealedSum&) const = default;
 };
 
 /// Target -> source: the leading blocks that are here already, and places for the rest; to a fetch,

@@ -54,18 +54,13 @@ auto fields(const Offer& frame) {
   const auto& [number, request, deadline, medium, content, tokens, user_data, fetch, trace] = frame;
   return std::tuple(number, request, deadline, medium, content, tokens, user_data, fetch, trace);
 }
-auto fields(const std::vector<SealedSum>& sums) {
-  std::vector<std::tuple<uint32_t, uint64_t>> flat;
-  for (const auto& [position, checksum] : sums) flat.emplace_back(position, checksum);
-  return flat;
-}
 auto fields(const OfferReply& frame) {
   const auto& [number, status, slot, matched, reserved, sums] = frame;
-  return std::tuple(number, fields(status), slot, matched, reserved, fields(sums));
+  return std::tuple(number, fields(status), slot, matched, reserved, sums);
 }
 auto fields(const Commit& frame) {
   const auto& [number, notifications, sums] = frame;
-  return std::tuple(number, notifications, fields(sums));
+  return std::tuple(number, notifications, sums);
 }
 auto fields(const CommitReply& frame) {
   const auto& [number, status, serving] = frame;

@@ -115,7 +115,7 @@ ShmTransport::ShmTransport(const TransportContext& context, const ShmOptions& op
               {},
               {},
               std::move(words),
-              {},
+              ShmSlots(shared_.events->slots()),
               ShmCopier(options.copy_threads),
               {},
               {}},

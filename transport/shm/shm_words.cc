@@ -55,13 +55,9 @@ void ShmSlots::set(Peer& peer, Slot slot, bool open) {
 }
 
 Status ShmSlots::open(uint64_t peer, Slot slot) {
+  MEMPOOL_RETURN_IF_ERROR(book_.open(peer, slot));
   Peer& of = peers_[peer];
-  const auto [found, fresh] = of.open.emplace(slot.index, OpenSlot{slot.generation, false});
-  if (!fresh) {
-    return {StatusCode::kAlreadyExists,
-            fmt::format("slot {} is open for peer {:x} with generation {}; close it first",
-                        slot.index, peer, found->second.generation)};
-  }
+  of.open[slot.index] = {slot.generation, false};
   ++openings_;
   set(of, slot, true);
   return {};
@@ -69,6 +65,7 @@ Status ShmSlots::open(uint64_t peer, Slot slot) {
 
 void ShmSlots::close(uint64_t peer, Slot slot) {
   if (!is_open(peer, slot)) return;
+  book_.close(peer, slot);
   Peer& of = peers_[peer];
   of.open.erase(slot.index);
   set(of, slot, false);
@@ -108,6 +105,7 @@ void ShmSlots::disconnect(uint64_t peer) {
 }
 
 void ShmSlots::forget(uint64_t peer) {
+  book_.forget(peer);
   const auto found = peers_.find(peer);
   if (found == peers_.end()) return;
   for (const auto& [index, open] : found->second.open) {

@@ -14,6 +14,7 @@
 
 #include "core/host_memory.h"
 #include "mempool/status.h"
+#include "transport/slot_book.h"
 #include "transport/transport.h"
 
 namespace mempool {
@@ -49,14 +50,17 @@ inline bool is_open_word(uint64_t word, uint32_t generation) {
   return (word & 1) != 0 && static_cast<uint32_t>(word >> 1) == generation;
 }
 
-/// The slots open for each peer, with a word each for readers; and which of them went stale.
+/// The slots open for each peer, with a word each for readers; and which of them went stale. Keeps
+/// the event queue's book, by which a notification that waits is told or not.
 /// Thread: confined; peers read the words.
 class ShmSlots {
  public:
+  explicit ShmSlots(SlotBook& book) : book_(book) {}
+
   /// Errors: kAlreadyExists while another generation of the slot is open.
   Status open(uint64_t peer, Slot slot);
   void close(uint64_t peer, Slot slot);
-  bool is_open(uint64_t peer, Slot slot) const { return find(peer, slot) != nullptr; }
+  bool is_open(uint64_t peer, Slot slot) const { return book_.is_open(peer, slot); }
   /// Some of what was copied for the slot may be wrong: nothing of it is told any more.
   void mark_stale(uint64_t peer, Slot slot);
   bool is_stale(uint64_t peer, Slot slot) const;
@@ -83,6 +87,7 @@ class ShmSlots {
   void set(Peer& peer, Slot slot, bool open);
   void drop_if_idle(uint64_t peer);
 
+  SlotBook& book_;
   std::unordered_map<uint64_t, Peer> peers_;
   uint64_t openings_ = 0;  // makes each word's value another one
 };

@@ -51,7 +51,9 @@ TEST_P(SlotConformance, a_closed_slot_is_told_no_more_even_where_the_notificatio
     ASSERT_TRUE(target_->transport().open_slot(kSourceId, slot).ok());
     const uint64_t cookie = next_cookie_++;
     ASSERT_TRUE(endpoint_->notify(slot, cookie).ok());
-    ASSERT_TRUE(mempool::run_until({source_.get()}, [&] { return source_->completed(cookie); }));
+    if (!GetParam().lands_at_once) {  // else the target has to answer first
+      ASSERT_TRUE(mempool::run_until({source_.get()}, [&] { return source_->completed(cookie); }));
+    }
     for (uint32_t step = 0; step < steps; ++step) target_->step();
     const auto told = [&] {
       return std::count(target_->notified.begin(), target_->notified.end(), slot);
@@ -248,6 +250,7 @@ TEST_P(SlotConformance, admission_is_asked_for_each_range) {
 
 TEST_P(SlotConformance, neighbouring_regions_in_one_call_are_both_in_use) {
   if (!GetParam().may_stall) GTEST_SKIP() << "its calls end before post() returns";
+  if (GetParam().lands_at_once) GTEST_SKIP() << "a source is a descriptor of its own there";
   connect();
   constexpr uint32_t kLeft = 20;
   constexpr uint32_t kRight = 21;
