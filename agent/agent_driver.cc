@@ -5,7 +5,6 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <boost/asio/post.hpp>
 
 #include "agent/agent_impl.h"
 #include "agent/seal_sums.h"
@@ -15,10 +14,8 @@
 
 namespace mempool {
 
-namespace asio = boost::asio;
-
 void Agent::Impl::request_pump() {
-  asio::post(io_, [this] { pump(); });
+  loop_.post([this] { pump(); });
 }
 
 void Agent::Impl::pump() {
@@ -42,20 +39,13 @@ void Agent::Impl::pump() {
     const std::lock_guard lock(mutex_);
     next = std::min({next, source_->next_time(), target_->next_time()});
   }
-  if (next == TimePoint::max()) {
-    timer_.cancel();
-    return;
-  }
-  timer_.expires_at(next);
-  timer_.async_wait([this](boost::system::error_code error) {
-    if (!error) on_tick();
-  });
+  loop_.wake_at(next, [this] { on_tick(); });
 }
 
 void Agent::Impl::on_tick() {
   const TimePoint now = clock_.now();
   ++progress_;
-  liveness_.excuse(now - timer_.expiry());
+  liveness_.excuse(now - loop_.due());
   for (SessionId session : liveness_.beats_due(now)) {
     control_->send(session, Heartbeat{progress_});
   }
@@ -99,7 +89,7 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
     welcome.transports.push_back(std::move(offer));
   }
   log().info("peer '{}' connected", peer.name);
-  asio::post(io_, [this] { pump(); });  // after the welcome is on its way
+  loop_.post([this] { pump(); });  // after the welcome is on its way
   return welcome;
 }
 
@@ -200,7 +190,7 @@ void Agent::Impl::on_endpoint(SessionId session, size_t choice,
   pump();
 }
 
-void Agent::Impl::on_message(SessionId session, const Message& message) {
+void Agent::Impl::on_message(SessionId session, Message message) {
   const TimePoint now = clock_.now();
   if (const auto* beat = std::get_if<Heartbeat>(&message)) {
     liveness_.on_progress(session, beat->progress, now);
@@ -217,7 +207,7 @@ void Agent::Impl::on_message(SessionId session, const Message& message) {
     if (it->second.dialed) {
       source_->on_message(session, message, now);
     } else {
-      target_->on_message(session, message, now);
+      target_->on_message(session, std::move(message), now);
     }
   }
   pump();
@@ -418,7 +408,7 @@ void Agent::Impl::in_turns(std::function<bool()> step) {
     pump();
     return;
   }
-  asio::post(io_, [this, step = std::move(step)]() mutable { in_turns(std::move(step)); });
+  loop_.post([this, step = std::move(step)]() mutable { in_turns(std::move(step)); });
 }
 
 void Agent::Impl::carry_out(EndCall& action) {

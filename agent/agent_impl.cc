@@ -7,8 +7,6 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/post.hpp>
 
 #include "agent/status_json.h"
 #include "core/auth.h"
@@ -57,9 +55,6 @@ Agent::Impl::Impl(const AgentOptions& options)
       incarnation_(options.incarnation != 0 ? options.incarnation : random_word()),
       clock_(system_clock()),
       peers_(options.peers),
-      io_(1),
-      work_(boost::asio::make_work_guard(io_)),
-      timer_(io_),
       liveness_(options.heartbeat, options.peer_timeout) {
   match_hits_ = &metrics_.match_tokens.with({"hit"});
   match_misses_ = &metrics_.match_tokens.with({"miss"});
@@ -72,17 +67,13 @@ Agent::Impl::~Impl() {
   }
   arrived_.notify_all();
   visitors_->close_and_wait();
-  if (thread_.joinable()) {
-    boost::asio::post(io_, [this] {
-      {
-        const std::lock_guard lock(mutex_);
-        source_->cancel_all(clock_.now());
-      }
-      pump();  // tells the targets; what is still open there ends with the session
-      io_.stop();
-    });
-    thread_.join();
-  }
+  loop_.stop_and_join([this] {
+    {
+      const std::lock_guard lock(mutex_);
+      source_->cancel_all(clock_.now());
+    }
+    pump();  // tells the targets; what is still open there ends with the session
+  });
   for (auto& [id, call] : std::exchange(calls_, {})) call->end(cancelled("the agent stops"), {});
   if (control_ != nullptr) control_->shutdown();
 }
@@ -92,8 +83,8 @@ Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(open_pool());
   MEMPOOL_RETURN_IF_ERROR(open_transports());
   control_ = std::make_unique<ControlPlane>(
-      io_, ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model},
-      *this);
+      loop_.io(),
+      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model}, *this);
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_admin());
   mover_ = std::make_unique<DataMover>(
@@ -101,14 +92,7 @@ Status Agent::Impl::start() {
       [this](TransferId transfer, const Status& status, const DataReport& report) {
         on_data_done(transfer, status, report);
       });
-  thread_ = std::thread([this] {
-    try {
-      io_.run();
-    } catch (const std::exception& error) {
-      log().error("the agent's thread ended: {}", error.what());
-      std::abort();  // a handler threw: a defect, and going on would hang every call
-    }
-  });
+  loop_.start();
   log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
              pool_->blocks(), pool_->block_bytes());
   return {};
@@ -173,7 +157,7 @@ Status Agent::Impl::open_transports() {
   TransportRegistry registry;
   register_builtin_transports(registry);
   TransportContext context;
-  context.io = &io_;
+  context.io = &loop_.io();
   context.incarnation = incarnation_;
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(options_.listen, context.bind_host, port));
@@ -225,7 +209,7 @@ Status Agent::Impl::open_transports() {
 Status Agent::Impl::open_admin() {
   if (options_.admin.empty()) return {};
   MEMPOOL_ASSIGN_OR_RETURN(
-      admin_, AdminServer::open(io_, options_.admin, options_.token,
+      admin_, AdminServer::open(loop_.io(), options_.admin, options_.token,
                                 [this](std::string_view path) -> std::optional<AdminServer::Page> {
                                   if (path == "/healthz") return {{"text/plain", "ok\n"}};
                                   if (path == "/metrics") {

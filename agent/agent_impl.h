@@ -16,15 +16,12 @@
 #include <mutex>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
-
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 #include "agent/admin_server.h"
 #include "agent/control_plane.h"
 #include "agent/data_mover.h"
+#include "agent/event_loop.h"
 #include "agent/liveness.h"
 #include "agent/source_machine.h"
 #include "agent/target_machine.h"
@@ -135,7 +132,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void on_dialed(const std::string& name, SessionId session, const PeerInfo& peer,
                  const std::string& host, const Welcome& welcome) override;
   void on_dial_failed(const std::string& name, const Status& why) override;
-  void on_message(SessionId session, const Message& message) override;
+  void on_message(SessionId session, Message message) override;
   void on_closed(SessionId session, const Status& why) override;
 
   Status check_options() const;
@@ -172,9 +169,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   uint64_t incarnation_of(SessionId session) const;
   void show_peer(const Session& session);
 
-  boost::asio::io_context io_;
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
-  boost::asio::steady_timer timer_;
+  EventLoop loop_;
   std::vector<std::unique_ptr<Port>> ports_;
   std::vector<std::unique_ptr<Transport>> transports_;
   std::map<std::string, std::string> closed_transports_;  // name -> why it did not open
@@ -185,7 +180,6 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
   uint64_t progress_ = 0;
   bool pumping_ = false;
-  std::thread thread_;
 };
 
 /// Take a block whose bytes are wrong out of the index and into quarantine, for good.

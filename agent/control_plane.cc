@@ -276,10 +276,10 @@ asio::awaitable<Status> ControlPlane::Connection::read_messages() {
   while (true) {
     Result<Frame> frame = co_await read_frame(kFrameBytesMax);
     if (!frame.ok()) co_return frame.status();
-    const auto* message = std::get_if<Message>(&*frame);
+    auto* message = std::get_if<Message>(&*frame);
     if (message == nullptr) co_return corruption("a handshake frame on an open session");
     if (!closed_.ok()) co_return closed_;
-    plane_.events_.on_message(session_, *message);
+    plane_.events_.on_message(session_, std::move(*message));
   }
 }
 

@@ -30,7 +30,7 @@ class ControlEvents {
   virtual void on_dialed(const std::string& name, SessionId session, const PeerInfo& peer,
                          const std::string& host, const Welcome& welcome) = 0;
   virtual void on_dial_failed(const std::string& name, const Status& why) = 0;
-  virtual void on_message(SessionId session, const Message& message) = 0;
+  virtual void on_message(SessionId session, Message message) = 0;
   /// The session's connection is gone, by close() too.
   virtual void on_closed(SessionId session, const Status& why) = 0;
 };

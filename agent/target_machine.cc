@@ -41,11 +41,11 @@ AnswerTable& TargetMachine::answers(const Session& session) {
   return book_.of(session.info.incarnation);
 }
 
-void TargetMachine::on_message(SessionId id, const Message& message, TimePoint now) {
+void TargetMachine::on_message(SessionId id, Message message, TimePoint now) {
   auto it = sessions_.find(id);
   if (it == sessions_.end() || it->second.fencing) return;  // of a session that is over
-  if (const auto* offer = std::get_if<Offer>(&message)) {
-    on_offer(id, it->second, *offer, now);
+  if (auto* offer = std::get_if<Offer>(&message)) {
+    on_offer(id, it->second, std::move(*offer), now);
   } else if (const auto* commit = std::get_if<Commit>(&message)) {
     on_commit(id, it->second, *commit);
   } else if (const auto* cancel = std::get_if<Cancel>(&message)) {
@@ -59,7 +59,7 @@ void TargetMachine::finish(SessionId id, Session& session, uint64_t number, Mess
   session.open.erase(number);
 }
 
-void TargetMachine::on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now) {
+void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePoint now) {
   if (auto it = session.open.find(offer.number); it != session.open.end()) {
     actions_.push_back(SendMessage{id, it->second.reply});  // asked again: the same answer
     return;
@@ -89,10 +89,10 @@ void TargetMachine::on_offer(SessionId id, Session& session, const Offer& offer,
   actions_.push_back(OpenSlot{id, reply.slot});
   actions_.push_back(SendMessage{id, reply});
   Inbound& inbound = session.open[offer.number];
-  inbound.offer = offer;
   inbound.reply = std::move(reply);
   // The source ends its call at the deadline and says Cancel; the slack lets that word come first.
   inbound.deadline = now + std::chrono::milliseconds(offer.deadline_ms) + 2 * options_.retransmit;
+  inbound.offer = std::move(offer);
 }
 
 Status TargetMachine::check_offer(const Offer& offer) const {

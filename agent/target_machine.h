@@ -50,7 +50,7 @@ class TargetMachine {
   Status on_session_up(SessionId session, const PeerInfo& info);
   /// The connection is gone: what it had open goes to quarantine and the peer is fenced.
   void on_session_down(SessionId session);
-  void on_message(SessionId session, const Message& message, TimePoint now);
+  void on_message(SessionId session, Message message, TimePoint now);
   /// One lane says that a slot's writes have landed.
   void on_notified(SessionId session, Slot slot);
   /// `bad` lists the blocks whose bytes do not have their sum.
@@ -95,7 +95,7 @@ class TargetMachine {
     std::vector<uint32_t> bad_blocks;  // arrived wrong; aside until the session is over
   };
 
-  void on_offer(SessionId id, Session& session, const Offer& offer, TimePoint now);
+  void on_offer(SessionId id, Session& session, Offer offer, TimePoint now);
   Status check_offer(const Offer& offer) const;
   Status check_room(size_t wanted, size_t most) const;
   Status reserve(SessionId id, const Offer& offer, OfferReply& reply);

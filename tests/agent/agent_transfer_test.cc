@@ -46,6 +46,13 @@ class TransferTest : public ::testing::TestWithParam<PairCase> {
     source_->add_peer("decode", target_->status().listen);
     content_ = *make_content(small_spec());
   }
+  void start_with_another_order() {
+    source_.reset();
+    target_.reset();
+    AgentOptions target = small_options("decode", GetParam().transport);
+    target.placement.order = TokenOrder::kHeadToken;
+    start(small_options("prefill", GetParam().transport), target);
+  }
   void TearDown() override {
     for (Agent* agent : {source_.get(), target_.get()}) {
       if (agent == nullptr) continue;
@@ -246,11 +253,7 @@ TEST_P(TransferTest, a_target_of_another_content_refuses) {
 }
 
 TEST_P(TransferTest, token_head_and_head_token_map_onto_each_other) {
-  source_.reset();
-  target_.reset();
-  AgentOptions target = small_options("decode", GetParam().transport);
-  target.placement.order = TokenOrder::kHeadToken;
-  start(small_options("prefill", GetParam().transport), target);
+  start_with_another_order();
   const auto tokens = make_tokens(4);
   const auto blocks = filled_blocks(*source_, tokens);
   const Status sent = send(tokens, blocks);
@@ -281,11 +284,7 @@ TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_at_the_target)
 }
 
 TEST_P(TransferTest, sums_travel_into_the_targets_order) {
-  source_.reset();
-  target_.reset();
-  AgentOptions target = small_options("decode", GetParam().transport);
-  target.placement.order = TokenOrder::kHeadToken;
-  start(small_options("prefill", GetParam().transport), target);
+  start_with_another_order();
   const auto tokens = make_tokens(8);
   const auto blocks = filled_blocks(*source_, tokens);
   ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
@@ -298,11 +297,7 @@ TEST_P(TransferTest, sums_travel_into_the_targets_order) {
 }
 
 TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_before_they_are_put_in_order) {
-  source_.reset();
-  target_.reset();
-  AgentOptions target = small_options("decode", GetParam().transport);
-  target.placement.order = TokenOrder::kHeadToken;
-  start(small_options("prefill", GetParam().transport), target);
+  start_with_another_order();
   const auto tokens = make_tokens(8);
   const auto blocks = filled_blocks(*source_, tokens);
   ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());

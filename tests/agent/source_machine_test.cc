@@ -80,6 +80,22 @@ class SourceMachineTest : public testing::Test {
     return ends.empty() ? EndCall{} : ends[0];
   }
 
+  /// Bring a fetch of three blocks, one with a sum, to where its bytes are here.
+  TransferId fetch_three_blocks() {
+    TransferRequest fetch = request();
+    fetch.tokens = tokens_up_to(12);
+    fetch.fetch = true;
+    const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
+    PeerInfo holder = peer();
+    holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+    machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
+    OfferReply leased = reply(1, 3, 0);
+    leased.sums = {{1, 9}};
+    machine_.on_message(kSession, leased, at_ms(1));
+    machine_.on_data_done(id, Status(), {}, at_ms(2));
+    return id;
+  }
+
   /// Bring a transfer to where its data is on the way.
   TransferId start_sending() {
     const TransferId id = start();
@@ -236,17 +252,7 @@ TEST_F(SourceMachineTest, a_fetch_reads_what_is_leased_and_gives_the_lease_back)
 }
 
 TEST_F(SourceMachineTest, a_fetch_whose_bytes_are_wrong_brings_nothing) {
-  TransferRequest fetch = request();
-  fetch.tokens = tokens_up_to(12);
-  fetch.fetch = true;
-  const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
-  PeerInfo holder = peer();
-  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
-  machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
-  OfferReply leased = reply(1, 3, 0);
-  leased.sums = {{1, 9}};
-  machine_.on_message(kSession, leased, at_ms(1));
-  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  const TransferId id = fetch_three_blocks();
   machine_.take_actions();
   machine_.on_fetch_verified(id, {blocks_[1].index()}, at_ms(3));
   const EndCall end = actions_of<EndCall>(machine_.take_actions()).at(0);
@@ -256,17 +262,7 @@ TEST_F(SourceMachineTest, a_fetch_whose_bytes_are_wrong_brings_nothing) {
 
 TEST_F(SourceMachineTest,
        a_fetch_cancelled_while_it_is_looked_at_keeps_its_places_until_that_ends) {
-  TransferRequest fetch = request();
-  fetch.tokens = tokens_up_to(12);
-  fetch.fetch = true;
-  const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
-  PeerInfo holder = peer();
-  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
-  machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
-  OfferReply leased = reply(1, 3, 0);
-  leased.sums = {{1, 9}};
-  machine_.on_message(kSession, leased, at_ms(1));
-  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  const TransferId id = fetch_three_blocks();
   machine_.cancel(id, at_ms(3));
   EXPECT_EQ(transfer_pins(), 1u);
   machine_.take_actions();

@@ -2,30 +2,12 @@
 // Owns the reading of the shm backend's options.
 #include "transport/shm/shm_options.h"
 
-#include <fmt/format.h>
-
-#include <charconv>
-
 #include "core/check.h"
+#include "transport/number_option.h"
 #include "transport/shm/shm_frame.h"
 
 namespace mempool {
 namespace {
-
-Status read(const std::map<std::string, std::string>& options, const std::string& key,
-            uint32_t least, uint32_t most, uint32_t& out) {
-  const auto found = options.find(key);
-  if (found == options.end()) return {};
-  const std::string& text = found->second;
-  uint32_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
-    return invalid_argument(
-        fmt::format("{} = \"{}\": give a whole number from {} to {}", key, text, least, most));
-  }
-  out = value;
-  return {};
-}
 
 Capabilities make_capabilities() {
   Capabilities capabilities;
@@ -50,8 +32,10 @@ Capabilities make_capabilities() {
 Result<ShmOptions> ShmOptions::parse(const std::map<std::string, std::string>& options) {
   ShmOptions parsed;
   uint32_t timeout_ms = 5000;
-  MEMPOOL_RETURN_IF_ERROR(read(options, "copy_threads", 1, 8, parsed.copy_threads));
-  MEMPOOL_RETURN_IF_ERROR(read(options, "handshake_timeout_ms", 1, 600000, timeout_ms));
+  MEMPOOL_RETURN_IF_ERROR(
+      read_number_option<uint32_t>(options, "copy_threads", 1, 8, parsed.copy_threads));
+  MEMPOOL_RETURN_IF_ERROR(
+      read_number_option<uint32_t>(options, "handshake_timeout_ms", 1, 600000, timeout_ms));
   parsed.handshake_timeout = std::chrono::milliseconds(timeout_ms);
   return parsed;
 }

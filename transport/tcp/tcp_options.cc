@@ -2,31 +2,12 @@
 // Owns the reading of the tcp backend's options.
 #include "transport/tcp/tcp_options.h"
 
-#include <fmt/format.h>
-
-#include <charconv>
-
 #include "core/check.h"
+#include "transport/number_option.h"
 #include "transport/tcp/frame.h"
 
 namespace mempool {
 namespace {
-
-template <typename Number>
-Status read(const std::map<std::string, std::string>& options, const std::string& key, Number least,
-            Number most, Number& out) {
-  const auto found = options.find(key);
-  if (found == options.end()) return {};
-  const std::string& text = found->second;
-  Number value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < least || value > most) {
-    return invalid_argument(
-        fmt::format("{} = \"{}\": give a whole number from {} to {}", key, text, least, most));
-  }
-  out = value;
-  return {};
-}
 
 Capabilities make_capabilities() {
   Capabilities capabilities;
@@ -51,13 +32,14 @@ Result<TcpOptions> TcpOptions::parse(const std::map<std::string, std::string>& o
   TcpOptions parsed;
   const uint32_t buffer_max = 1u << 30;
   uint32_t timeout_ms = 5000;
-  MEMPOOL_RETURN_IF_ERROR(read<uint16_t>(options, "port", 0, 65535, parsed.port));
-  MEMPOOL_RETURN_IF_ERROR(read<uint32_t>(options, "streams", 1, 64, parsed.streams));
+  MEMPOOL_RETURN_IF_ERROR(read_number_option<uint16_t>(options, "port", 0, 65535, parsed.port));
+  MEMPOOL_RETURN_IF_ERROR(read_number_option<uint32_t>(options, "streams", 1, 64, parsed.streams));
   MEMPOOL_RETURN_IF_ERROR(
-      read<uint32_t>(options, "send_buffer", 0, buffer_max, parsed.send_buffer));
+      read_number_option<uint32_t>(options, "send_buffer", 0, buffer_max, parsed.send_buffer));
+  MEMPOOL_RETURN_IF_ERROR(read_number_option<uint32_t>(options, "receive_buffer", 0, buffer_max,
+                                                       parsed.receive_buffer));
   MEMPOOL_RETURN_IF_ERROR(
-      read<uint32_t>(options, "receive_buffer", 0, buffer_max, parsed.receive_buffer));
-  MEMPOOL_RETURN_IF_ERROR(read<uint32_t>(options, "handshake_timeout_ms", 1, 600000, timeout_ms));
+      read_number_option<uint32_t>(options, "handshake_timeout_ms", 1, 600000, timeout_ms));
   parsed.handshake_timeout = std::chrono::milliseconds(timeout_ms);
   return parsed;
 }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the way from Asio's loop to plain functions.
+#include "agent/event_loop.h"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <cstdlib>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "core/log.h"
+
+namespace mempool {
+
+namespace asio = boost::asio;
+
+struct EventLoop::Parts {
+  asio::io_context io{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(io);
+  asio::steady_timer timer{io};
+  std::thread thread;
+};
+
+EventLoop::EventLoop() : parts_(std::make_unique<Parts>()) {}
+
+EventLoop::~EventLoop() = default;
+
+asio::io_context& EventLoop::io() {
+  return parts_->io;
+}
+
+void EventLoop::start() {
+  parts_->thread = std::thread([parts = parts_.get()] {
+    try {
+      parts->io.run();
+    } catch (const std::exception& error) {
+      log().error("the agent's thread ended: {}", error.what());
+      std::abort();  // a handler threw: a defect, and going on would hang every call
+    }
+  });
+}
+
+void EventLoop::stop_and_join(std::function<void()> last) {
+  if (!parts_->thread.joinable()) return;
+  asio::post(parts_->io, [parts = parts_.get(), last = std::move(last)] {
+    last();
+    parts->io.stop();
+  });
+  parts_->thread.join();
+}
+
+void EventLoop::post(std::function<void()> action) {
+  asio::post(parts_->io, std::move(action));
+}
+
+void EventLoop::wake_at(TimePoint when, std::function<void()> action) {
+  if (when == TimePoint::max()) {
+    parts_->timer.cancel();
+    return;
+  }
+  parts_->timer.expires_at(when);
+  parts_->timer.async_wait([action = std::move(action)](boost::system::error_code error) {
+    if (!error) action();
+  });
+}
+
+TimePoint EventLoop::due() const {
+  return parts_->timer.expiry();
+}
+
+}  // namespace mempool
