@@ -1,13 +1,21 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Owns the comparison with NIXL over UCX's TCP: the same list by both, one after the other.
+# Owns the comparison with NIXL over UCX: the same list by both, one after the other.
 #
-#   scripts/bench-nixl.sh [COMMAND]   the built mempool command (default build/release/cli/mempool)
+#   scripts/bench-nixl.sh [tcp|shm] [COMMAND]
 #
+# tcp (the default): both over TCP. shm: ours beside what UCX chooses by itself on one host. COMMAND
+# is the built mempool command (build/release/cli/mempool).
 # MEMPOOL_NIXL_VENV is where NIXL is or will be installed (build/venv-nixl; 5.9 GB). What it prints
 # is kept in build/logs/bench-nixl.log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+transport=tcp
+if [[ ${1-} =~ ^(tcp|shm)$ ]]; then
+  transport=$1
+  shift
+fi
+[[ $transport == tcp ]] || export UCX_TLS=all UCX_NET_DEVICES=all
 command=${1:-build/release/cli/mempool}
 venv=${MEMPOOL_NIXL_VENV:-build/venv-nixl}
 log=build/logs/bench-nixl.log
@@ -29,7 +37,7 @@ install_nixl() {
 measure() {
   local bytes
   for bytes in "${pieces[@]}"; do
-    "$command" perf transfer --pattern scattered --piece-bytes "$bytes" \
+    "$command" perf transfer --transport "$transport" --pattern scattered --piece-bytes "$bytes" \
       --json "$1/mempool-$bytes.json"
     "$venv/bin/python" perf/nixl_transfer.py --piece-bytes "$bytes" | tee "$1/nixl-$bytes.json"
   done
