@@ -171,6 +171,7 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.placement = placement(config);
   MEMPOOL_ASSIGN_OR_RETURN(options.segment_blocks, segment_blocks(config, options));
   options.verify = config.get_string("verify.mode");
+  options.huge_pages = config.get_string("pool.huge_pages");
   options.eviction = config.get_string("index.eviction");
   options.eviction_ttl = delay(config, "index.ttl_ms");
   options.admission = config.get_string("index.admission");

@@ -79,9 +79,33 @@ Status Agent::Impl::start_fetch(const std::string& source, const TransferOptions
 }
 
 void Agent::Impl::let_go(const FetchPlaces& places) {
-  const Status held = pool_->unpin(kCallerSession, places.held);
+  // The caller may have unpinned more of what was here than was his.
+  if (const Status held = pool_->unpin(kCallerSession, places.held); !held.ok()) {
+    log().warning("blocks held for a fetch were unpinned by somebody else: {}", held.to_string());
+  }
   const Status others = pool_->unpin(kCallerSession, places.places);
-  MEMPOOL_CHECK(held.ok() && others.ok());  // the caller has never seen them
+  MEMPOOL_CHECK(others.ok());  // the caller has never seen them
+}
+
+Result<std::vector<BlockAddress>> Agent::Impl::publish_fetched(const FetchPlaces& places,
+                                                               std::span<const BlockAddress> blocks,
+                                                               std::span<const Seal> seals) {
+  const auto tokens =
+      std::span(places.tokens).first(blocks.size() * options_.content.tokens_per_block);
+  // By the agent's own session: what was asked for of a peer is admitted whatever the policy.
+  if (!pool_->pin(kAgentSession, blocks).ok()) {
+    return corruption("a block that was held here was set aside while the rest was fetched");
+  }
+  Result<InsertOutcome> outcome =
+      index_->insert(kAgentSession, {places.content, tokens}, blocks, seals);
+  if (outcome.ok()) {
+    const Status pinned = pool_->pin(kCallerSession, outcome->serving);
+    MEMPOOL_CHECK(pinned.ok());  // the index has just answered with them
+  }
+  const Status unpinned = pool_->unpin(kAgentSession, blocks);
+  MEMPOOL_CHECK(unpinned.ok());
+  if (!outcome.ok()) return outcome.status();
+  return std::move(outcome->serving);
 }
 
 // The call has ended: publish what was filled, pinned for the caller, and give back the rest. What
@@ -95,27 +119,17 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
   std::vector<Seal> seals;
   if (end.status.ok()) {
     const Result<std::vector<SealedSum>> sums = sums_of(blocks, false);
-    MEMPOOL_CHECK(sums.ok());  // they are pinned
-    for (const SealedSum& sum : *sums) seals.push_back({sum.position, sum.checksum});
+    if (sums.ok()) {
+      for (const SealedSum& sum : *sums) seals.push_back({sum.position, sum.checksum});
+    } else {
+      end.status = sums.status();  // what was held was set aside meanwhile
+    }
   }
   const std::lock_guard lock(mutex_);
   if (end.status.ok() && !blocks.empty()) {
-    const auto tokens =
-        std::span(places.tokens).first(blocks.size() * options_.content.tokens_per_block);
-    // By the agent's own session: what was asked for of a peer is admitted whatever the policy.
-    const Status held = pool_->pin(kAgentSession, blocks);
-    MEMPOOL_CHECK(held.ok());
-    Result<InsertOutcome> outcome =
-        index_->insert(kAgentSession, {places.content, tokens}, blocks, seals);
-    if (outcome.ok()) {
-      const Status pinned = pool_->pin(kCallerSession, outcome->serving);
-      MEMPOOL_CHECK(pinned.ok());  // the index has just answered with them
-      end.report.serving = std::move(outcome->serving);
-    } else {
-      end.status = outcome.status();
-    }
-    const Status unpinned = pool_->unpin(kAgentSession, blocks);
-    MEMPOOL_CHECK(unpinned.ok());
+    Result<std::vector<BlockAddress>> serving = publish_fetched(places, blocks, seals);
+    if (serving.ok()) end.report.serving = std::move(*serving);
+    end.status = serving.status();
   }
   let_go(places);
 }

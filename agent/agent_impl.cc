@@ -127,9 +127,19 @@ Status Agent::Impl::check_options() const {
 Status Agent::Impl::open_pool() {
   MEMPOOL_ASSIGN_OR_RETURN(verify_, parse_verify(options_.verify));
   MEMPOOL_ASSIGN_OR_RETURN(content_, make_content(options_.content));
-  MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create({Medium::kHost, options_.content,
-                                                     options_.placement, options_.segment_blocks},
-                                                    incarnation_));
+  if (options_.huge_pages != "auto" && options_.huge_pages != "off") {
+    return invalid_argument(
+        fmt::format("huge_pages = \"{}\": give \"auto\" or \"off\"", options_.huge_pages));
+  }
+  const HugePages huge = options_.huge_pages == "auto" ? HugePages::kWhereFree : HugePages::kNever;
+  MEMPOOL_ASSIGN_OR_RETURN(pool_,
+                           BlockPool::create({Medium::kHost, options_.content, options_.placement,
+                                              options_.segment_blocks, huge},
+                                             incarnation_));
+  const HostMemory& memory = pool_->segments().front().memory;
+  if (!memory.page_note().empty()) {
+    log().info("the pool has pages of {} bytes: {}", memory.page_bytes(), memory.page_note());
+  }
   const auto ttl = std::min(options_.eviction_ttl, kTtlMost);
   MEMPOOL_ASSIGN_OR_RETURN(
       auto eviction, make_eviction_policy(options_.eviction, {pool_->blocks(), ttl, &clock_}));
@@ -365,6 +375,9 @@ AgentStatus Agent::Impl::status() const {
   if (admin_ != nullptr) result.admin = admin_->address();
   const std::lock_guard lock(mutex_);
   result.block_bytes = pool_->block_bytes();
+  const HostMemory& memory = pool_->segments().front().memory;
+  result.page_bytes = memory.page_bytes();
+  result.page_note = memory.page_note();
   result.total = pool_->blocks();
   const Result<PoolAudit> audit = pool_->audit();
   result.audit = audit.ok() ? index_->audit() : audit.status();

@@ -166,6 +166,10 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void in_turns(std::function<bool()> step);
   void recheck_sources(const Transfer::State& call);
   void take_fetched(FetchPlaces& places, EndCall& end);
+  /// Requires: mutex_ is held.
+  Result<std::vector<BlockAddress>> publish_fetched(const FetchPlaces& places,
+                                                    std::span<const BlockAddress> blocks,
+                                                    std::span<const Seal> seals);
   uint64_t incarnation_of(SessionId session) const;
   void show_peer(const Session& session);
 

@@ -22,6 +22,8 @@ std::string status_json(const AgentStatus& status) {
                                    {"admin", status.admin},
                                    {"pool",
                                     {{"block_bytes", status.block_bytes},
+                                     {"page_bytes", status.page_bytes},
+                                     {"page_note", status.page_note},
                                      {"total", status.total},
                                      {"blocks", status.blocks},
                                      {"pins", status.pins},

@@ -75,12 +75,12 @@ Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
     pool->segments_.push_back({first_block, options.segment_blocks[i], layouts[i], HostMemory()});
     first_block += options.segment_blocks[i];
   }
-  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(first_block));
+  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(first_block, options.huge_pages));
   return pool;
 }
 
 /// Ask for room for everything before any of it is touched, then map the segments and the records.
-Status BlockPool::map_memory(uint32_t blocks) {
+Status BlockPool::map_memory(uint32_t blocks, HugePages huge) {
   uint64_t bytes = uint64_t{blocks} * (sizeof(uint64_t) + sizeof(Record) + sizeof(uint64_t));
   for (const PoolSegment& segment : segments_) {
     if (__builtin_add_overflow(bytes, segment.layout.block_bytes * segment.blocks, &bytes)) {
@@ -90,13 +90,14 @@ Status BlockPool::map_memory(uint32_t blocks) {
                       to_string(medium_), blocks, segment.layout.block_bytes));
     }
   }
-  if (Status room = check_room(bytes); !room.ok()) {
+  const bool may_be_huge = huge != HugePages::kNever && free_huge_page_bytes() >= bytes;
+  if (Status room = may_be_huge ? Status() : check_room(bytes); !room.ok()) {
     return room.with_context(to_string(medium_) + " pool");
   }
   for (PoolSegment& segment : segments_) {
     MEMPOOL_ASSIGN_OR_RETURN(
         segment.memory, HostMemory::create(fmt::format("mempool-blocks-{}", segment.first_block),
-                                           segment.layout.block_bytes * segment.blocks));
+                                           segment.layout.block_bytes * segment.blocks, huge));
   }
   MEMPOOL_ASSIGN_OR_RETURN(generation_memory_,
                            HostMemory::create("mempool-generations", blocks * sizeof(uint64_t)));

@@ -54,6 +54,7 @@ struct PoolOptions {
   ContentSpec shape;  // decides the size of a block; its names do not matter here
   Placement placement;
   std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
+  HugePages huge_pages = HugePages::kNever;
 };
 
 /// One segment: consecutive block indices in one sealed memfd.
@@ -206,7 +207,7 @@ class BlockPool {
   };
 
   BlockPool() = default;
-  Status map_memory(uint32_t blocks);
+  Status map_memory(uint32_t blocks, HugePages huge);
 
   uint32_t low_generation(uint32_t index) const {
     return static_cast<uint32_t>(generations_[index].load(std::memory_order_relaxed));

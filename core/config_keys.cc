@@ -64,6 +64,8 @@ constexpr ConfigKey kKeys[] = {
     choice("pool.medium", "host", "host", "Where blocks live."),
     of_type(ConfigType::kSize, "pool.bytes", "1GiB", "Size of the pool, rounded down to blocks."),
     integer("pool.blocks", 0, (1 << 28) - 1, "0", "Size of the pool in blocks; 0 goes by bytes."),
+    choice("pool.huge_pages", "auto|off", "auto",
+           "Pages of 2 MiB for the pool where enough of them are free."),
     integer("pool.segments", 1, 1024, "1", "Memory segments that the pool is cut into."),
 
     text("content.model", "llama-3-8b", "Model whose KV this is; only equal contents share it."),

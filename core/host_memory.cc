@@ -4,12 +4,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "core/check.h"
@@ -17,6 +19,8 @@
 
 namespace mempool {
 namespace {
+
+constexpr uint64_t kHugePageBytes = 2 << 20;
 
 Status refused(const std::string& name, const char* call) {
   return internal_error(fmt::format("memory {}: {}: {}", name, call, std::strerror(errno)));
@@ -33,16 +37,52 @@ Status populate(const std::string& name, std::byte* data, uint64_t bytes, uint64
   return Status();
 }
 
+uint64_t count_in(const char* file) {
+  std::ifstream in(std::string("/sys/kernel/mm/hugepages/hugepages-2048kB/") + file);
+  uint64_t count = 0;
+  in >> count;
+  return count;
+}
+
+uint64_t round_up(uint64_t bytes, uint64_t page_bytes) {
+  return (bytes + page_bytes - 1) / page_bytes * page_bytes;
+}
+
 }  // namespace
 
-Result<HostMemory> HostMemory::create(const std::string& name, uint64_t bytes) {
-  const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  if (bytes == 0) return invalid_argument(fmt::format("memory {}: 0 bytes, give at least 1", name));
-  if (Status room = check_room(bytes); !room.ok()) return room.with_context("memory " + name);
+uint64_t free_huge_page_bytes() {
+  const uint64_t free = count_in("free_hugepages");
+  const uint64_t promised = count_in("resv_hugepages");
+  return free > promised ? (free - promised) * kHugePageBytes : 0;
+}
 
+Result<HostMemory> HostMemory::create(const std::string& name, uint64_t bytes, HugePages huge) {
+  if (bytes == 0) return invalid_argument(fmt::format("memory {}: 0 bytes, give at least 1", name));
+  std::string note;
+  if (huge == HugePages::kWhereFree) {
+    const uint64_t wanted = round_up(bytes, kHugePageBytes);
+    const uint64_t free = free_huge_page_bytes();
+    note = fmt::format("{} of the {} pages of 2 MiB that it takes are free; sysctl vm.nr_hugepages",
+                       free / kHugePageBytes, wanted / kHugePageBytes);
+    if (free >= wanted) {
+      Result<HostMemory> memory = make(name, bytes, kHugePageBytes, MFD_HUGETLB | MFD_HUGE_2MB);
+      if (memory.ok()) return memory;
+      note = memory.status().to_string();  // somebody was quicker
+    }
+  }
+  if (Status room = check_room(bytes); !room.ok()) return room.with_context("memory " + name);
+  MEMPOOL_ASSIGN_OR_RETURN(HostMemory memory,
+                           make(name, bytes, static_cast<uint64_t>(sysconf(_SC_PAGESIZE)), 0));
+  memory.page_note_ = std::move(note);
+  return memory;
+}
+
+Result<HostMemory> HostMemory::make(const std::string& name, uint64_t bytes, uint64_t page_bytes,
+                                    unsigned flags) {
   HostMemory memory;  // what is made so far goes with it when a later step fails
-  const uint64_t size = (bytes + page_bytes - 1) / page_bytes * page_bytes;
-  memory.descriptor_ = memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const uint64_t size = round_up(bytes, page_bytes);
+  memory.page_bytes_ = page_bytes;
+  memory.descriptor_ = memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
   if (memory.descriptor_ < 0) return refused(name, "memfd_create");
   // Peers of this user reopen it for reading by its name in /proc; nobody else does.
   if (fchmod(memory.descriptor_, S_IRUSR | S_IWUSR) != 0) return refused(name, "fchmod");
@@ -62,12 +102,16 @@ Result<HostMemory> HostMemory::create(const std::string& name, uint64_t bytes) {
 HostMemory::HostMemory(HostMemory&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)),
       data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+      size_(std::exchange(other.size_, 0)),
+      page_bytes_(other.page_bytes_),
+      page_note_(std::move(other.page_note_)) {}
 
 HostMemory& HostMemory::operator=(HostMemory&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(page_bytes_, other.page_bytes_);
+  std::swap(page_note_, other.page_note_);
   return *this;
 }
 

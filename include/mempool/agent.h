@@ -36,9 +36,10 @@ struct AgentOptions {
 
   ContentSpec content;  // decides the size of a block
   Placement placement;
-  std::vector<uint32_t> segment_blocks;            // blocks of each segment of host memory
-  std::string verify = "sampled";                  // off | sampled | always
-  std::string eviction = "lru";                    // lru | s3fifo | lfu | ttl
+  std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
+  std::string huge_pages = "auto";       // auto | off: pages of 2 MiB where enough are free
+  std::string verify = "sampled";        // off | sampled | always
+  std::string eviction = "lru";          // lru | s3fifo | lfu | ttl
   std::chrono::milliseconds eviction_ttl{600000};  // of ttl: how long an unused block stays
   std::string admission = "all";  // all | second_hit: what insert() publishes, see InsertResult
 
@@ -153,6 +154,8 @@ struct AgentStatus {
   std::string listen;  // host:port that was bound
   std::string admin;   // likewise, empty for none
   uint64_t block_bytes = 0;
+  uint64_t page_bytes = 0;  // of the pool's memory
+  std::string page_note;    // why it has no huge pages, and the mend; empty when it has
   uint64_t total = 0;
   std::map<std::string, uint64_t> blocks;  // by state
   uint64_t pins = 0;

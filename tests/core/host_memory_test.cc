@@ -33,6 +33,28 @@ TEST(HostMemory, is_zeroed_and_rounded_up_to_pages) {
                           [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
+TEST(HostMemory, has_huge_pages_where_they_are_free_and_says_where_not) {
+  const uint64_t bytes = 3 << 20;
+  const bool free = free_huge_page_bytes() >= (4 << 20);
+  const Result<HostMemory> memory =
+      HostMemory::create("mempool-test", bytes, HugePages::kWhereFree);
+  ASSERT_TRUE(memory.ok()) << memory.status().to_string();
+  EXPECT_EQ(memory->page_bytes(), free ? 2u << 20 : page_bytes());
+  EXPECT_EQ(memory->size(), free ? 4u << 20 : bytes);
+  EXPECT_EQ(memory->page_note().empty(), free) << memory->page_note();
+  if (!free) {
+    EXPECT_NE(memory->page_note().find("of the 2 pages of 2 MiB"), std::string::npos);
+  }
+  EXPECT_EQ(fcntl(memory->descriptor(), F_GET_SEALS), F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
+  memory->data()[bytes - 1] = std::byte{1};
+}
+
+TEST(HostMemory, has_no_huge_pages_unasked) {
+  const HostMemory memory = make_memory(4 << 20);
+  EXPECT_EQ(memory.page_bytes(), page_bytes());
+  EXPECT_TRUE(memory.page_note().empty());
+}
+
 TEST(HostMemory, every_page_is_there_before_its_first_use) {
   const HostMemory memory = make_memory(kPages * page_bytes());
   std::vector<unsigned char> resident(kPages);
