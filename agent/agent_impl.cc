@@ -4,6 +4,7 @@
 #include "agent/agent_impl.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include <fmt/format.h>
@@ -22,6 +23,7 @@ namespace {
 
 // Longer is cut to this: a duration near its type's end would wrap.
 constexpr std::chrono::milliseconds kTtlMost = std::chrono::hours(24 * 366);
+constexpr unsigned kUnavailablePage = 503;
 
 }  // namespace
 
@@ -71,14 +73,17 @@ Agent::Impl::~Impl() {
     stopped_ = true;
   }
   arrived_.notify_all();
+  idle_changed_.notify_all();
   visitors_->close_and_wait();
   if (thread_.joinable()) {
     boost::asio::post(io_, [this] {
-      {
-        const std::lock_guard lock(mutex_);
-        source_->cancel_all(clock_.now());
+      if (serving_) {
+        {
+          const std::lock_guard lock(mutex_);
+          source_->cancel_all(clock_.now());
+        }
+        pump();  // tells the targets; what is still open there ends with the session
       }
-      pump();  // tells the targets; what is still open there ends with the session
       io_.stop();
     });
     thread_.join();
@@ -89,19 +94,8 @@ Agent::Impl::~Impl() {
 
 Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(check_options());
-  MEMPOOL_RETURN_IF_ERROR(open_pool());
-  MEMPOOL_RETURN_IF_ERROR(open_transports());
-  control_ = std::make_unique<ControlPlane>(
-      io_, ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model},
-      *this);
-  MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_admin());
-  mover_ = std::make_unique<DataMover>(
-      clock_, plan_segments(),
-      [this](TransferId transfer, const Status& status, const DataReport& report) {
-        on_data_done(transfer, status, report);
-      });
-  thread_ = std::thread([this] {
+  thread_ = std::thread([this] {  // from now on probes have an answer
     try {
       io_.run();
     } catch (const std::exception& error) {
@@ -109,6 +103,25 @@ Status Agent::Impl::start() {
       std::abort();  // a handler threw: a defect, and going on would hang every call
     }
   });
+  MEMPOOL_RETURN_IF_ERROR(open_pool());  // takes long
+  std::packaged_task<Status()> rest([this] { return serve(); });
+  std::future<Status> served = rest.get_future();
+  boost::asio::post(io_, std::move(rest));
+  return served.get();
+}
+
+Status Agent::Impl::serve() {
+  MEMPOOL_RETURN_IF_ERROR(open_transports());
+  mover_ = std::make_unique<DataMover>(
+      clock_, plan_segments(),
+      [this](TransferId transfer, const Status& status, const DataReport& report) {
+        on_data_done(transfer, status, report);
+      });
+  control_ = std::make_unique<ControlPlane>(
+      io_, ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model},
+      *this);
+  MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
+  serving_ = true;
   log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
              pool_->blocks(), pool_->block_bytes());
   return {};
@@ -226,16 +239,7 @@ Status Agent::Impl::open_admin() {
   if (options_.admin.empty()) return {};
   MEMPOOL_ASSIGN_OR_RETURN(
       admin_, AdminServer::open(io_, options_.admin, options_.token,
-                                [this](std::string_view path) -> std::optional<AdminServer::Page> {
-                                  if (path == "/healthz") return {{"text/plain", "ok\n"}};
-                                  if (path == "/metrics") {
-                                    return {{"text/plain; version=0.0.4", metrics_text()}};
-                                  }
-                                  if (path == "/status") {
-                                    return {{"application/json", status_json(status())}};
-                                  }
-                                  return std::nullopt;
-                                }));
+                                [this](std::string_view path) { return page_of(path); }));
   return {};
 }
 
@@ -373,6 +377,61 @@ void Agent::Impl::commit(const Transfer::State& call) {
 
 // ---- for operators -----------------------------------------------------------------------------
 
+std::optional<AdminServer::Page> Agent::Impl::page_of(std::string_view path) {
+  const std::string text = "text/plain; charset=utf-8";
+  if (path == "/healthz") return {{text, "ok\n"}};
+  if (path != "/readyz" && path != "/metrics" && path != "/status") return std::nullopt;
+  if (!serving_) {
+    return {{text, "starting: the pool and the transports are not open yet\n", kUnavailablePage}};
+  }
+  if (path == "/metrics") return {{"text/plain; version=0.0.4", metrics_text()}};
+  const AgentStatus now = status();
+  if (path == "/status") return {{"application/json", status_json(now)}};
+  if (now.ready.ok()) return {{text, "ready\n"}};
+  return {{text, fmt::format("{}\n", now.ready.message()), kUnavailablePage}};
+}
+
+Status Agent::Impl::readiness(const Status& audit) const {
+  if (!target_->refusing()) return audit.with_context("the audit is broken");
+  return unavailable(fmt::format("draining: {} inbound and {} outbound transfers are open",
+                                 target_->open(), source_->open()));
+}
+
+Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
+  const Visit visit(*visitors_);
+  if (!visit) return cancelled("the agent stops");
+  {
+    const std::lock_guard lock(mutex_);
+    target_->refuse_new();
+    source_->refuse_new();
+  }
+  request_pump();  // maybe nothing is open
+  {
+    std::unique_lock lock(arrival_mutex_);
+    const bool over = idle_changed_.wait_for(lock, std::min(timeout, kWaitMax),
+                                             [this] { return idle_ || stopped_; });
+    if (idle_) return {};
+    if (over) return cancelled("the agent stops");
+  }
+  const std::lock_guard lock(mutex_);
+  return deadline_exceeded(fmt::format(
+      "{} inbound and {} outbound transfers are still open after {} ms (agent.drain_timeout_ms)",
+      target_->open(), source_->open(), timeout.count()));
+}
+
+void Agent::Impl::note_idle() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!target_->refusing() || target_->open() + source_->open() > 0) return;
+  }
+  if (!control_->all_written()) return;  // on_written() comes back here
+  {
+    const std::lock_guard lock(arrival_mutex_);
+    idle_ = true;
+  }
+  idle_changed_.notify_all();
+}
+
 AgentStatus Agent::Impl::status() const {
   AgentStatus result;
   result.name = options_.name;
@@ -384,6 +443,7 @@ AgentStatus Agent::Impl::status() const {
   result.total = pool_->blocks();
   const Result<PoolAudit> audit = pool_->audit();
   result.audit = audit.ok() ? index_->audit() : audit.status();
+  result.ready = readiness(result.audit);
   for (size_t i = 0; i < kBlockStates; ++i) {
     const auto state = static_cast<BlockState>(i);
     result.blocks[std::string(to_string(state))] = pool_->count(state);
