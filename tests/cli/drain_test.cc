@@ -123,7 +123,7 @@ TEST_F(Drain, a_second_signal_ends_it_at_once) {
   const Transfer held = hold_open();
   target_->send(SIGTERM);
   ASSERT_TRUE(page_shows("/readyz", "draining"));
-  EXPECT_EQ(target_->end(SIGTERM), -SIGTERM);
+  EXPECT_EQ(target_->end(SIGTERM), 128 + SIGTERM);
   EXPECT_EQ(held.wait().code(), StatusCode::kUnavailable);
 }
 
