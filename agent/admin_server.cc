@@ -96,10 +96,11 @@ class AdminServer::Listener : public std::enable_shared_from_this<Listener> {
       response.body() = "only GET\n";
     } else if (auto page = handler_({request.target().data(), request.target().size()})) {
       response.set(http::field::content_type, page->type);
+      response.result(page->code);
       response.body() = std::move(page->body);
     } else {
       response.result(http::status::not_found);
-      response.body() = "pages: /metrics /healthz /status\n";
+      response.body() = "pages: /metrics /healthz /readyz /status\n";
     }
     response.prepare_payload();
     return response;

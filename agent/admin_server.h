@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the operators' HTTP door: GET of a few read-only pages (/metrics, /healthz, /status).
+// Owns the operators' HTTP door: GET of a few read-only pages (/metrics, /healthz,
+// /readyz, /status).
 #pragma once
 
 #include <functional>
@@ -22,6 +23,7 @@ class AdminServer {
   struct Page {
     std::string type;  // of the body, as HTTP names it
     std::string body;
+    unsigned code = 200;
   };
   /// Gives the page of a path, or nothing for 404.
   using Handler = std::function<std::optional<Page>(std::string_view path)>;

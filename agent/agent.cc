@@ -272,6 +272,10 @@ AgentStatus Agent::status() const {
   return impl_->status();
 }
 
+Status Agent::drain(std::chrono::milliseconds timeout) {
+  return impl_->drain(timeout);
+}
+
 std::string Agent::metrics() const {
   return impl_->metrics_text();
 }

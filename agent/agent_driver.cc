@@ -34,6 +34,7 @@ void Agent::Impl::pump() {
     }
   }
   pumping_ = false;
+  note_idle();
   TimePoint next = liveness_.next_time();
   {
     const std::lock_guard lock(mutex_);

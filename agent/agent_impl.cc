@@ -4,6 +4,7 @@
 #include "agent/agent_impl.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +21,7 @@ namespace {
 
 // Longer is cut to this: a duration near its type's end would wrap.
 constexpr std::chrono::milliseconds kTtlMost = std::chrono::hours(24 * 366);
+constexpr unsigned kUnavailablePage = 503;
 
 }  // namespace
 
@@ -66,8 +68,10 @@ Agent::Impl::~Impl() {
     stopped_ = true;
   }
   arrived_.notify_all();
+  idle_changed_.notify_all();
   visitors_->close_and_wait();
   loop_.stop_and_join([this] {
+    if (!serving_) return;
     {
       const std::lock_guard lock(mutex_);
       source_->cancel_all(clock_.now());
@@ -80,19 +84,26 @@ Agent::Impl::~Impl() {
 
 Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(check_options());
-  MEMPOOL_RETURN_IF_ERROR(open_pool());
-  MEMPOOL_RETURN_IF_ERROR(open_transports());
-  control_ = std::make_unique<ControlPlane>(
-      loop_.io(),
-      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model}, *this);
-  MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_admin());
+  loop_.start();  // from now on probes have an answer
+  MEMPOOL_RETURN_IF_ERROR(open_pool());  // takes long
+  std::promise<Status> served;
+  loop_.post([&] { served.set_value(serve()); });
+  return served.get_future().get();
+}
+
+Status Agent::Impl::serve() {
+  MEMPOOL_RETURN_IF_ERROR(open_transports());
   mover_ = std::make_unique<DataMover>(
       clock_, plan_segments(),
       [this](TransferId transfer, const Status& status, const DataReport& report) {
         on_data_done(transfer, status, report);
       });
-  loop_.start();
+  control_ = std::make_unique<ControlPlane>(
+      loop_.io(),
+      ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model}, *this);
+  MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
+  serving_ = true;
   log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
              pool_->blocks(), pool_->block_bytes());
   return {};
@@ -220,16 +231,7 @@ Status Agent::Impl::open_admin() {
   if (options_.admin.empty()) return {};
   MEMPOOL_ASSIGN_OR_RETURN(
       admin_, AdminServer::open(loop_.io(), options_.admin, options_.token,
-                                [this](std::string_view path) -> std::optional<AdminServer::Page> {
-                                  if (path == "/healthz") return {{"text/plain", "ok\n"}};
-                                  if (path == "/metrics") {
-                                    return {{"text/plain; version=0.0.4", metrics_text()}};
-                                  }
-                                  if (path == "/status") {
-                                    return {{"application/json", status_json(status())}};
-                                  }
-                                  return std::nullopt;
-                                }));
+                                [this](std::string_view path) { return page_of(path); }));
   return {};
 }
 
@@ -367,6 +369,61 @@ void Agent::Impl::commit(const Transfer::State& call) {
 
 // ---- for operators -----------------------------------------------------------------------------
 
+std::optional<AdminServer::Page> Agent::Impl::page_of(std::string_view path) {
+  const std::string text = "text/plain; charset=utf-8";
+  if (path == "/healthz") return {{text, "ok\n"}};
+  if (path != "/readyz" && path != "/metrics" && path != "/status") return std::nullopt;
+  if (!serving_) {
+    return {{text, "starting: the pool and the transports are not open yet\n", kUnavailablePage}};
+  }
+  if (path == "/metrics") return {{"text/plain; version=0.0.4", metrics_text()}};
+  const AgentStatus now = status();
+  if (path == "/status") return {{"application/json", status_json(now)}};
+  if (now.ready.ok()) return {{text, "ready\n"}};
+  return {{text, fmt::format("{}\n", now.ready.message()), kUnavailablePage}};
+}
+
+Status Agent::Impl::readiness(const Status& audit) const {
+  if (!target_->refusing()) return audit.with_context("the audit is broken");
+  return unavailable(fmt::format("draining: {} inbound and {} outbound transfers are open",
+                                 target_->open(), source_->open()));
+}
+
+Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
+  const Visit visit(*visitors_);
+  if (!visit) return cancelled("the agent stops");
+  {
+    const std::lock_guard lock(mutex_);
+    target_->refuse_new();
+    source_->refuse_new();
+  }
+  request_pump();  // maybe nothing is open
+  {
+    std::unique_lock lock(arrival_mutex_);
+    const bool over = idle_changed_.wait_for(lock, std::min(timeout, kWaitMax),
+                                             [this] { return idle_ || stopped_; });
+    if (idle_) return {};
+    if (over) return cancelled("the agent stops");
+  }
+  const std::lock_guard lock(mutex_);
+  return deadline_exceeded(fmt::format(
+      "{} inbound and {} outbound transfers are still open after {} ms (agent.drain_timeout_ms)",
+      target_->open(), source_->open(), timeout.count()));
+}
+
+void Agent::Impl::note_idle() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!target_->refusing() || target_->open() + source_->open() > 0) return;
+  }
+  if (!control_->all_written()) return;  // on_written() comes back here
+  {
+    const std::lock_guard lock(arrival_mutex_);
+    idle_ = true;
+  }
+  idle_changed_.notify_all();
+}
+
 AgentStatus Agent::Impl::status() const {
   AgentStatus result;
   result.name = options_.name;
@@ -381,6 +438,7 @@ AgentStatus Agent::Impl::status() const {
   result.total = pool_->blocks();
   const Result<PoolAudit> audit = pool_->audit();
   result.audit = audit.ok() ? index_->audit() : audit.status();
+  result.ready = readiness(result.audit);
   for (size_t i = 0; i < kBlockStates; ++i) {
     const auto state = static_cast<BlockState>(i);
     result.blocks[std::string(to_string(state))] = pool_->count(state);

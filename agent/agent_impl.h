@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -51,6 +52,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   /// Have the agent's thread carry out what the machines have asked for. Thread: safe.
   void request_pump();
   AgentStatus status() const;
+  Status drain(std::chrono::milliseconds timeout);
   std::string metrics_text();
   TimePoint now() const { return clock_.now(); }
   TimePoint deadline_of(const TransferOptions& options, TimePoint now) const {
@@ -115,6 +117,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::condition_variable arrived_;
   std::deque<Arrival> arrivals_;
   bool stopped_ = false;
+  std::condition_variable idle_changed_;
+  bool idle_ = false;  // drain() was asked for, and nothing is open any more
 
  private:
   // One backend's events, with the backend they come from.
@@ -134,11 +138,19 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void on_dial_failed(const std::string& name, const Status& why) override;
   void on_message(SessionId session, Message message) override;
   void on_closed(SessionId session, const Status& why) override;
+  void on_written() override { note_idle(); }
 
   Status check_options() const;
   Status open_pool();
   Status open_transports();
   Status open_admin();
+  /// The rest of start(), on the agent's thread.
+  Status serve();
+  std::optional<AdminServer::Page> page_of(std::string_view path);
+  /// Why no transfer should come here; ok when it may. Requires: mutex_ is held.
+  Status readiness(const Status& audit) const;
+  /// Tell drain() when nothing is open.
+  void note_idle();
   std::vector<PlanSegment> plan_segments() const;
   void connect_transport(SessionId session, size_t choice);
   void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
@@ -184,6 +196,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
   uint64_t progress_ = 0;
   bool pumping_ = false;
+  bool serving_ = false;  // pool, transports and control plane are open; of the agent's thread
 };
 
 /// Take a block whose bytes are wrong out of the index and into quarantine, for good.

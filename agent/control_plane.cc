@@ -2,6 +2,7 @@
 // Owns the control connections' coroutines: handshake, read loop, write queue.
 #include "agent/control_plane.h"
 
+#include <algorithm>
 #include <deque>
 #include <optional>
 #include <utility>
@@ -71,6 +72,8 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
     }
   }
 
+  bool all_written() const { return queue_.empty(); }
+
   void close(const Status& why) {
     if (closed_.ok()) closed_ = why;
     error_code ignored;
@@ -90,7 +93,8 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
                         if (error) return self->close(self->lost(error));
                         self->queued_bytes_ -= self->queue_.front().size();
                         self->queue_.pop_front();
-                        if (!self->queue_.empty()) self->write_next();
+                        if (!self->queue_.empty()) return self->write_next();
+                        if (self->session_ != 0) self->plane_.events_.on_written();
                       });
   }
 
@@ -370,6 +374,11 @@ void ControlPlane::dial(const std::string& name, const std::string& address) {
 
 void ControlPlane::send(SessionId session, const Message& message) {
   if (auto it = sessions_.find(session); it != sessions_.end()) it->second->send(message);
+}
+
+bool ControlPlane::all_written() const {
+  return std::ranges::all_of(sessions_,
+                             [](const auto& each) { return each.second->all_written(); });
 }
 
 void ControlPlane::close(SessionId session, const Status& why) {

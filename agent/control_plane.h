@@ -33,6 +33,8 @@ class ControlEvents {
   virtual void on_message(SessionId session, Message message) = 0;
   /// The session's connection is gone, by close() too.
   virtual void on_closed(SessionId session, const Status& why) = 0;
+  /// All that was sent to one peer is with the kernel now.
+  virtual void on_written() {}
 };
 
 /// Thread: confined to the io_context's thread, but for listen().
@@ -59,6 +61,8 @@ class ControlPlane {
   /// Queue a message; of a session that is gone it is dropped. A peer that lets 64 MiB pile up is
   /// closed.
   void send(SessionId session, const Message& message);
+  /// Tell whether all that was sent is with the kernel.
+  bool all_written() const;
   /// Break a session; on_closed() follows.
   void close(SessionId session, const Status& why);
   /// Stop accepting and break every connection, without events.

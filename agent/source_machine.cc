@@ -17,6 +17,9 @@ SourceMachine::SourceMachine(const Options& options, BlockPool& pool)
 
 Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest request,
                                         TimePoint now) {
+  if (refusing_) {
+    return unavailable("this agent is draining and starts no transfers; use another instance");
+  }
   if (transfers_.size() >= options_.max_open) {
     return resource_exhausted(
         fmt::format("{} transfers are open, the most this agent holds (limits.max_outbound); wait "

@@ -76,7 +76,8 @@ class SourceMachine {
   SourceMachine(const Options& options, BlockPool& pool);
 
   /// Queue a transfer; dials the peer when there is no session.
-  /// Errors: kResourceExhausted when max_open are open; kStale; kInvalidArgument.
+  /// Errors: kResourceExhausted when max_open are open; kUnavailable after refuse_new(); kStale;
+  /// kInvalidArgument.
   Result<TransferId> start(const std::string& peer, TransferRequest request, TimePoint now);
   /// Hand over layers of a by-layer transfer: they will be ready, once. Errors: kInvalidArgument
   /// for layers that are not the pool's or were handed over before; kUnavailable when the call has
@@ -93,6 +94,8 @@ class SourceMachine {
   void cancel(TransferId transfer, TimePoint now);
   /// End it with `why`, which the caller's side has found.
   void give_up(TransferId transfer, Status why, TimePoint now);
+  /// Start nothing from now on; what is open goes on.
+  void refuse_new() { refusing_ = true; }
   /// End every call (the agent stops).
   void cancel_all(TimePoint now);
 
@@ -187,6 +190,7 @@ class SourceMachine {
   std::map<std::string, Peer> peers_;
   std::map<TransferId, Outbound> transfers_;
   TransferId next_id_ = 1;
+  bool refusing_ = false;
   std::vector<Action> actions_;
 };
 

@@ -33,7 +33,8 @@ std::string status_json(const AgentStatus& status) {
                                      {"nodes", status.index_nodes},
                                      {"bytes", status.index_bytes}}},
                                    {"peers", peers},
-                                   {"audit", status.audit.ok() ? "ok" : status.audit.to_string()}};
+                                   {"audit", status.audit.ok() ? "ok" : status.audit.to_string()},
+                                   {"ready", status.ready.ok() ? "ok" : status.ready.message()}};
   return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

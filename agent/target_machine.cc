@@ -96,6 +96,10 @@ void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePo
 }
 
 Status TargetMachine::check_offer(const Offer& offer) const {
+  if (refusing_) {
+    return Status(StatusCode::kUnavailable, "this instance is draining; try another instance",
+                  options_.retry_hint_ms);
+  }
   if (offer.number == 0) return invalid_argument("an offer's number starts at 1");
   if (offer.tokens.empty()) return invalid_argument("the offer has no tokens");
   if (offer.content.model != options_.model) {

@@ -56,6 +56,9 @@ class TargetMachine {
   /// `bad` lists the blocks whose bytes do not have their sum.
   void on_verified(SessionId session, uint64_t number, const std::vector<uint32_t>& bad);
   void on_fenced(SessionId session);
+  /// Answer every new offer with kUnavailable from now on; what is open goes on.
+  void refuse_new() { refusing_ = true; }
+  bool refusing() const { return refusing_; }
   /// The engine took an arrival from the queue.
   void on_received() { --undelivered_; }
 
@@ -71,6 +74,7 @@ class TargetMachine {
   }
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+  /// Transfers and leases not over yet, those whose blocks are in quarantine among them.
   size_t open() const;
 
  private:
@@ -121,6 +125,7 @@ class TargetMachine {
   std::map<SessionId, Session> sessions_;
   AnswerBook book_;  // outlives sessions, so that a number has one effect
   uint32_t undelivered_ = 0;
+  bool refusing_ = false;
   std::vector<Action> actions_;
 };
 

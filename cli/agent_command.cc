@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns `mempool agent`: settings from file, environment and flags, one agent until a signal ends
-// it.
+// Owns `mempool agent`: settings from file, environment and flags, one agent until a signal drains
+// and ends it.
 #include <fmt/format.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <CLI/App.hpp>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -32,7 +34,9 @@ Examples:
   mempool agent --config prefill.toml --print-config > effective.toml
 
 When it is ready it prints one line: ready name=... listen=HOST:PORT admin=HOST:PORT
-SIGTERM or SIGINT ends it.)";
+SIGTERM or SIGINT drains it: /readyz turns 503, new transfers are refused, and it
+ends with 0 when the open ones have ended or agent.drain_timeout_ms has passed. A
+second signal ends it at once, with 128 and the signal's number.)";
 
 struct AgentArguments {
   std::string file;
@@ -89,6 +93,16 @@ sigset_t block_end_signals() {
   return signals;
 }
 
+/// Have the next signal end the process. By a handler, for as process 1 of a container it would
+/// outlive the default action.
+void end_on_next(const sigset_t& signals) {
+  struct sigaction action {};
+  action.sa_handler = [](int caught) { ::_exit(128 + caught); };
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
 int run_agent(const CLI::App& app, AgentArguments arguments) {
   const Status flags = add_setting_flags(app.remaining(), arguments.settings);
   if (!flags.ok()) return fail(flags);
@@ -111,7 +125,11 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
   print_ready((*agent)->status(), arguments.json);
   int caught = 0;
   sigwait(&signals, &caught);
-  log().info("agent '{}' ends on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
+  end_on_next(signals);
+  log().info("agent '{}' drains on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
+  const Status drained =
+      (*agent)->drain(std::chrono::milliseconds(config->get_integer("agent.drain_timeout_ms")));
+  if (!drained.ok()) log().warning("agent '{}' ends early: {}", options->name, drained.message());
   agent->reset();
   return kExitOk;
 }

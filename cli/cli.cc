@@ -15,6 +15,7 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   mempool agent --config prefill.toml
   mempool status --at 127.0.0.1:9400
+  mempool doctor --config prefill.toml
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB
   mempool replay trace.jsonl --policies lru,s3fifo
 
@@ -26,7 +27,8 @@ int run(int argc, char** argv) {
   app.footer(kExamples);
   app.require_subcommand(1);
   const Command commands[] = {add_agent_command(app), add_status_command(app),
-                              add_perf_command(app), add_replay_command(app)};
+                              add_doctor_command(app), add_perf_command(app),
+                              add_replay_command(app)};
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -22,6 +22,7 @@ struct Command {
 };
 
 Command add_agent_command(CLI::App& parent);
+Command add_doctor_command(CLI::App& parent);
 Command add_status_command(CLI::App& parent);
 Command add_perf_command(CLI::App& parent);
 Command add_replay_command(CLI::App& parent);

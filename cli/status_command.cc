@@ -93,7 +93,8 @@ void print_status(const nlohmann::json& status) {
   fmt::print("\nindex       {} blocks in {} nodes, {} bytes\n", index.at("blocks").get<uint64_t>(),
              index.at("nodes").get<uint64_t>(), index.at("bytes").get<uint64_t>());
   print_peers(status.at("peers"));
-  fmt::print("\naudit       {}\n", status.at("audit").get<std::string>());
+  fmt::print("\naudit       {}\nready       {}\n", status.at("audit").get<std::string>(),
+             status.at("ready").get<std::string>());
 }
 
 int run_status(const StatusArguments& arguments) {

@@ -60,6 +60,8 @@ constexpr ConfigKey kKeys[] = {
             "Transports without which the agent refuses to start."),
     of_type(ConfigType::kBool, "agent.deliver_arrivals", "true",
             "Hand arrivals to an engine; false releases them to the index at once."),
+    integer("agent.drain_timeout_ms", 0, kDelayMost, "10000",
+            "Time that open transfers have to end after SIGTERM."),
 
     choice("pool.medium", "host", "host", "Where blocks live."),
     of_type(ConfigType::kSize, "pool.bytes", "1GiB", "Size of the pool, rounded down to blocks."),
@@ -125,7 +127,7 @@ constexpr ConfigKey kKeys[] = {
     integer("tcp.handshake_timeout_ms", 1, 600000, "5000",
             "Time that a new connection has to prove the token."),
 
-    text("admin.listen", "127.0.0.1:0", "host:port of /metrics, /healthz and status."),
+    text("admin.listen", "127.0.0.1:0", "host:port of /metrics, /healthz, /readyz and /status."),
 
     choice("log.level", "debug|info|warning|error", "info", "Least severe record written."),
     choice("log.format", "text|json", "text", "Form of a record."),

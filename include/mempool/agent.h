@@ -27,7 +27,7 @@ struct AgentOptions {
   std::string name = "agent";
   std::string listen = "127.0.0.1:0";  // host:port of the control plane; port 0 picks one
   std::string token;                   // shared secret; needed for any host but loopback
-  std::string admin;                   // host:port of /metrics, /healthz and /status; empty: none
+  std::string admin;                   // host:port of the pages for operators; empty: none
   std::vector<std::string> transports = {"tcp"};  // in order of preference
   std::vector<std::string> require;  // transports without which the agent refuses to start
   std::map<std::string, std::string> transport_options;  // "tcp.streams" and the like
@@ -172,6 +172,7 @@ struct AgentStatus {
   };
   std::vector<Peer> peers;
   Status audit;
+  Status ready;  // for new transfers; not ok while it drains or where the audit is broken
 };
 
 /// One instance's agent: blocks, index and transports behind one small API. Starts one thread.
@@ -259,6 +260,12 @@ class MEMPOOL_EXPORT Agent {
   void add_peer(const std::string& name, const std::string& address);
 
   // ---- for operators ----
+  /// Before the end: refuse offers and own transfers from now on (kUnavailable), for good, and wait
+  /// until all that are open have ended. Blocks and index serve their engine as before; what has
+  /// arrived waits for receive(). Errors: kDeadlineExceeded when some are still open after
+  /// `timeout`; kCancelled when the agent stops. Not from on_done, which runs on the agent's
+  /// thread.
+  Status drain(std::chrono::milliseconds timeout);
   AgentStatus status() const;
   /// Metrics in Prometheus' text form.
   std::string metrics() const;

@@ -122,6 +122,21 @@ StatusCode only_end(const std::vector<Action>& actions) {
   return ends.empty() ? StatusCode::kOk : ends[0].status.code();
 }
 
+TEST_F(SourceMachineTest, refusing_starts_nothing_and_lets_open_transfers_end) {
+  const TransferId id = start_sending();
+  machine_.refuse_new();
+  const auto late = machine_.start(kPeer, request(), at_ms(1));
+  EXPECT_EQ(late.status().code(), StatusCode::kUnavailable);
+  EXPECT_NE(late.status().message().find("draining"), std::string_view::npos);
+  EXPECT_EQ(machine_.open(), 1u);
+
+  machine_.on_data_done(id, Status(), {}, at_ms(2));
+  machine_.take_actions();
+  machine_.on_message(kSession, acknowledgement(2), at_ms(3));
+  EXPECT_EQ(only_end(machine_.take_actions()), StatusCode::kOk);
+  EXPECT_EQ(machine_.open(), 0u);
+}
+
 TEST_F(SourceMachineTest, a_transfer_goes_from_the_dial_to_its_acknowledgement) {
   const TransferId id = start();
   EXPECT_EQ(actions_of<DialPeer>(machine_.take_actions()).at(0).peer, kPeer);

@@ -77,6 +77,41 @@ class TargetMachineTest : public testing::Test {
   std::unique_ptr<TargetMachine> machine_;
 };
 
+// ---- draining --------------------------------------------------------------------------------
+
+TEST_F(TargetMachineTest, refusing_turns_offers_away_with_a_hint_and_lets_open_ones_end) {
+  const OfferReply open = reserve(1);
+  machine_->refuse_new();
+  Offer fetch = offer(3, 8);
+  fetch.fetch = true;
+  for (const Offer& late : {offer(2), fetch}) {
+    const auto actions = take(late);
+    const OfferReply refused = messages_of<OfferReply>(actions).at(0);
+    EXPECT_EQ(refused.status.code(), StatusCode::kUnavailable);
+    EXPECT_NE(refused.status.message().find("draining"), std::string_view::npos);
+    EXPECT_EQ(refused.status.retry_after_ms(), options().retry_hint_ms);
+    EXPECT_TRUE(actions_of<OpenSlot>(actions).empty());
+  }
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+  EXPECT_EQ(machine_->open(), 1u);
+
+  EXPECT_TRUE(messages_of<OfferReply>(take(offer(1))).at(0).status.ok());  // asked again
+  machine_->on_notified(kSession, open.slot);
+  EXPECT_TRUE(messages_of<CommitReply>(take(Commit{1, 1, {}})).at(0).status.ok());
+  EXPECT_EQ(machine_->open(), 0u);
+}
+
+TEST_F(TargetMachineTest, refusing_leaves_a_lease_to_its_reader) {
+  publish(8);
+  Offer fetch = offer(1, 8);
+  fetch.fetch = true;
+  take(fetch);
+  machine_->refuse_new();
+  EXPECT_EQ(machine_->open(), 1u);
+  EXPECT_EQ(messages_of<CancelReply>(take(Cancel{1})).size(), 1u);
+  EXPECT_EQ(machine_->open(), 0u);
+}
+
 // ---- fetches ---------------------------------------------------------------------------------
 
 TEST_F(TargetMachineTest, a_fetch_leases_what_is_here_until_its_cancel) {

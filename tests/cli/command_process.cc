@@ -96,11 +96,19 @@ std::string BackgroundAgent::ready(const std::string& name) const {
   return "";
 }
 
-int BackgroundAgent::end(int signal) {
+void BackgroundAgent::send(int signal) const {
   ::kill(process_, signal);
+}
+
+int BackgroundAgent::wait() {
   const int code = wait_for(process_);
   process_ = -1;
   return code;
+}
+
+int BackgroundAgent::end(int signal) {
+  send(signal);
+  return wait();
 }
 
 std::string write_file(const std::string& name, const std::string& text) {

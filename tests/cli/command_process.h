@@ -27,7 +27,10 @@ class BackgroundAgent {
 
   /// A word of its ready line: "listen" or "admin".
   std::string ready(const std::string& name) const;
-  /// Send the signal, and give the exit code; negative when a signal ended it.
+  void send(int signal) const;
+  /// Wait for its end, and give the exit code; negative when a signal ended it.
+  int wait();
+  /// send(), then wait().
   int end(int signal);
 
  private:

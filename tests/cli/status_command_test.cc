@@ -86,6 +86,13 @@ TEST_F(StatusCommand, metrics_page_declares_the_ten_metrics) {
   }
 }
 
+TEST_F(StatusCommand, ready_page_and_status_say_that_transfers_may_come) {
+  const HttpPage page = get(admin_, "/readyz");
+  EXPECT_EQ(page.code, 200);
+  EXPECT_EQ(page.body, "ready\n");
+  EXPECT_THAT(run_command({"status", "--at", admin_}).output, HasSubstr("ready       ok"));
+}
+
 TEST_F(StatusCommand, health_page_says_ok_and_other_pages_are_404) {
   EXPECT_EQ(get(admin_, "/healthz").body, "ok\n");
   EXPECT_EQ(get(admin_, "/secrets").code, 404);
