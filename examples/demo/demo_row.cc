@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -28,6 +27,7 @@ Result<Pair> start_pair(const RowSpec& spec, uint32_t pool_blocks) {
   Setup setup;
   setup.token = fmt::format("{:016x}{:016x}", random_word(), random_word());
   setup.transport = spec.transport;
+  setup.mode = spec.mode;
   setup.model = spec.model;
   setup.placement = spec.placement;
   setup.pool_blocks = pool_blocks;
@@ -52,7 +52,8 @@ void add(const Sent& sent, RowResult& row) {
   row.network_calls += sent.network_calls;
   if (!sent.system_calls) row.system_calls.reset();
   if (row.system_calls) *row.system_calls += *sent.system_calls;
-  row.latencies_ms.push_back(sent.seconds * 1e3);
+  row.seconds += sent.seconds;
+  row.latencies_ms.push_back(sent.latency_seconds * 1e3);
 }
 
 /// Send one request through both roles. Errors: what a role says; kCorruption when fewer bytes were
@@ -107,18 +108,26 @@ double RowResult::hit_ratio() const {
 }
 
 double RowResult::gb_per_s() const {
-  const double ms = std::accumulate(latencies_ms.begin(), latencies_ms.end(), 0.0);
-  return ms == 0 ? 0 : static_cast<double>(bytes_moved) / ms / 1e6;
+  return seconds == 0 ? 0 : static_cast<double>(bytes_moved) / seconds / 1e9;
+}
+
+std::string name_of(const RowResult& row) {
+  return fmt::format("{} {} {} {}", row.model, row.transport, row.mode, row.placement);
 }
 
 RowOutcome run_row(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts,
                    Progress& progress) {
   RowOutcome outcome;
-  outcome.row.transport = spec.transport;
-  outcome.row.placement = spec.placement;
   outcome.row.model = spec.model;
-  progress.begin(fmt::format("{} {}", spec.model, spec.placement));
+  outcome.row.transport = spec.transport;
+  outcome.row.mode = spec.mode;
+  outcome.row.placement = spec.placement;
+  progress.begin(name_of(outcome.row));
   outcome.status = run(spec, prompts, progress, outcome.row);
+  if (outcome.status.code() == StatusCode::kUnsupported) {
+    outcome.row.refused = outcome.status.message();
+    outcome.status = Status();
+  }
   outcome.row.verified = outcome.status.ok() && outcome.row.requests > 0;
   progress.end();
   return outcome;

@@ -29,6 +29,7 @@ struct Setup {
   std::string name;
   std::string token;
   std::string transport;
+  std::string mode;  // by_layer | by_request
   std::string model;
   std::string placement;  // discrete | aggregated
   uint32_t pool_blocks = 0;
@@ -56,7 +57,8 @@ struct Sent {
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
   std::optional<uint64_t> system_calls;
-  double seconds = 0;  // from the call to the acknowledgement
+  double seconds = 0;          // from the call to the acknowledgement
+  double latency_seconds = 0;  // likewise; by layer from the end of the last layer
 };
 
 /// Decode's answer.
@@ -67,15 +69,17 @@ struct Checked {
 /// Any answer's alternative.
 struct Failure {
   std::string error;
+  bool refused = false;  // the transport cannot serve here; nothing was moved
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, model, placement, pool_blocks,
-                                   peer, corrupt_request)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement,
+                                   pool_blocks, peer, corrupt_request)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Ready, address)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, tokens)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sent, tokens_matched, bytes_moved, bytes_saved, paper_calls,
-                                   run_pair_calls, network_calls, system_calls, seconds)
+                                   run_pair_calls, network_calls, system_calls, seconds,
+                                   latency_seconds)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Checked, bytes)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Failure, error)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Failure, error, refused)
 
 }  // namespace mempool::demo

@@ -24,8 +24,8 @@ class RoleProcess {
   static Result<std::unique_ptr<RoleProcess>> start(const std::string& role);
   ~RoleProcess();
 
-  /// Send a message and wait for the answer. Errors: what the role says; kUnavailable when it
-  /// ended.
+  /// Send a message and wait for the answer. Errors: kInternal with what the role says, and
+  /// kUnsupported where it says that the transport refused; kUnavailable when it ended.
   template <typename Answer, typename Question>
   Result<Answer> ask(const Question& question) {
     MEMPOOL_ASSIGN_OR_RETURN(const nlohmann::json answer, exchange(question));
