@@ -21,8 +21,10 @@ namespace {
 struct Pair {
   std::unique_ptr<RoleProcess> prefill;
   std::unique_ptr<RoleProcess> decode;
+  std::string target;  // address of the decode agent
 };
 
+/// Start both at once: taking the memory of a pool is most of what a row costs.
 Result<Pair> start_pair(const RowSpec& spec, uint32_t pool_blocks) {
   Setup setup;
   setup.token = fmt::format("{:016x}{:016x}", random_word(), random_word());
@@ -34,12 +36,14 @@ Result<Pair> start_pair(const RowSpec& spec, uint32_t pool_blocks) {
   Pair pair;
   setup.name = "decode";
   MEMPOOL_ASSIGN_OR_RETURN(pair.decode, RoleProcess::start(setup.name));
-  MEMPOOL_ASSIGN_OR_RETURN(const Ready ready, pair.decode->ask<Ready>(setup));
+  MEMPOOL_RETURN_IF_ERROR(pair.decode->tell(setup));
   setup.name = "prefill";
-  setup.peer = ready.address;
   setup.corrupt_request = spec.corrupt_request;
   MEMPOOL_ASSIGN_OR_RETURN(pair.prefill, RoleProcess::start(setup.name));
-  MEMPOOL_RETURN_IF_ERROR(pair.prefill->ask<Ready>(setup).status());
+  MEMPOOL_RETURN_IF_ERROR(pair.prefill->tell(setup));
+  MEMPOOL_ASSIGN_OR_RETURN(const Ready ready, pair.decode->hear<Ready>());
+  MEMPOOL_RETURN_IF_ERROR(pair.prefill->hear<Ready>().status());
+  pair.target = ready.address;
   return pair;
 }
 
@@ -91,7 +95,8 @@ Status run(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts, P
       ++row.skipped;
       continue;
     }
-    MEMPOOL_RETURN_IF_ERROR(run_request(pair, Work{i + 1, prompts[i]}, token_bytes, row));
+    MEMPOOL_RETURN_IF_ERROR(
+        run_request(pair, Work{i + 1, pair.target, prompts[i]}, token_bytes, row));
     const double moved =
         static_cast<double>(row.bytes_moved) / static_cast<double>(spec.move_bytes);
     const double served = static_cast<double>(i + 1) / static_cast<double>(prompts.size());

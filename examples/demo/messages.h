@@ -33,7 +33,6 @@ struct Setup {
   std::string model;
   std::string placement;  // discrete | aggregated
   uint32_t pool_blocks = 0;
-  std::string peer;              // address of the decode agent; empty for the decode agent itself
   uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
 };
 
@@ -45,6 +44,7 @@ struct Ready {
 /// One request, to the prefill role and then to the decode role.
 struct Work {
   uint64_t request = 0;  // from 1
+  std::string target;    // address of the decode agent
   std::vector<TokenId> tokens;
 };
 
@@ -73,9 +73,9 @@ struct Failure {
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement,
-                                   pool_blocks, peer, corrupt_request)
+                                   pool_blocks, corrupt_request)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Ready, address)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, tokens)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, target, tokens)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sent, tokens_matched, bytes_moved, bytes_saved, paper_calls,
                                    run_pair_calls, network_calls, system_calls, seconds,
                                    latency_seconds)

@@ -76,11 +76,10 @@ struct PrefillRole::Job {
 PrefillRole::PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& setup)
     : engine_(std::move(engine)),
       mode_(setup.mode == "by_layer" ? TransferMode::kByLayer : TransferMode::kByRequest),
-      corrupt_request_(setup.corrupt_request) {
-  agent().add_peer(std::string(kDecode), setup.peer);
-}
+      corrupt_request_(setup.corrupt_request) {}
 
 Result<Sent> PrefillRole::serve(const Work& work) {
+  if (!connected_) agent().add_peer(std::string(kDecode), work.target);
   MEMPOOL_ASSIGN_OR_RETURN(const Job job, begin(work));
   const bool whole = mode_ == TransferMode::kByRequest;
   if (whole) {
