@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, and moves the KV of conversations between two processes.
 #
-#   scripts/demo.sh                 conversations of a seed, every model, every placement
+#   scripts/demo.sh                 conversations of a seed, every model, transport, mode, placement
 #   scripts/demo.sh --trace FILE    the prompts of a request trace
 #   scripts/demo.sh --help          all flags
 #

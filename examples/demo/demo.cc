@@ -31,6 +31,14 @@
 namespace mempool::demo {
 namespace {
 
+/// A mode and a placement, as the rows have them.
+struct Way {
+  const char* mode;
+  const char* placement;
+};
+constexpr Way kWays[] = {
+    {"by_layer", "discrete"}, {"by_request", "discrete"}, {"by_request", "aggregated"}};
+
 constexpr uint64_t kPoolBytesMost = uint64_t{3} << 30;
 
 Result<uint64_t> pool_bytes_of(const DemoOptions& options) {
@@ -56,23 +64,39 @@ std::string workload_name(const DemoOptions& options) {
   return fmt::format("{} at 1/{}", options.trace, options.scale);
 }
 
-/// Run the rows into `rows`, up to the first that fails.
-Status run_rows(const DemoOptions& options, uint64_t pool_bytes,
-                std::span<const std::vector<TokenId>> prompts, std::vector<RowResult>& rows) {
-  Progress progress(isatty(STDERR_FILENO) == 1);
+/// The rows in their order. By layer there is one placement: what the engine writes while it runs
+/// is discrete.
+std::vector<RowSpec> plan_rows(const DemoOptions& options, uint64_t pool_bytes) {
+  std::vector<RowSpec> plan;
   for (const ContentSpec& spec : models()) {
     if (options.model != "all" && options.model != spec.model) continue;
-    for (const char* placement : {"discrete", "aggregated"}) {
-      RowOutcome outcome = run_row({options.transport, spec.model, placement, pool_bytes,
-                                    options.move_bytes, options.corrupt_request},
-                                   prompts, progress);
-      rows.push_back(std::move(outcome.row));
-      if (!outcome.status.ok()) {
-        return outcome.status.with_context(fmt::format("{} {}", spec.model, placement));
+    for (const std::string& transport : options.transports) {
+      for (const auto& [mode, placement] : kWays) {
+        if (std::ranges::find(options.modes, mode) == options.modes.end()) continue;
+        plan.push_back({spec.model, transport, mode, placement, pool_bytes, options.move_bytes,
+                        options.corrupt_request});
       }
     }
   }
-  return Status();
+  return plan;
+}
+
+/// Run the rows into `rows`, up to the first that fails. Errors: also kUnavailable when rows were
+/// refused.
+Status run_rows(const DemoOptions& options, uint64_t pool_bytes,
+                std::span<const std::vector<TokenId>> prompts, std::vector<RowResult>& rows) {
+  Progress progress(isatty(STDERR_FILENO) == 1);
+  size_t refused = 0;
+  for (const RowSpec& spec : plan_rows(options, pool_bytes)) {
+    RowOutcome outcome = run_row(spec, prompts, progress);
+    const std::string name = name_of(outcome.row);
+    if (!outcome.row.refused.empty()) ++refused;
+    rows.push_back(std::move(outcome.row));
+    MEMPOOL_RETURN_IF_ERROR(outcome.status.with_context(name));
+  }
+  if (refused == 0) return Status();
+  return unavailable(fmt::format("rows that their transport refused: {}, of {}; see the table",
+                                 refused, rows.size()));
 }
 
 Status check_file(const std::ofstream& file, const std::string& path) {
@@ -96,8 +120,9 @@ Status run_demo(const DemoOptions& options) {
   std::fflush(stdout);
   std::vector<RowResult> rows;
   const Status status = run_rows(options, pool_bytes, prompts, rows);
-  const bool any =
-      std::any_of(rows.begin(), rows.end(), [](const RowResult& row) { return row.requests > 0; });
+  const bool any = std::any_of(rows.begin(), rows.end(), [](const RowResult& row) {
+    return row.requests > 0 || !row.refused.empty();
+  });
   if (any) fmt::print("{}", report_text(rows, paper_calls));
   if (options.json.empty()) return status;
   json << report_json(rows, paper_calls) << std::flush;

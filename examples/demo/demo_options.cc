@@ -9,6 +9,7 @@
 
 #include "core/config_value.h"
 #include "examples/demo/models.h"
+#include "transport/transport_registry.h"
 
 namespace mempool::demo {
 namespace {
@@ -21,6 +22,12 @@ void add_size(CLI::App& app, const std::string& name, uint64_t& target, const st
     target = *size;
   };
   app.add_option_function<std::string>(name, read, help)->type_name("SIZE");
+}
+
+std::vector<std::string> transport_names() {
+  TransportRegistry registry;
+  register_builtin_transports(registry);
+  return registry.names();
 }
 
 }  // namespace
@@ -45,9 +52,15 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
   app.add_option("--model", options.model, "Whose KV is moved")
       ->capture_default_str()
       ->transform(CLI::IsMember(names, CLI::ignore_case));
-  app.add_option("--transport", options.transport, "How it is moved")
+  app.add_option("--transports,--transport", options.transports, "What moves it: a row of each")
+      ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::IsMember({"tcp", "shm"}));
+      ->check(CLI::IsMember(transport_names()));
+  app.add_option("--modes", options.modes,
+                 "When it is moved: by_layer while it is made, by_request when all is there")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::IsMember(options.modes));
   add_size(app, "--pool-bytes", options.pool_bytes,
            "Pool of each process, as 512MiB; default: the less of 3GiB and a quarter of the "
            "available memory");

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mempool::demo {
 
@@ -15,7 +16,8 @@ struct DemoOptions {
   uint64_t requests = 200;
   uint64_t seed = 1;
   std::string model = "all";
-  std::string transport = "tcp";
+  std::vector<std::string> transports = {"shm", "tcp"};
+  std::vector<std::string> modes = {"by_layer", "by_request"};
   uint64_t pool_bytes = 0;  // of either agent; 0: by the machine's memory
   uint64_t move_bytes = 2'000'000'000;
   uint64_t corrupt_request = 0;

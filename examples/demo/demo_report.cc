@@ -2,8 +2,10 @@
 // Owns the columns of the tables and the names of the JSON's members.
 #include "examples/demo/demo_report.h"
 
+#include <algorithm>
 #include <numeric>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -41,6 +43,71 @@ std::string calls_cell(std::optional<uint64_t> calls, uint64_t requests) {
   return fmt::format("{} ({:.1f})", *calls, each);
 }
 
+/// What stands at the start of a row of either table.
+std::string way_cells(std::string_view transport, std::string_view mode,
+                      std::string_view placement) {
+  return fmt::format("{:<9}  {:<10}  {:<10}", transport, mode, placement);
+}
+
+/// Of rows of one model: what moved, and how fast.
+std::string speeds_text(std::span<const RowResult> rows) {
+  const auto line = [](const auto&... cells) {
+    return fmt::format(" {:>8} {:>7} {:>6} {:>6} {:>5} {:>8} {:>8} {:>6}", cells...);
+  };
+  std::string text = fmt::format("{}\n", rows.front().model);
+  text += way_cells("transport", "mode", "placement") +
+          line("requests", "tokens", "moved", "saved", "hit", "p50", "p99", "speed") + "\n";
+  text += way_cells("", "", "") + line("", "", "GB", "GB", "%", "ms", "ms", "GB/s") + "\n";
+  for (const RowResult& row : rows) {
+    text += way_cells(row.transport, row.mode, row.placement);
+    if (!row.refused.empty()) {
+      text += fmt::format("  refused: {}\n", row.refused);
+      continue;
+    }
+    const auto two_digits = [](double value) { return fmt::format("{:.2f}", value); };
+    text += line(row.requests, row.tokens, gigabytes(row.bytes_moved), gigabytes(row.bytes_saved),
+                 fmt::format("{:.1f}", 100 * row.hit_ratio()),
+                 two_digits(percentile(row.latencies_ms, 0.5)),
+                 two_digits(percentile(row.latencies_ms, 0.99)), two_digits(row.gb_per_s()));
+    text += row.verified ? "  verified\n" : "  NOT VERIFIED\n";
+  }
+  return text;
+}
+
+/// Of rows of one model: the calls that it took; nothing where all were refused.
+std::string calls_text(std::span<const RowResult> rows) {
+  const auto line = [](const auto&... cells) {
+    return fmt::format(" {:>15} {:>15} {:>14} {:>14}\n", cells...);
+  };
+  const auto refused = [](const RowResult& row) { return !row.refused.empty(); };
+  if (std::ranges::all_of(rows, refused)) return {};
+  std::string text = "\n" + way_cells("calls", "(each)", "") +
+                     line("paper_calls", "run_pair_calls", "network_calls", "system_calls");
+  for (const RowResult& row : rows) {
+    if (refused(row)) continue;
+    text += way_cells(row.transport, row.mode, row.placement) +
+            line(calls_cell(row.paper_calls, row.requests),
+                 calls_cell(row.run_pair_calls, row.requests),
+                 calls_cell(row.network_calls, row.requests),
+                 calls_cell(row.system_calls, row.requests));
+  }
+  return text;
+}
+
+/// What the words of the tables mean.
+std::string notes_text(const PaperCalls& paper_calls) {
+  return fmt::format(
+      "speed: bytes moved / time from the call of transfer_with_insert to the acknowledgement. "
+      "p50, p99:\nof that time. A by_layer transfer spans the filling of the layers, so its speed "
+      "counts that time\ntoo; its p50 and p99 are from the end of the last layer to the "
+      "acknowledgement.\n"
+      "A row's first transfer connects, too; over shm that maps the peer's pool.\n"
+      "saved: blocks that the decode agent had. hit: prompt tokens that the prefill agent had. "
+      "verified:\nevery byte was compared in the decode process. 1 GB = 10^9 bytes.\n"
+      "{} tokens of {} are {} calls discrete and {} aggregated, before merging.\n",
+      kPaperTokens, kLlama2, paper_calls.discrete, paper_calls.aggregated);
+}
+
 }  // namespace
 
 Result<PaperCalls> count_paper_calls() {
@@ -56,41 +123,18 @@ std::string gigabytes(uint64_t bytes) {
 
 std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper_calls) {
   std::string text;
-  if (!rows.empty()) {
-    text += fmt::format("{} over {}\n", rows.front().mode, rows.front().transport);
+  for (std::span<const RowResult> rest = rows; !rest.empty();) {
+    const auto end = std::ranges::find_if(
+        rest, [&](const RowResult& row) { return row.model != rest.front().model; });
+    const auto group = rest.first(static_cast<size_t>(end - rest.begin()));
+    text += speeds_text(group) + calls_text(group) + "\n";
+    rest = rest.subspan(group.size());
   }
-  text += fmt::format("{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6} {:>9} {:>9} {:>8}\n", "model",
-                      "placement", "requests", "tokens", "moved", "saved", "hit", "p50", "p99",
-                      "speed");
-  text += fmt::format("{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6} {:>9} {:>9} {:>8}\n", "", "", "",
-                      "", "GB", "GB", "%", "ms", "ms", "GB/s");
-  for (const RowResult& row : rows) {
-    text += fmt::format(
-        "{:<12} {:<10} {:>8} {:>8} {:>8} {:>6} {:>6.1f} {:>9.2f} {:>9.2f} {:>8.2f}  {}\n",
-        row.model, row.placement, row.requests, row.tokens, gigabytes(row.bytes_moved),
-        gigabytes(row.bytes_saved), 100 * row.hit_ratio(), percentile(row.latencies_ms, 0.5),
-        percentile(row.latencies_ms, 0.99), row.gb_per_s(),
-        row.verified ? "verified" : "NOT VERIFIED");
-  }
-  text += fmt::format("\n{:<12} {:<10} {:>18} {:>18} {:>16} {:>16}\n", "calls", "(each)",
-                      "paper_calls", "run_pair_calls", "network_calls", "system_calls");
-  for (const RowResult& row : rows) {
-    text += fmt::format(
-        "{:<12} {:<10} {:>18} {:>18} {:>16} {:>16}\n", row.model, row.placement,
-        calls_cell(row.paper_calls, row.requests), calls_cell(row.run_pair_calls, row.requests),
-        calls_cell(row.network_calls, row.requests), calls_cell(row.system_calls, row.requests));
-  }
-  text += fmt::format(
-      "\nspeed: bytes moved / time inside transfer_with_insert, from the call to the "
-      "acknowledgement;\np50 and p99 are of that time. saved: blocks that the decode agent had. "
-      "hit: prompt tokens that\nthe prefill agent had. verified: every byte was compared in the "
-      "decode process. 1 GB = 10^9 bytes.\n"
-      "{} tokens of {} are {} calls discrete and {} aggregated, before merging.\n",
-      kPaperTokens, kLlama2, paper_calls.discrete, paper_calls.aggregated);
+  text += notes_text(paper_calls);
   for (const RowResult& row : rows) {
     if (row.skipped == 0) continue;
-    text += fmt::format("{} {}: prompts skipped: {}, longer than the pool; see --pool-bytes.\n",
-                        row.model, row.placement, row.skipped);
+    text += fmt::format("{}: prompts skipped: {}, longer than the pool; see --pool-bytes.\n",
+                        name_of(row), row.skipped);
   }
   return text;
 }
@@ -117,6 +161,7 @@ std::string report_json(std::span<const RowResult> rows, const PaperCalls& paper
                      {{"p50", percentile(row.latencies_ms, 0.5)},
                       {"p99", percentile(row.latencies_ms, 0.99)}}},
                     {"verified", row.verified}});
+    if (!row.refused.empty()) runs.back()["refused"] = row.refused;
   }
   const nlohmann::json document = {
       {"runs", runs},

@@ -22,9 +22,10 @@ Result<PaperCalls> count_paper_calls();
 /// Give bytes in units of 10^9, with two digits behind the point.
 std::string gigabytes(uint64_t bytes);
 
-/// Give the rows as two tables, of what moved and of the calls it took, with what the words mean.
+/// Give the rows, model after model, as two tables, of what moved and of the calls it took, and
+/// what the words mean.
 std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper_calls);
-/// Give the rows as one JSON document.
+/// Give the rows as one JSON document. A row that was refused says why in a member `refused`.
 std::string report_json(std::span<const RowResult> rows, const PaperCalls& paper_calls);
 
 }  // namespace mempool::demo

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -22,24 +21,29 @@ namespace {
 struct Pair {
   std::unique_ptr<RoleProcess> prefill;
   std::unique_ptr<RoleProcess> decode;
+  std::string target;  // address of the decode agent
 };
 
+/// Start both at once: taking the memory of a pool is most of what a row costs.
 Result<Pair> start_pair(const RowSpec& spec, uint32_t pool_blocks) {
   Setup setup;
   setup.token = fmt::format("{:016x}{:016x}", random_word(), random_word());
   setup.transport = spec.transport;
+  setup.mode = spec.mode;
   setup.model = spec.model;
   setup.placement = spec.placement;
   setup.pool_blocks = pool_blocks;
   Pair pair;
   setup.name = "decode";
   MEMPOOL_ASSIGN_OR_RETURN(pair.decode, RoleProcess::start(setup.name));
-  MEMPOOL_ASSIGN_OR_RETURN(const Ready ready, pair.decode->ask<Ready>(setup));
+  MEMPOOL_RETURN_IF_ERROR(pair.decode->tell(setup));
   setup.name = "prefill";
-  setup.peer = ready.address;
   setup.corrupt_request = spec.corrupt_request;
   MEMPOOL_ASSIGN_OR_RETURN(pair.prefill, RoleProcess::start(setup.name));
-  MEMPOOL_RETURN_IF_ERROR(pair.prefill->ask<Ready>(setup).status());
+  MEMPOOL_RETURN_IF_ERROR(pair.prefill->tell(setup));
+  MEMPOOL_ASSIGN_OR_RETURN(const Ready ready, pair.decode->hear<Ready>());
+  MEMPOOL_RETURN_IF_ERROR(pair.prefill->hear<Ready>().status());
+  pair.target = ready.address;
   return pair;
 }
 
@@ -52,7 +56,8 @@ void add(const Sent& sent, RowResult& row) {
   row.network_calls += sent.network_calls;
   if (!sent.system_calls) row.system_calls.reset();
   if (row.system_calls) *row.system_calls += *sent.system_calls;
-  row.latencies_ms.push_back(sent.seconds * 1e3);
+  row.seconds += sent.seconds;
+  row.latencies_ms.push_back(sent.latency_seconds * 1e3);
 }
 
 /// Send one request through both roles. Errors: what a role says; kCorruption when fewer bytes were
@@ -90,7 +95,8 @@ Status run(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts, P
       ++row.skipped;
       continue;
     }
-    MEMPOOL_RETURN_IF_ERROR(run_request(pair, Work{i + 1, prompts[i]}, token_bytes, row));
+    MEMPOOL_RETURN_IF_ERROR(
+        run_request(pair, Work{i + 1, pair.target, prompts[i]}, token_bytes, row));
     const double moved =
         static_cast<double>(row.bytes_moved) / static_cast<double>(spec.move_bytes);
     const double served = static_cast<double>(i + 1) / static_cast<double>(prompts.size());
@@ -107,18 +113,26 @@ double RowResult::hit_ratio() const {
 }
 
 double RowResult::gb_per_s() const {
-  const double ms = std::accumulate(latencies_ms.begin(), latencies_ms.end(), 0.0);
-  return ms == 0 ? 0 : static_cast<double>(bytes_moved) / ms / 1e6;
+  return seconds == 0 ? 0 : static_cast<double>(bytes_moved) / seconds / 1e9;
+}
+
+std::string name_of(const RowResult& row) {
+  return fmt::format("{} {} {} {}", row.model, row.transport, row.mode, row.placement);
 }
 
 RowOutcome run_row(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts,
                    Progress& progress) {
   RowOutcome outcome;
-  outcome.row.transport = spec.transport;
-  outcome.row.placement = spec.placement;
   outcome.row.model = spec.model;
-  progress.begin(fmt::format("{} {}", spec.model, spec.placement));
+  outcome.row.transport = spec.transport;
+  outcome.row.mode = spec.mode;
+  outcome.row.placement = spec.placement;
+  progress.begin(name_of(outcome.row));
   outcome.status = run(spec, prompts, progress, outcome.row);
+  if (outcome.status.code() == StatusCode::kUnsupported) {
+    outcome.row.refused = outcome.status.message();
+    outcome.status = Status();
+  }
   outcome.row.verified = outcome.status.ok() && outcome.row.requests > 0;
   progress.end();
   return outcome;

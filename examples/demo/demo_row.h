@@ -16,8 +16,9 @@
 namespace mempool::demo {
 
 struct RowSpec {
-  std::string transport;
   std::string model;
+  std::string transport;
+  std::string mode;              // by_layer | by_request
   std::string placement;         // discrete | aggregated
   uint64_t pool_bytes = 0;       // of either agent
   uint64_t move_bytes = 0;       // the row ends once as many were moved
@@ -26,10 +27,10 @@ struct RowSpec {
 
 /// What came of a row, up to its last complete request.
 struct RowResult {
-  std::string transport;
-  std::string mode = "by_request";
-  std::string placement;
   std::string model;
+  std::string transport;
+  std::string mode;
+  std::string placement;
   uint64_t requests = 0;
   uint64_t skipped = 0;  // prompts larger than the pool
   uint64_t tokens = 0;   // of the prompts
@@ -40,14 +41,19 @@ struct RowResult {
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
   std::optional<uint64_t> system_calls = 0;  // nothing where a transport cannot tell
-  std::vector<double> latencies_ms;          // of each request, call to acknowledgement
-  bool verified = false;  // every byte of every request was right in the decode process
+  double seconds = 0;                        // inside the transfers, from call to acknowledgement
+  std::vector<double> latencies_ms;  // of each request; by layer from the end of the last layer
+  bool verified = false;             // every byte of every request was right in the decode process
+  std::string refused;               // why the transport cannot serve here; nothing was moved
 
   double hit_ratio() const;
-  double gb_per_s() const;  // bytes moved over the time inside the transfer calls
+  double gb_per_s() const;  // bytes moved over `seconds`
 };
 
-/// A row that failed still tells how far it came.
+/// Say which row it is: its model, transport, mode and placement.
+std::string name_of(const RowResult& row);
+
+/// A row that failed still tells how far it came. One that was refused has not failed.
 struct RowOutcome {
   RowResult row;
   Status status;

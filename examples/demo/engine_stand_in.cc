@@ -29,6 +29,7 @@ Result<std::unique_ptr<EngineStandIn>> EngineStandIn::start(const Setup& setup) 
   options.name = setup.name;
   options.token = setup.token;
   options.transports = {setup.transport};
+  options.require = options.transports;  // so that the error says why it cannot open
   options.content = model(setup.model);
   options.placement.form =
       setup.placement == "aggregated" ? BlockForm::kAggregated : BlockForm::kDiscrete;
@@ -38,18 +39,19 @@ Result<std::unique_ptr<EngineStandIn>> EngineStandIn::start(const Setup& setup) 
   return std::unique_ptr<EngineStandIn>(new EngineStandIn(std::move(agent), content));
 }
 
-Status EngineStandIn::fill(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks,
-                           size_t first) {
+std::vector<uint64_t> EngineStandIn::prefixes(std::span<const TokenId> tokens) const {
+  return prefix_hashes(content_.id.words[0], tokens);
+}
+
+Status EngineStandIn::fill_layer(std::span<const uint64_t> prefixes,
+                                 std::span<const BlockAddress> blocks, size_t first,
+                                 uint32_t layer) {
   const BlockLayout& layout = agent_->layout();
-  const std::vector<uint64_t> hashes = prefix_hashes(content_.id.words[0], tokens);
   for (size_t position = first; position < blocks.size(); ++position) {
-    const std::span<const uint64_t> prefixes = of_block(hashes, position, layout.tokens);
-    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
-      for (uint32_t part = 0; part < layout.parts; ++part) {
-        MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> piece,
-                                 agent_->piece(blocks[position], layer, part));
-        fill_piece(layout, layer, part, prefixes, piece.data());
-      }
+    for (uint32_t part = 0; part < layout.parts; ++part) {
+      MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> piece,
+                               agent_->piece(blocks[position], layer, part));
+      fill_piece(layout, layer, part, of_block(prefixes, position, layout.tokens), piece.data());
     }
   }
   return Status();
@@ -58,23 +60,23 @@ Status EngineStandIn::fill(std::span<const TokenId> tokens, std::span<const Bloc
 Result<uint64_t> EngineStandIn::check(std::span<const TokenId> tokens,
                                       std::span<const BlockAddress> blocks) {
   const BlockLayout& layout = agent_->layout();
-  const std::vector<uint64_t> hashes = prefix_hashes(content_.id.words[0], tokens);
+  const std::vector<uint64_t> hashes = prefixes(tokens);
   uint64_t bytes = 0;
   for (size_t position = 0; position < blocks.size(); ++position) {
-    const std::span<const uint64_t> prefixes = of_block(hashes, position, layout.tokens);
+    const std::span<const uint64_t> known = of_block(hashes, position, layout.tokens);
     for (uint32_t layer = 0; layer < layout.layers; ++layer) {
       for (uint32_t part = 0; part < layout.parts; ++part) {
         MEMPOOL_ASSIGN_OR_RETURN(const std::span<const std::byte> piece,
                                  agent_->piece(blocks[position], layer, part));
         const std::optional<VectorPlace> wrong =
-            find_wrong_vector(layout, layer, part, prefixes, piece.data());
+            find_wrong_vector(layout, layer, part, known, piece.data());
         if (wrong) {
           return corruption(fmt::format(
               "block {} ({} of the prompt), layer {}, part {}, token {}, "
               "head {} is not what was filled",
               to_string(blocks[position]), position, layer, part, wrong->token, wrong->head));
         }
-        bytes += prefixes.size() * layout.heads * layout.vector_bytes;
+        bytes += known.size() * layout.heads * layout.vector_bytes;
       }
     }
   }

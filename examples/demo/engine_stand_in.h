@@ -16,16 +16,20 @@ namespace mempool::demo {
 /// The engine beside one agent. Thread: confined.
 class EngineStandIn {
  public:
-  /// Start the agent that `setup` describes. Errors: those of Agent::start().
+  /// Start the agent that `setup` describes. Errors: those of Agent::start(); kUnavailable says
+  /// why the transport cannot open.
   static Result<std::unique_ptr<EngineStandIn>> start(const Setup& setup);
 
   Agent& agent() { return *agent_; }
   const Content& content() const { return content_; }
   size_t tokens_per_block() const { return agent_->layout().tokens; }
 
-  /// Compute the KV of a prompt into `blocks`, which hold all of it; the first `first` are there
-  /// already. Errors: kStale.
-  Status fill(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first);
+  /// Hash every prefix of a prompt, as fill_layer() needs it.
+  std::vector<uint64_t> prefixes(std::span<const TokenId> tokens) const;
+  /// Compute one layer of a prompt's KV into `blocks`, which hold all of it; the first `first` are
+  /// there already. Errors: kStale.
+  Status fill_layer(std::span<const uint64_t> prefixes, std::span<const BlockAddress> blocks,
+                    size_t first, uint32_t layer);
   /// Compare every byte of a prompt's KV; gives how many. Errors: kCorruption, naming the block,
   /// the layer, the part, the token and the head that differ; kStale.
   Result<uint64_t> check(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks);

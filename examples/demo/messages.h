@@ -29,10 +29,10 @@ struct Setup {
   std::string name;
   std::string token;
   std::string transport;
+  std::string mode;  // by_layer | by_request
   std::string model;
   std::string placement;  // discrete | aggregated
   uint32_t pool_blocks = 0;
-  std::string peer;              // address of the decode agent; empty for the decode agent itself
   uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
 };
 
@@ -44,6 +44,7 @@ struct Ready {
 /// One request, to the prefill role and then to the decode role.
 struct Work {
   uint64_t request = 0;  // from 1
+  std::string target;    // address of the decode agent
   std::vector<TokenId> tokens;
 };
 
@@ -56,7 +57,8 @@ struct Sent {
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
   std::optional<uint64_t> system_calls;
-  double seconds = 0;  // from the call to the acknowledgement
+  double seconds = 0;          // from the call to the acknowledgement
+  double latency_seconds = 0;  // likewise; by layer from the end of the last layer
 };
 
 /// Decode's answer.
@@ -67,15 +69,17 @@ struct Checked {
 /// Any answer's alternative.
 struct Failure {
   std::string error;
+  bool refused = false;  // the transport cannot serve here; nothing was moved
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, model, placement, pool_blocks,
-                                   peer, corrupt_request)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement,
+                                   pool_blocks, corrupt_request)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Ready, address)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, tokens)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, target, tokens)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sent, tokens_matched, bytes_moved, bytes_saved, paper_calls,
-                                   run_pair_calls, network_calls, system_calls, seconds)
+                                   run_pair_calls, network_calls, system_calls, seconds,
+                                   latency_seconds)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Checked, bytes)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Failure, error)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Failure, error, refused)
 
 }  // namespace mempool::demo

@@ -9,14 +9,14 @@
 namespace mempool::demo {
 namespace {
 
-constexpr size_t kBarWidth = 30;
+constexpr size_t kBarWidth = 20;
 
 }  // namespace
 
 void Progress::begin(const std::string& row) {
   row_ = row;
   state_ = "ended before its first request";
-  if (terminal_) fmt::print(stderr, "\r\x1b[K{:24} takes memory", row_);
+  if (terminal_) fmt::print(stderr, "\r\x1b[K{:38} takes memory", row_);
 }
 
 void Progress::show(double share, uint64_t requests, uint64_t bytes_moved) {
@@ -25,7 +25,7 @@ void Progress::show(double share, uint64_t requests, uint64_t bytes_moved) {
   if (!terminal_) return;
   const double bounded = std::clamp(share, 0.0, 1.0);
   const std::string done(static_cast<size_t>(bounded * kBarWidth), '#');
-  fmt::print(stderr, "\r\x1b[K{:24} [{:.<{}}] {:3.0f} %  {}", row_, done, kBarWidth, bounded * 100,
+  fmt::print(stderr, "\r\x1b[K{:38} [{:.<{}}] {:3.0f} %  {}", row_, done, kBarWidth, bounded * 100,
              state_);
 }
 

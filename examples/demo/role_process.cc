@@ -68,12 +68,16 @@ RoleProcess::~RoleProcess() {
   waitpid(process_, nullptr, 0);
 }
 
-Result<nlohmann::json> RoleProcess::exchange(const nlohmann::json& question) {
-  MEMPOOL_RETURN_IF_ERROR(pipe_.write(question).with_context(role_));
+Status RoleProcess::tell(const nlohmann::json& question) {
+  return pipe_.write(question).with_context(role_);
+}
+
+Result<nlohmann::json> RoleProcess::read() {
   MEMPOOL_ASSIGN_OR_RETURN(std::optional<nlohmann::json> answer, pipe_.read());
   if (!answer) return unavailable(fmt::format("{}: the process ended before it answered", role_));
   if (answer->is_object() && answer->contains("error")) {
-    return internal_error(fmt::format("{}: {}", role_, answer->value("error", "")));
+    const std::string words = fmt::format("{}: {}", role_, answer->value("error", ""));
+    return answer->value("refused", false) ? unsupported(words) : internal_error(words);
   }
   return *std::move(answer);
 }

@@ -24,11 +24,19 @@ class RoleProcess {
   static Result<std::unique_ptr<RoleProcess>> start(const std::string& role);
   ~RoleProcess();
 
-  /// Send a message and wait for the answer. Errors: what the role says; kUnavailable when it
-  /// ended.
+  /// Send a message and wait for the answer. Errors: kInternal with what the role says, and
+  /// kUnsupported where it says that the transport refused; kUnavailable when it ended.
   template <typename Answer, typename Question>
   Result<Answer> ask(const Question& question) {
-    MEMPOOL_ASSIGN_OR_RETURN(const nlohmann::json answer, exchange(question));
+    MEMPOOL_RETURN_IF_ERROR(tell(question));
+    return hear<Answer>();
+  }
+  /// The first half of ask(), so that another role can work meanwhile.
+  Status tell(const nlohmann::json& question);
+  /// Its second half.
+  template <typename Answer>
+  Result<Answer> hear() {
+    MEMPOOL_ASSIGN_OR_RETURN(const nlohmann::json answer, read());
     try {
       return answer.get<Answer>();
     } catch (const nlohmann::json::exception& error) {
@@ -42,7 +50,7 @@ class RoleProcess {
  private:
   RoleProcess(std::string role, pid_t process, int in, int out)
       : role_(std::move(role)), process_(process), pipe_(in, out) {}
-  Result<nlohmann::json> exchange(const nlohmann::json& question);
+  Result<nlohmann::json> read();
 
   const std::string role_;
   pid_t process_;  // 0 once it was waited for

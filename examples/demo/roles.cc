@@ -36,12 +36,20 @@ Result<std::optional<Message>> read_message(JsonPipe& pipe) {
   }
 }
 
+/// A transport that cannot open or connect is unavailable before anything moved; that later means a
+/// peer that was lost.
+Status as_refusal(const Status& status) {
+  if (status.code() != StatusCode::kUnavailable) return status;
+  return unsupported(std::string(status.message()));
+}
+
 template <typename Role>
 Status serve_all(JsonPipe& pipe) {
   MEMPOOL_ASSIGN_OR_RETURN(const std::optional<Setup> setup, read_message<Setup>(pipe));
   if (!setup) return Status();
-  MEMPOOL_ASSIGN_OR_RETURN(std::unique_ptr<EngineStandIn> engine, EngineStandIn::start(*setup));
-  Role role(std::move(engine), *setup);
+  Result<std::unique_ptr<EngineStandIn>> engine = EngineStandIn::start(*setup);
+  MEMPOOL_RETURN_IF_ERROR(as_refusal(engine.status()));
+  Role role(*std::move(engine), *setup);
   MEMPOOL_RETURN_IF_ERROR(pipe.write(Ready{role.agent().status().listen}));
   for (;;) {
     MEMPOOL_ASSIGN_OR_RETURN(const std::optional<Work> work, read_message<Work>(pipe));
@@ -56,62 +64,119 @@ Status serve_all(JsonPipe& pipe) {
 
 }  // namespace
 
+struct PrefillRole::Job {
+  const Work& work;
+  Prompt prompt;
+  std::vector<uint64_t> prefixes;
+  std::vector<BlockAddress> blocks;
+  size_t tokens_matched = 0;
+  size_t first_missing = 0;  // of the blocks, to be filled from here on
+};
+
 PrefillRole::PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& setup)
-    : engine_(std::move(engine)), corrupt_request_(setup.corrupt_request) {
-  agent().add_peer(std::string(kDecode), setup.peer);
-}
+    : engine_(std::move(engine)),
+      mode_(setup.mode == "by_layer" ? TransferMode::kByLayer : TransferMode::kByRequest),
+      corrupt_request_(setup.corrupt_request) {}
 
 Result<Sent> PrefillRole::serve(const Work& work) {
-  const Prompt prompt{engine_->content(), work.tokens};
-  const size_t block_tokens = engine_->tokens_per_block();
-  const size_t needed = (work.tokens.size() + block_tokens - 1) / block_tokens;
-  MatchResult matched = agent().match(prompt);
-  std::vector<BlockAddress> blocks = std::move(matched.blocks);
-  const size_t first_missing = blocks.size();
-  if (first_missing < needed) {
-    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> missing,
-                             agent().alloc(needed - first_missing));
-    blocks.insert(blocks.end(), missing.begin(), missing.end());
-    MEMPOOL_RETURN_IF_ERROR(engine_->fill(work.tokens, blocks, first_missing));
-    if (work.request == corrupt_request_) {
-      MEMPOOL_RETURN_IF_ERROR(flip_one_byte(blocks[first_missing]));
-    }
+  if (!connected_) agent().add_peer(std::string(kDecode), work.target);
+  MEMPOOL_ASSIGN_OR_RETURN(const Job job, begin(work));
+  const bool whole = mode_ == TransferMode::kByRequest;
+  if (whole) {
+    MEMPOOL_RETURN_IF_ERROR(fill(job));
+    MEMPOOL_RETURN_IF_ERROR(insert(job));
   }
-  const size_t whole = work.tokens.size() / block_tokens;
-  const Result<InsertResult> inserted = agent().insert(prompt, std::span(blocks).first(whole));
-  MEMPOOL_RETURN_IF_ERROR(inserted.status());
-  MEMPOOL_ASSIGN_OR_RETURN(Sent sent, transfer(work, blocks));
-  sent.tokens_matched = matched.tokens;
-  MEMPOOL_RETURN_IF_ERROR(agent().unpin(blocks));
+  MEMPOOL_ASSIGN_OR_RETURN(const Sent sent, transfer(job));
+  if (!whole) MEMPOOL_RETURN_IF_ERROR(insert(job));
+  MEMPOOL_RETURN_IF_ERROR(agent().unpin(job.blocks));
   return sent;
 }
 
-Result<Sent> PrefillRole::transfer(const Work& work, std::span<const BlockAddress> blocks) {
-  const Prompt prompt{engine_->content(), work.tokens};
+Result<PrefillRole::Job> PrefillRole::begin(const Work& work) {
+  Job job{work, {engine_->content(), work.tokens}, engine_->prefixes(work.tokens), {}, 0, 0};
+  MatchResult matched = agent().match(job.prompt);
+  job.tokens_matched = matched.tokens;
+  job.first_missing = matched.blocks.size();
+  job.blocks = std::move(matched.blocks);
+  const size_t block_tokens = engine_->tokens_per_block();
+  const size_t needed = (work.tokens.size() + block_tokens - 1) / block_tokens;
+  if (job.first_missing == needed) return job;
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> missing,
+                           agent().alloc(needed - job.first_missing));
+  job.blocks.insert(job.blocks.end(), missing.begin(), missing.end());
+  return job;
+}
+
+Status PrefillRole::fill_layer(const Job& job, uint32_t layer) {
+  MEMPOOL_RETURN_IF_ERROR(engine_->fill_layer(job.prefixes, job.blocks, job.first_missing, layer));
+  const bool corrupt = job.work.request == corrupt_request_ && layer == corrupt_layer();
+  if (!corrupt || job.first_missing == job.blocks.size()) return Status();
+  return flip_one_byte(job.blocks[job.first_missing]);
+}
+
+Status PrefillRole::fill(const Job& job) {
+  for (uint32_t layer = 0; layer < agent().layout().layers; ++layer) {
+    MEMPOOL_RETURN_IF_ERROR(fill_layer(job, layer));
+  }
+  return Status();
+}
+
+Status PrefillRole::insert(const Job& job) {
+  const size_t whole = job.work.tokens.size() / engine_->tokens_per_block();
+  return agent().insert(job.prompt, std::span(job.blocks).first(whole)).status();
+}
+
+Result<Sent> PrefillRole::transfer(const Job& job) {
   TransferOptions options;
-  options.request_id = work.request;
-  const auto start = std::chrono::steady_clock::now();
+  options.mode = mode_;
+  options.request_id = job.work.request;
+  const TimePoint start = std::chrono::steady_clock::now();
   MEMPOOL_ASSIGN_OR_RETURN(
-      const Transfer transfer,
-      agent().transfer_with_insert(std::string(kDecode), prompt, blocks, options));
-  MEMPOOL_RETURN_IF_ERROR(transfer.wait());
-  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+      Transfer transfer,
+      agent().transfer_with_insert(std::string(kDecode), job.prompt, job.blocks, options));
+  TimePoint ready = start;
+  if (mode_ == TransferMode::kByLayer) {
+    MEMPOOL_ASSIGN_OR_RETURN(ready, send_layers(job, transfer));
+  }
+  const Status status = transfer.wait();
+  const TimePoint end = std::chrono::steady_clock::now();
+  MEMPOOL_RETURN_IF_ERROR(connected_ ? status : as_refusal(status));
+  connected_ = true;
   const TransferReport report = transfer.report();
   Sent sent;
+  sent.tokens_matched = job.tokens_matched;
   sent.bytes_moved = report.bytes;
   sent.bytes_saved = report.bytes_saved;
   sent.paper_calls = report.paper_calls;
   sent.run_pair_calls = report.run_pair_calls;
   sent.network_calls = report.network_calls;
   sent.system_calls = report.system_calls;
-  sent.seconds = took.count();
+  sent.seconds = std::chrono::duration<double>(end - start).count();
+  sent.latency_seconds = std::chrono::duration<double>(end - ready).count();
   return sent;
+}
+
+Result<TimePoint> PrefillRole::send_layers(const Job& job, Transfer& transfer) {
+  TimePoint made;
+  Status handed;
+  for (uint32_t layer = 0; layer < agent().layout().layers && handed.ok(); ++layer) {
+    MEMPOOL_RETURN_IF_ERROR(fill_layer(job, layer));
+    made = std::chrono::steady_clock::now();
+    handed = transfer.send_layers(layer, 1);
+  }
+  if (handed.ok()) handed = transfer.commit();
+  if (handed.code() != StatusCode::kUnavailable) MEMPOOL_RETURN_IF_ERROR(handed);
+  return made;  // where the transfer has ended early, its wait() tells how
+}
+
+uint32_t PrefillRole::corrupt_layer() {
+  return agent().layout().layers / 2;
 }
 
 Status PrefillRole::flip_one_byte(const BlockAddress& block) {
   const BlockLayout& layout = agent().layout();
   MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> piece,
-                           agent().piece(block, layout.layers / 2, layout.parts - 1));
+                           agent().piece(block, corrupt_layer(), layout.parts - 1));
   piece.front() ^= std::byte{1};
   return Status();
 }
@@ -143,7 +208,9 @@ int run_role(const std::string& role) {
       role == kDecode ? serve_all<DecodeRole>(pipe) : serve_all<PrefillRole>(pipe);
   if (status.ok()) return 0;
   // The parent says it to the user; when it is gone there is nobody to tell.
-  const Status told = pipe.write(Failure{status.to_string()});
+  const bool refused = status.code() == StatusCode::kUnsupported;
+  const Status told =
+      pipe.write(Failure{refused ? std::string(status.message()) : status.to_string(), refused});
   return told.ok() ? 1 : 2;
 }
 

@@ -14,14 +14,16 @@ using testing::Not;
 
 RowResult example() {
   RowResult row;
-  row.transport = "tcp";
   row.model = "Llama-3-8B";
+  row.transport = "tcp";
+  row.mode = "by_request";
   row.placement = "discrete";
   row.requests = 4;
   row.tokens = 400;
   row.tokens_matched = 100;
   row.bytes_moved = 6'000'000;
   row.network_calls = 10;
+  row.seconds = 0.012;
   row.latencies_ms = {1, 2, 3, 6};
   row.verified = true;
   return row;
@@ -64,7 +66,40 @@ TEST(DemoReport, text_says_calls_in_all_and_of_each_request) {
   EXPECT_THAT(report_text(std::span(&row, 1), {}), Not(HasSubstr("skipped")));
   row.skipped = 2;
   EXPECT_THAT(report_text(std::span(&row, 1), {}),
-              HasSubstr("Llama-3-8B discrete: prompts skipped: 2,"));
+              HasSubstr("Llama-3-8B tcp by_request discrete: prompts skipped: 2,"));
+}
+
+TEST(DemoReport, by_layer_the_speed_is_of_the_whole_transfer_whatever_the_latencies) {
+  RowResult row = example();
+  row.mode = "by_layer";
+  row.seconds = 0.06;
+  EXPECT_DOUBLE_EQ(row.gb_per_s(), 0.1);
+  const auto document = nlohmann::json::parse(report_json(std::span(&row, 1), {}));
+  EXPECT_EQ(document["runs"][0]["mode"], "by_layer");
+  EXPECT_EQ(document["runs"][0]["latency_ms"]["p99"], 6);
+}
+
+TEST(DemoReport, each_model_has_its_own_tables) {
+  std::vector<RowResult> rows(3, example());
+  rows[0].model = "Llama-2-13B";
+  const std::string text = report_text(rows, {});
+  EXPECT_THAT(text, testing::StartsWith("Llama-2-13B\ntransport"));
+  EXPECT_THAT(text, HasSubstr("\n\nLlama-3-8B\ntransport"));
+}
+
+TEST(DemoReport, a_row_that_was_refused_says_why) {
+  std::vector<RowResult> rows(2, example());
+  rows[0].transport = "shm";
+  rows[0].requests = 0;
+  rows[0].verified = false;
+  rows[0].refused = "no shared memory here";
+  EXPECT_THAT(report_text(rows, {}),
+              HasSubstr("shm        by_request  discrete    refused: no shared memory here\n"));
+  const auto document = nlohmann::json::parse(report_json(rows, {}));
+  EXPECT_EQ(document["runs"][0]["refused"], "no shared memory here");
+  EXPECT_EQ(document["runs"][0]["verified"], false);
+  EXPECT_FALSE(document["runs"][1].contains("refused"));
+  EXPECT_THAT(report_text(std::span(rows).first(1), {}), Not(HasSubstr("paper_calls")));
 }
 
 TEST(DemoReport, the_plan_counts_what_the_paper_counts) {

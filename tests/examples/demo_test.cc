@@ -18,6 +18,7 @@
 namespace mempool::demo {
 namespace {
 
+using testing::ElementsAre;
 using testing::EndsWith;
 using testing::HasSubstr;
 
@@ -76,34 +77,61 @@ void expect_consistent(const nlohmann::json& run,
   EXPECT_EQ(run["verified"], true);
 }
 
-TEST_F(Demo, moves_conversations_of_every_model_in_every_placement) {
+/// Say which rows there are.
+std::vector<std::string> rows_of(const nlohmann::json& document) {
+  std::vector<std::string> rows;
+  for (const nlohmann::json& run : document["runs"]) {
+    std::string row;
+    for (const char* member : {"model", "transport", "mode", "placement"}) {
+      row += (row.empty() ? "" : " ") + run[member].get<std::string>();
+    }
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+TEST_F(Demo, moves_conversations_of_every_model_in_every_way) {
   const Outcome outcome = run("--pool-bytes 384MiB --move-bytes 300MB --requests 12 --seed 3");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
   ConversationOptions options;
   options.seed = 3;
   options.requests = 12;
   const std::vector<std::vector<TokenId>> prompts = draw_conversations(options);
-  std::vector<std::string> rows;
-  for (const nlohmann::json& run : outcome.json["runs"]) {
-    rows.push_back(run["model"].get<std::string>() + " " + run["placement"].get<std::string>());
-    expect_consistent(run, prompts);
-  }
-  EXPECT_THAT(rows, testing::ElementsAre("Llama-2-13B discrete", "Llama-2-13B aggregated",
-                                         "Llama-3-8B discrete", "Llama-3-8B aggregated"));
+  for (const nlohmann::json& run : outcome.json["runs"]) expect_consistent(run, prompts);
+  EXPECT_THAT(
+      rows_of(outcome.json),
+      ElementsAre("Llama-2-13B shm by_layer discrete", "Llama-2-13B shm by_request discrete",
+                  "Llama-2-13B shm by_request aggregated", "Llama-2-13B tcp by_layer discrete",
+                  "Llama-2-13B tcp by_request discrete", "Llama-2-13B tcp by_request aggregated",
+                  "Llama-3-8B shm by_layer discrete", "Llama-3-8B shm by_request discrete",
+                  "Llama-3-8B shm by_request aggregated", "Llama-3-8B tcp by_layer discrete",
+                  "Llama-3-8B tcp by_request discrete", "Llama-3-8B tcp by_request aggregated"));
   EXPECT_EQ(outcome.json["paper_calls_1024_tokens"]["discrete"], 5120);
   EXPECT_EQ(outcome.json["paper_calls_1024_tokens"]["aggregated"], 64);
 }
 
-TEST_F(Demo, moves_conversations_over_shared_memory) {
+TEST_F(Demo, runs_the_rows_that_are_asked_for) {
+  const std::string small = " --model Llama-3-8B --pool-bytes 64MiB --requests 3";
+  EXPECT_THAT(rows_of(run("--transports tcp,shm --modes by_layer" + small).json),
+              ElementsAre("Llama-3-8B tcp by_layer discrete", "Llama-3-8B shm by_layer discrete"));
+  EXPECT_THAT(
+      rows_of(run("--transport shm --modes by_request" + small).json),
+      ElementsAre("Llama-3-8B shm by_request discrete", "Llama-3-8B shm by_request aggregated"));
+}
+
+TEST_F(Demo, shows_why_a_transport_refuses_a_row_and_runs_the_others) {
   const Outcome outcome =
-      run("--transport shm --model Llama-3-8B --pool-bytes 256MiB --move-bytes 200MB --requests 8 "
-          "--seed 3");
-  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+      run("--transports local,tcp --modes by_layer --model Llama-3-8B --pool-bytes 64MiB "
+          "--requests 3");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.errors,
+              EndsWith("rows that their transport refused: 1, of 2; see the table\n"));
   ASSERT_EQ(outcome.json["runs"].size(), 2u);
-  for (const nlohmann::json& run : outcome.json["runs"]) {
-    EXPECT_EQ(run["transport"], "shm");
-    EXPECT_EQ(run["verified"], true);
-  }
+  EXPECT_THAT(outcome.json["runs"][0]["refused"].get<std::string>(),
+              HasSubstr("is not in this process"));
+  EXPECT_THAT(text_of(file(".out")), HasSubstr("local      by_layer    discrete    refused: "));
+  EXPECT_EQ(outcome.json["runs"][0]["verified"], false);
+  EXPECT_EQ(outcome.json["runs"][1]["verified"], true);
 }
 
 TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
@@ -120,7 +148,7 @@ TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
       << "\n";
   const Outcome outcome = run("--model llama-3-8b --pool-bytes 8MiB --trace " + file(".jsonl"));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
-  ASSERT_EQ(outcome.json["runs"].size(), 2u);
+  ASSERT_EQ(outcome.json["runs"].size(), 6u);
   for (const nlohmann::json& run : outcome.json["runs"]) {
     EXPECT_EQ(run["requests"], 3);
     EXPECT_EQ(run["tokens"], 74);
@@ -128,16 +156,20 @@ TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
     EXPECT_EQ(run["bytes_moved"], 4 * (2 << 20));
     EXPECT_EQ(run["bytes_saved"], 2 * (2 << 20));
   }
-  EXPECT_THAT(text_of(file(".out")), HasSubstr("Llama-3-8B discrete: prompts skipped: 1,"));
+  EXPECT_THAT(text_of(file(".out")),
+              HasSubstr("Llama-3-8B tcp by_layer discrete: prompts skipped: 1,"));
 }
 
 TEST_F(Demo, fails_when_one_byte_is_wrong_and_names_it) {
-  const Outcome outcome =
-      run("--model Llama-3-8B --pool-bytes 64MiB --requests 3 --corrupt-request 1");
-  EXPECT_EQ(outcome.exit_code, 1);
-  EXPECT_THAT(outcome.errors, HasSubstr("decode: CORRUPTION: request 1: block host/"));
-  EXPECT_THAT(outcome.errors, HasSubstr("layer 16, part 1, token 0, head 0"));
-  EXPECT_EQ(outcome.json["runs"][0]["verified"], false);
+  for (const std::string mode : {"by_layer", "by_request"}) {
+    const Outcome outcome = run("--model Llama-3-8B --pool-bytes 64MiB --requests 3 --modes " +
+                                mode + " --corrupt-request 1");
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.errors, HasSubstr("decode: CORRUPTION: request 1: block host/"));
+    EXPECT_THAT(outcome.errors, HasSubstr("layer 16, part 1, token 0, head 0"));
+    EXPECT_EQ(outcome.json["runs"][0]["mode"], mode);
+    EXPECT_EQ(outcome.json["runs"][0]["verified"], false);
+  }
 }
 
 TEST_F(Demo, finds_that_it_cannot_write_the_json_before_it_moves_anything) {
@@ -162,6 +194,8 @@ TEST_F(Demo, says_in_one_line_what_input_it_refuses) {
   expect_refused("--pool-bytes many", "is no size");
   expect_refused("--move-bytes 0", "give at least 1 byte");
   expect_refused("--model GPT-5", "--model");
+  expect_refused("--transports tcp,pigeons", "pigeons");
+  expect_refused("--modes by_token", "by_token");
 }
 
 }  // namespace
