@@ -85,7 +85,7 @@ Agent::Impl::~Impl() {
 Status Agent::Impl::start() {
   MEMPOOL_RETURN_IF_ERROR(check_options());
   MEMPOOL_RETURN_IF_ERROR(open_admin());
-  loop_.start();  // from now on probes have an answer
+  loop_.start();                         // from now on probes have an answer
   MEMPOOL_RETURN_IF_ERROR(open_pool());  // takes long
   std::promise<Status> served;
   loop_.post([&] { served.set_value(serve()); });

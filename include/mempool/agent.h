@@ -217,7 +217,9 @@ class MEMPOOL_EXPORT Agent {
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks);
   /// Find and pin the longest published prefix.
   MatchResult match(const Prompt& prompt);
-  /// Remove the prompt's last whole block and all that continues it; gives how many blocks.
+  /// Remove the prompt's last whole block and all that continues it; gives how many blocks. Blocks
+  /// that were published keep their bytes until they are freed, erased or not: a peer may be
+  /// reading them.
   size_t erase(const Prompt& prompt);
 
   // ---- keys ----

@@ -255,7 +255,7 @@ TEST_P(ByLayerTest, sums_travel_with_the_commit) {
   EXPECT_EQ(target_->read(block, out).code(), StatusCode::kCorruption);
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, ByLayerTest, ::testing::Values("local", "tcp"),
+INSTANTIATE_TEST_SUITE_P(Over, ByLayerTest, ::testing::Values("local", "shm", "tcp"),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

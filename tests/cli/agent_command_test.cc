@@ -137,9 +137,9 @@ TEST(AgentCommand, agent_ends_cleanly_on_both_signals) {
 
 TEST(AgentCommand, records_of_the_json_log_are_json) {
   const std::string log = write_file("blocked.toml", "[log]\nformat = \"json\"\n");
-  const CommandResult result =
-      run_command({"agent", "--config", log, "--content.layers=1", "--pool.blocks=16",
-                   "--agent.transports=pigeon,tcp", "--agent.require=pigeon"});
+  const CommandResult result = run_command(
+      {"agent", "--config", log, "--content.layers=1", "--pool.blocks=16", "--pool.huge_pages=off",
+       "--agent.transports=pigeon,tcp", "--agent.require=pigeon"});
   const std::string first = result.errors.substr(0, result.errors.find('\n'));
   const auto record = nlohmann::json::parse(first, nullptr, false);
   ASSERT_TRUE(record.is_object()) << result.errors;

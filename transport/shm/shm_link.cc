@@ -137,8 +137,12 @@ Status ShmLink::on_frame(const ShmHeader& header, std::span<const std::byte> bod
     default:
       break;
   }
-  if (header.type == ShmFrameType::kMemory) return on_memory(header, body);
-  if (header.type == ShmFrameType::kForget) return memory_->remove(header.tag), Status();
+  if (header.type == ShmFrameType::kMemory || header.type == ShmFrameType::kForget) {
+    socket_->flush();  // answers that waited for another list
+    if (header.type == ShmFrameType::kMemory) return on_memory(header, body);
+    memory_->remove(header.tag);
+    return {};
+  }
   return state_ == State::kOpen ? owner_->on_frame(header, body) : on_exchange(header);
 }
 
@@ -227,6 +231,11 @@ Status ShmLink::on_memory(const ShmHeader& header, std::span<const std::byte> bo
   MEMPOOL_ASSIGN_OR_RETURN(const ShmMemory facts, decode_shm_memory(body));
   MEMPOOL_ASSIGN_OR_RETURN(const ShmDescriptor descriptor, socket_->take_descriptor());
   MEMPOOL_ASSIGN_OR_RETURN(populating_, memory_->add(header.tag, facts, descriptor));
+  // Mapping a large pool takes its time; the handshake's is for what comes after it.
+  if (state_ < State::kOpen) {
+    socket_->set_deadline(shared_.options.handshake_timeout +
+                          std::chrono::milliseconds(facts.bytes / kPopulatePerMs));
+  }
   return {};
 }
 
