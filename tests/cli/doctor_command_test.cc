@@ -48,7 +48,8 @@ TEST(DoctorCommand, what_these_tests_stand_on_is_ok) {
 }
 
 TEST(DoctorCommand, every_row_that_is_not_ok_has_a_mend) {
-  for (const auto& check : doctor({"pool.blocks=16"}, 0).at("checks")) {
+  const auto found = doctor({"pool.blocks=16"}, 0);
+  for (const auto& check : found.at("checks")) {
     EXPECT_EQ(check.at("mend").get<std::string>().empty(), check.at("state") == "ok")
         << check.dump();
     EXPECT_FALSE(check.at("found").get<std::string>().empty()) << check.dump();
