@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <system_error>
+
+#include "core/log.h"
 
 namespace mempool {
 namespace {
@@ -26,8 +29,15 @@ void copy_part(std::span<const ShmPiece> pieces, uint64_t first, uint64_t end) {
 }  // namespace
 
 ShmCopyThreads::ShmCopyThreads(uint32_t threads) : parts_(threads) {
-  for (uint32_t part = 1; part < parts_; ++part) {
-    threads_.emplace_back([this, part] { run(part); });
+  for (uint32_t part = 1; part < threads; ++part) {
+    try {
+      threads_.emplace_back([this, part] { run(part); });
+    } catch (const std::system_error& error) {
+      log().warning("shm.copy_threads = {}: only {} could be started: {}", threads, part,
+                    error.what());
+      parts_ = part;
+      return;
+    }
   }
 }
 

@@ -32,7 +32,7 @@ class ShmCopyThreads {
  private:
   void run(uint32_t part);
 
-  const uint32_t parts_;
+  uint32_t parts_;  // set before the first list
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable started_;

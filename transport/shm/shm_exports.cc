@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "core/check.h"
 
@@ -22,6 +23,7 @@ Result<size_t> ShmExports::add(const Region& region) {
   memory.region = region.id;
   memory.bytes = region.bytes;
   const RegionGenerations& generations = region.generations;
+  std::optional<ShmExport> fresh_table;
   if (generations.descriptor >= 0) {
     const auto known = std::ranges::find(tables_, generations.descriptor, &Table::source);
     if (known != tables_.end()) {
@@ -32,8 +34,7 @@ Result<size_t> ShmExports::add(const Region& region) {
       MEMPOOL_ASSIGN_OR_RETURN(table.bytes, size_of(generations.descriptor));
       MEMPOOL_ASSIGN_OR_RETURN(ShmExport made, make(table, generations.descriptor));
       memory.table = made.number;
-      tables_.push_back({generations.descriptor, made.number});
-      exports_.push_back(std::move(made));
+      fresh_table = std::move(made);
     }
     memory.first_block = generations.first_block;
     memory.blocks = generations.blocks;
@@ -41,6 +42,10 @@ Result<size_t> ShmExports::add(const Region& region) {
   }
   Result<ShmExport> made = make(memory, region.descriptor);
   if (!made.ok()) return made.status().with_context(fmt::format("region {}", region.id));
+  if (fresh_table) {
+    tables_.push_back({generations.descriptor, fresh_table->number});
+    exports_.push_back(std::move(*fresh_table));
+  }
   exports_.push_back(std::move(made).value());
   return exports_.size() - before;
 }

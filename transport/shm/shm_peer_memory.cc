@@ -49,19 +49,29 @@ Result<std::shared_ptr<ShmMapping>> ShmPeerMemory::add(uint64_t number, const Sh
   mappings_.emplace(number, mapping);
   switch (facts.kind) {
     case ShmMemoryKind::kWords:
-      source_words_ = mapping;
+      replace(source_words_, mapping);
       break;
     case ShmMemoryKind::kOpenSlots:
-      open_slots_ = mapping;
+      replace(open_slots_, mapping);
       break;
     case ShmMemoryKind::kGenerations:
       break;
-    case ShmMemoryKind::kRegion:
-      regions_[facts.region] = {mapping, facts.table == 0 ? nullptr : mappings_.at(facts.table),
-                                facts};
+    case ShmMemoryKind::kRegion: {
+      // A connection that lags may still bring what another one has seen replaced.
+      ShmPeerRegion& region = regions_[facts.region];
+      if (region.number > number) break;
+      region = {mapping, facts.table == 0 ? nullptr : mappings_.at(facts.table), facts, number};
       break;
+    }
   }
   return mapping;
+}
+
+// Each connection brings the same table anew, under a number of its own; the last one is kept.
+void ShmPeerMemory::replace(std::shared_ptr<ShmMapping>& table,
+                            const std::shared_ptr<ShmMapping>& by) {
+  std::erase_if(mappings_, [&](const auto& one) { return one.second == table; });
+  table = by;
 }
 
 void ShmPeerMemory::remove(uint64_t number) {

@@ -18,6 +18,7 @@ struct ShmPeerRegion {
   std::shared_ptr<ShmMapping> mapping;  // shared with the connection that populates it
   std::shared_ptr<ShmMapping> table;    // shared by the regions of one pool; null: none
   ShmMemory facts;
+  uint64_t number = 0;  // under which it came; a later one is higher
 
   /// The first byte of a range, or null when it is not inside.
   const std::byte* resolve(uint64_t offset, uint64_t bytes) const;
@@ -48,6 +49,7 @@ class ShmPeerMemory {
 
  private:
   Status check_region(const ShmMemory& facts) const;
+  void replace(std::shared_ptr<ShmMapping>& table, const std::shared_ptr<ShmMapping>& by);
   static const ShmWord* word_of(const std::shared_ptr<ShmMapping>& words, uint32_t index);
 
   std::unordered_map<uint64_t, std::shared_ptr<ShmMapping>> mappings_;  // by number
