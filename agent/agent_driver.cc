@@ -321,7 +321,7 @@ void Agent::Impl::carry_out(DialPeer& action) {
 }
 
 void Agent::Impl::carry_out(SendMessage& action) {
-  control_->send(action.session, action.message);
+  control_->send(action.session, std::move(action.message));
 }
 
 void Agent::Impl::carry_out(PostData& action) {

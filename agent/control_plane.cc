@@ -372,8 +372,8 @@ void ControlPlane::dial(const std::string& name, const std::string& address) {
   std::make_shared<Connection>(*this, tcp::socket(io_))->start_dialed(name, address);
 }
 
-void ControlPlane::send(SessionId session, const Message& message) {
-  if (auto it = sessions_.find(session); it != sessions_.end()) it->second->send(message);
+void ControlPlane::send(SessionId session, Message message) {
+  if (auto it = sessions_.find(session); it != sessions_.end()) it->second->send(std::move(message));
 }
 
 bool ControlPlane::all_written() const {

@@ -60,7 +60,7 @@ class ControlPlane {
   void dial(const std::string& name, const std::string& address);
   /// Queue a message; of a session that is gone it is dropped. A peer that lets 64 MiB pile up is
   /// closed.
-  void send(SessionId session, const Message& message);
+  void send(SessionId session, Message message);
   /// Tell whether all that was sent is with the kernel.
   bool all_written() const;
   /// Break a session; on_closed() follows.

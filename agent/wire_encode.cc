@@ -25,30 +25,9 @@ std::string fit(std::string_view text, size_t most) {
   return out;
 }
 
-/// About the bytes of a frame whose lists may be long, so that the builder takes its memory once.
-size_t size_hint(const Frame& frame) {
-  constexpr size_t kRest = 1024;
-  const auto* message = std::get_if<Message>(&frame);
-  if (message == nullptr) return kRest;
-  if (const auto* offer = std::get_if<Offer>(message)) {
-    return kRest + offer->tokens.size() * sizeof(TokenId) + offer->user_data.size();
-  }
-  if (const auto* reply = std::get_if<OfferReply>(message)) {
-    return kRest + (reply->matched.size() + reply->reserved.size()) * sizeof(BlockAddress) +
-           reply->sums.size() * sizeof(SealedSum);
-  }
-  if (const auto* commit = std::get_if<Commit>(message)) {
-    return kRest + commit->sums.size() * sizeof(SealedSum);
-  }
-  const auto* reply = std::get_if<CommitReply>(message);
-  return kRest + (reply == nullptr ? 0 : reply->serving.size() * sizeof(BlockAddress));
-}
-
 /// Builds one frame; a call for each kind. Thread: confined.
 class Encoder {
  public:
-  explicit Encoder(size_t bytes) : builder_(bytes) {}
-
   std::vector<std::byte> finish(const Frame& frame) {
     const Packed packed = std::visit(*this, frame);
     fb::Offset<fb::String> trace;
@@ -204,7 +183,7 @@ class Encoder {
 }  // namespace
 
 std::vector<std::byte> encode(const Frame& frame) {
-  return Encoder(size_hint(frame)).finish(frame);
+  return Encoder().finish(frame);
 }
 
 }  // namespace mempool
