@@ -153,18 +153,11 @@ Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
 // ---- index -----------------------------------------------------------------------------------
 
 Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks, false));
-  std::vector<Seal> seals;
-  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Seal> seals, impl_->seals_of(blocks));
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
   Result<InsertOutcome> outcome = impl_->index_->insert(kCallerSession, prompt, blocks, seals);
-  if (!outcome.ok()) return impl_->noted(outcome.status());
-  InsertResult result;
-  result.admitted = outcome->admitted;
-  result.serving = std::move(outcome->serving);
-  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
-  return result;
+  return impl_->insert_result(std::move(outcome), blocks);
 }
 
 MatchResult Agent::match(const Prompt& prompt) {

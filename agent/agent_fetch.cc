@@ -118,12 +118,9 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
   }
   std::vector<Seal> seals;
   if (end.status.ok()) {
-    const Result<std::vector<SealedSum>> sums = sums_of(blocks, false);
-    if (sums.ok()) {
-      for (const SealedSum& sum : *sums) seals.push_back({sum.position, sum.checksum});
-    } else {
-      end.status = sums.status();  // what was held was set aside meanwhile
-    }
+    Result<std::vector<Seal>> made = seals_of(blocks);
+    end.status = made.status();  // what was held may have been set aside meanwhile
+    if (made.ok()) seals = std::move(*made);
   }
   const std::lock_guard lock(mutex_);
   if (end.status.ok() && !blocks.empty()) {

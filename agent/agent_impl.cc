@@ -299,6 +299,23 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
   return sums;
 }
 
+Result<std::vector<Seal>> Agent::Impl::seals_of(std::span<const BlockAddress> blocks) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, sums_of(blocks, false));
+  std::vector<Seal> seals;
+  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
+  return seals;
+}
+
+Result<InsertResult> Agent::Impl::insert_result(Result<InsertOutcome> outcome,
+                                                std::span<const BlockAddress> blocks) {
+  if (!outcome.ok()) return noted(outcome.status());
+  InsertResult result;
+  result.admitted = outcome->admitted;
+  result.serving = std::move(outcome->serving);
+  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
+  return result;
+}
+
 // ---- what handles ask --------------------------------------------------------------------------
 
 void Agent::Impl::cancel(TransferId transfer) {

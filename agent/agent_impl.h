@@ -37,9 +37,6 @@
 
 namespace mempool {
 
-/// Longer waits are cut to this: a duration near its type's end would wrap a point in time.
-inline constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
-
 /// Thread: confined to the agent's thread, but for start(), the destructor, request_pump() and what
 /// mutex_ or arrival_mutex_ guard.
 class Agent::Impl : public ControlEvents, public TransferOwner {
@@ -79,6 +76,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   /// the stored ones of published blocks. Hashes outside the lock. Errors: kStale; kCorruption for
   /// a block that was set aside.
   Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks, bool published_too);
+  /// Give the fresh ones as an insert takes them. Errors: as above.
+  Result<std::vector<Seal>> seals_of(std::span<const BlockAddress> blocks);
+  /// Say what an insert did with the caller's list.
+  Result<InsertResult> insert_result(Result<InsertOutcome> outcome,
+                                     std::span<const BlockAddress> blocks);
 
   const AgentOptions options_;
   const uint64_t incarnation_;

@@ -34,17 +34,10 @@ Result<std::vector<ContentId>> hashed(std::span<const std::string_view> keys) {
 Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
                                         std::span<const BlockAddress> blocks) {
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hashed(keys));
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks, false));
-  std::vector<Seal> seals;
-  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Seal> seals, impl_->seals_of(blocks));
   const std::lock_guard lock(impl_->mutex_);
   Result<InsertOutcome> outcome = impl_->index_->insert_keys(kCallerSession, ids, blocks, seals);
-  if (!outcome.ok()) return impl_->noted(outcome.status());
-  InsertResult result;
-  result.admitted = outcome->admitted;
-  result.serving = std::move(outcome->serving);
-  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
-  return result;
+  return impl_->insert_result(std::move(outcome), blocks);
 }
 
 Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {

@@ -373,7 +373,8 @@ void ControlPlane::dial(const std::string& name, const std::string& address) {
 }
 
 void ControlPlane::send(SessionId session, Message message) {
-  if (auto it = sessions_.find(session); it != sessions_.end()) it->second->send(std::move(message));
+  if (auto it = sessions_.find(session); it != sessions_.end())
+    it->second->send(std::move(message));
 }
 
 bool ControlPlane::all_written() const {

@@ -4,6 +4,7 @@
 // their target; a fetch goes the other way over the same session.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -16,6 +17,10 @@
 #include "transport/transport.h"
 
 namespace mempool {
+
+/// Longer waits, reservations and leases are cut to this: a duration near its type's end would wrap
+/// a point in time, and no peer may hold blocks for as long as it likes.
+inline constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
 
 /// Source -> target: may I bring this prompt, or, to fetch, read what you have of it? The target
 /// answers for the number it carries, however often it is asked.

@@ -11,12 +11,6 @@
 #include "core/check.h"
 
 namespace mempool {
-namespace {
-
-// A reservation or lease of a longer term is not given; calls wait no longer either.
-constexpr Duration kTermMax = std::chrono::hours(24);
-
-}  // namespace
 
 TargetMachine::TargetMachine(const Options& options, BlockPool& pool, LocalIndex& index)
     : options_(options), pool_(pool), index_(index), slots_(pool) {}
@@ -97,7 +91,7 @@ void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePo
   Inbound& inbound = session.open[offer.number];
   inbound.reply = std::move(reply);
   // The source ends its call at the deadline and says Cancel; the slack lets that word come first.
-  const Duration wait = std::min<Duration>(std::chrono::milliseconds(offer.deadline_ms), kTermMax);
+  const Duration wait = std::min<Duration>(std::chrono::milliseconds(offer.deadline_ms), kWaitMax);
   inbound.deadline = now + wait + 2 * options_.retransmit;
   inbound.offer = std::move(offer);
 }

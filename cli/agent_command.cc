@@ -38,9 +38,7 @@ SIGTERM or SIGINT drains it: /readyz turns 503, new transfers are refused, and i
 ends with 0 when the open ones have ended or agent.drain_timeout_ms has passed. A
 second signal ends it at once, with 128 and the signal's number.)";
 
-struct AgentArguments {
-  std::string file;
-  std::vector<std::string> settings;
+struct AgentArguments : SettingArguments {
   bool print_config = false;
   bool json = false;
 };
@@ -139,10 +137,7 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
 Command add_agent_command(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand("agent", "Run one agent until SIGTERM or SIGINT");
   auto arguments = std::make_shared<AgentArguments>();  // shared by the parser and run
-  app->add_option("--config", arguments->file, "TOML file with the settings")->type_name("FILE");
-  app->add_option("--set", arguments->settings, "Override one setting; may be repeated")
-      ->type_name("SECTION.KEY=VALUE")
-      ->allow_extra_args(false);
+  add_setting_options(*app, *arguments);
   app->add_flag("--print-config", arguments->print_config,
                 "Print every key with its help and effective value as TOML, and end");
   app->add_flag("--json", arguments->json, "Print the ready line as JSON");

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "mempool/status.h"
 
@@ -26,6 +28,15 @@ Command add_doctor_command(CLI::App& parent);
 Command add_status_command(CLI::App& parent);
 Command add_perf_command(CLI::App& parent);
 Command add_replay_command(CLI::App& parent);
+
+/// Where an agent's settings come from, as its commands are told.
+struct SettingArguments {
+  std::string file;
+  std::vector<std::string> settings;
+};
+
+/// Hang `--config FILE` and `--set SECTION.KEY=VALUE` into a command. Requires: `into` outlives it.
+void add_setting_options(CLI::App& app, SettingArguments& into);
 
 /// Say on one line of standard error what went wrong.
 void print_error(std::string_view message);

@@ -33,9 +33,7 @@ Examples:
 
 Exit codes: 0 what the settings need works, 1 something of it does not, 2 wrong usage.)";
 
-struct DoctorArguments {
-  std::string file;
-  std::vector<std::string> settings;
+struct DoctorArguments : SettingArguments {
   bool json = false;
 };
 
@@ -93,10 +91,7 @@ int run_doctor(const DoctorArguments& arguments) {
 Command add_doctor_command(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand("doctor", "Try what this machine gives an agent");
   auto arguments = std::make_shared<DoctorArguments>();  // shared by the parser and run
-  app->add_option("--config", arguments->file, "TOML file with the settings")->type_name("FILE");
-  app->add_option("--set", arguments->settings, "Override one setting; may be repeated")
-      ->type_name("SECTION.KEY=VALUE")
-      ->allow_extra_args(false);
+  add_setting_options(*app, *arguments);
   app->add_flag("--json", arguments->json, "Print the checks as JSON");
   app->footer(kHelp);
   return {app, [arguments] { return run_doctor(*arguments); }};

@@ -53,6 +53,15 @@ class TransferTest : public ::testing::TestWithParam<PairCase> {
     target.placement.order = TokenOrder::kHeadToken;
     start(small_options("prefill", GetParam().transport), target);
   }
+  void send_what_changed_since_it_was_sealed() {
+    const auto tokens = make_tokens(8);
+    const auto blocks = filled_blocks(*source_, tokens);
+    ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
+    (*source_->piece(blocks[1], 0, 1))[3] ^= std::byte{4};
+    EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kCorruption);
+    EXPECT_EQ(target_->match({content_, tokens}).tokens, 0u);
+    EXPECT_EQ(source_->match({content_, tokens}).tokens, 4u);  // it serves nobody again
+  }
   void TearDown() override {
     for (Agent* agent : {source_.get(), target_.get()}) {
       if (agent == nullptr) continue;
@@ -273,13 +282,7 @@ TEST_P(TransferTest, token_head_and_head_token_map_onto_each_other) {
 }
 
 TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_at_the_target) {
-  const auto tokens = make_tokens(8);
-  const auto blocks = filled_blocks(*source_, tokens);
-  ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
-  (*source_->piece(blocks[1], 0, 1))[3] ^= std::byte{4};
-  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kCorruption);
-  EXPECT_EQ(target_->match({content_, tokens}).tokens, 0u);
-  EXPECT_EQ(source_->match({content_, tokens}).tokens, 4u);  // it serves nobody again
+  send_what_changed_since_it_was_sealed();
   EXPECT_EQ(source_->status().quarantine.at("corruption"), 1u);
 }
 
@@ -298,13 +301,7 @@ TEST_P(TransferTest, sums_travel_into_the_targets_order) {
 
 TEST_P(TransferTest, a_source_whose_sealed_bytes_changed_is_found_before_they_are_put_in_order) {
   start_with_another_order();
-  const auto tokens = make_tokens(8);
-  const auto blocks = filled_blocks(*source_, tokens);
-  ASSERT_TRUE(source_->insert({content_, tokens}, blocks).ok());
-  (*source_->piece(blocks[1], 0, 1))[3] ^= std::byte{4};
-  EXPECT_EQ(send(tokens, blocks).code(), StatusCode::kCorruption);
-  EXPECT_EQ(target_->match({content_, tokens}).tokens, 0u);
-  EXPECT_EQ(source_->match({content_, tokens}).tokens, 4u);
+  send_what_changed_since_it_was_sealed();
 }
 
 TEST_P(TransferTest, a_deadline_ends_the_call_and_says_so) {
