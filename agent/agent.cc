@@ -51,12 +51,7 @@ Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t la
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
   const BlockView view = impl_->pool_->view(block.index());
-  if (layer >= view.layout->layers || part >= view.layout->parts) {
-    return invalid_argument(
-        fmt::format("no piece (layer {}, part {}); a block has {} layers of {} "
-                    "parts",
-                    layer, part, view.layout->layers, view.layout->parts));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_piece(*view.layout, layer, part));
   return std::span(view.piece(layer, part), view.layout->piece_bytes);
 }
 

@@ -62,6 +62,13 @@ Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys)
   return ids;
 }
 
+Status check_piece(const BlockLayout& layout, uint32_t layer, uint32_t part) {
+  if (layer < layout.layers && part < layout.parts) return {};
+  return invalid_argument(
+      fmt::format("no piece (layer {}, part {}); a block has {} layers of {} parts", layer, part,
+                  layout.layers, layout.parts));
+}
+
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
                       size_t block_tokens) {
   const size_t needed = (prompt.tokens.size() + block_tokens - 1) / block_tokens;
