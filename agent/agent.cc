@@ -27,6 +27,25 @@ std::string_view dimension_that_differs(const ContentSpec& left, const ContentSp
   return "";
 }
 
+/// Copy a block's pieces out, shard by shard. Tells whether the copy has the sum that was sealed.
+bool copy_out(std::span<const BlockView> shards, std::optional<uint64_t> sealed, std::byte* out) {
+  std::vector<BlockLayout> packed;  // of the copy: pieces in order, nothing between them
+  packed.reserve(shards.size());
+  std::vector<BlockView> copies;
+  for (const BlockView& shard : shards) {
+    BlockLayout& layout = packed.emplace_back(*shard.layout);
+    layout.part_stride = layout.piece_bytes;
+    layout.layer_stride = layout.parts * layout.piece_bytes;
+    copies.push_back({out, 0, &layout});
+    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
+      for (uint32_t part = 0; part < layout.parts; ++part) {
+        out = std::copy_n(shard.piece(layer, part), layout.piece_bytes, out);
+      }
+    }
+  }
+  return !sealed || block_checksum(copies) == *sealed;
+}
+
 }  // namespace
 
 Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -81,26 +100,31 @@ Status Agent::unpin(std::span<const BlockAddress> blocks) {
   return impl_->noted(impl_->pool_->unpin(kCallerSession, blocks));
 }
 
-Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer,
-                                          uint32_t part) const {
+Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer, uint32_t part,
+                                          uint32_t shard) const {
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
-  const BlockView view = impl_->pool_->view(block.index());
-  if (layer >= view.layout->layers || part >= view.layout->parts) {
+  const BlockLayout& layout = impl_->pool_->layouts().front();
+  if (layer >= layout.layers || part >= layout.parts || shard >= shards()) {
     return invalid_argument(
-        fmt::format("no piece (layer {}, part {}); a block has {} layers of {} "
-                    "parts",
-                    layer, part, view.layout->layers, view.layout->parts));
+        fmt::format("no piece (layer {}, part {}, shard {}); a block has {} layers of {} parts in "
+                    "{} shards",
+                    layer, part, shard, layout.layers, layout.parts, shards()));
   }
+  const BlockView view = impl_->pool_->view(block.index(), shard);
   return std::span(view.piece(layer, part), view.layout->piece_bytes);
 }
 
-const BlockLayout& Agent::layout(size_t segment) const {
-  return impl_->pool_->segments()[segment].layout;
+const BlockLayout& Agent::layout(size_t segment, uint32_t shard) const {
+  const std::span<const PoolSegment> segments = impl_->pool_->segments();
+  return segments[segments.size() / shards() * shard + segment].layout;
+}
+
+uint32_t Agent::shards() const {
+  return impl_->pool_->shards();
 }
 
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
-  BlockView view;
   std::optional<uint64_t> sealed;
   const BlockAddress list[] = {block};
   {
@@ -112,33 +136,18 @@ Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
           fmt::format("block {} is not sealed; its filler reads it by piece()", to_string(block)));
     }
     MEMPOOL_RETURN_IF_ERROR(impl_->pool_->pin(kAgentSession, list));
-    view = impl_->pool_->view(block.index());
     // A private block may be a tail that has filled since; its sum is of fewer tokens then.
-    if (state == BlockState::kPublished) sealed = impl_->pool_->checksum(block.index());
+    if (state == BlockState::kPublished && impl_->verify_ != Verify::kOff) {
+      sealed = impl_->pool_->checksum(block.index());
+    }
   }
   Status status;
-  const BlockLayout& layout = *view.layout;
-  if (out.size() != layout.block_bytes) {
-    status = invalid_argument(
-        fmt::format("a block has {} bytes, the buffer {}", layout.block_bytes, out.size()));
-  } else {
-    std::byte* at = out.data();
-    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
-      for (uint32_t part = 0; part < layout.parts; ++part) {
-        std::copy_n(view.piece(layer, part), layout.piece_bytes, at);
-        at += layout.piece_bytes;
-      }
-    }
-    BlockLayout packed = layout;  // of the copy: pieces in order, nothing between them
-    packed.part_stride = layout.piece_bytes;
-    packed.layer_stride = layout.parts * layout.piece_bytes;
-    if (impl_->verify_ != Verify::kOff && sealed &&
-        block_checksum(packed, out.data(), 0) != *sealed) {
-      status =
-          corruption(fmt::format("block {} does not have the bytes that were sealed; it is set "
-                                 "aside",
-                                 to_string(block)));
-    }
+  if (out.size() != impl_->pool_->block_bytes()) {
+    status = invalid_argument(fmt::format("a block has {} bytes, the buffer {}",
+                                          impl_->pool_->block_bytes(), out.size()));
+  } else if (!copy_out(impl_->pool_->views(block.index()), sealed, out.data())) {
+    status = corruption(fmt::format(
+        "block {} does not have the bytes that were sealed; it is set aside", to_string(block)));
   }
   const std::lock_guard lock(impl_->mutex_);
   if (status.code() == StatusCode::kCorruption) {

@@ -34,8 +34,9 @@ struct AgentOptions {
   std::map<std::string, std::string> peers;              // name -> host:port
   bool deliver_arrivals = true;  // false: no engine receives here; arrivals are released at once
 
-  ContentSpec content;  // decides the size of a block
-  Placement placement;
+  ContentSpec content;                   // decides the size of a block
+  Placement placement;                   // form and order, of every shard
+  uint32_t shards = 1;                   // tensor-parallel ranks, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
   std::string huge_pages = "auto";       // auto | off: pages of 2 MiB where enough are free
   std::string verify = "sampled";        // off | sampled | always
@@ -153,9 +154,10 @@ struct AgentStatus {
   uint64_t incarnation = 0;
   std::string listen;  // host:port that was bound
   std::string admin;   // likewise, empty for none
-  uint64_t block_bytes = 0;
-  uint64_t page_bytes = 0;  // of the pool's memory
-  std::string page_note;    // why it has no huge pages, and the mend; empty when it has
+  uint32_t shards = 0;
+  uint64_t block_bytes = 0;  // in all shards
+  uint64_t page_bytes = 0;   // of the pool's memory
+  std::string page_note;     // why it has no huge pages, and the mend; empty when it has
   uint64_t total = 0;
   std::map<std::string, uint64_t> blocks;  // by state
   uint64_t pins = 0;
@@ -201,13 +203,16 @@ class MEMPOOL_EXPORT Agent {
   Status pin(std::span<const BlockAddress> blocks);
   /// Let go; the last unpin of a block that no index holds frees it.
   Status unpin(std::span<const BlockAddress> blocks);
-  /// Where a block's piece of one layer and part lies: layout().piece_bytes writable bytes, valid
-  /// while the caller pins the block. Errors: kStale; kInvalidArgument.
-  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer,
-                                     uint32_t part) const;
-  /// The strides of every block of segment `segment`.
-  const BlockLayout& layout(size_t segment = 0) const;
-  /// Copy a sealed block out, in (layer, part) order, into layout().block_bytes bytes.
+  /// Where a shard's piece of one layer and part of a block lies: layout().piece_bytes writable
+  /// bytes, valid while the caller pins the block. Errors: kStale; kInvalidArgument.
+  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer, uint32_t part,
+                                     uint32_t shard = 0) const;
+  /// Which layers and heads a shard holds, and the strides of every block of a segment in it.
+  /// Requires: segment and shard are of this pool.
+  const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const;
+  uint32_t shards() const;
+  /// Copy a sealed block out, shard by shard, each in (layer, part) order, into
+  /// shards() * layout().block_bytes bytes.
   /// Errors: kStale when it was freed meanwhile; kCorruption when its bytes are not those sealed.
   Status read(const BlockAddress& block, std::span<std::byte> out);
 
