@@ -439,11 +439,7 @@ void Agent::Impl::carry_out(EndCall& action) {
 
 void Agent::Impl::carry_out(DeliverArrival& action) {
   metrics_.transfers.with({"target", "OK"}).add();
-  {
-    const std::lock_guard lock(arrival_mutex_);
-    arrivals_.push_back(std::move(action.arrival));
-  }
-  arrived_.notify_one();
+  arrivals_.push(std::move(action.arrival));
 }
 
 // The target saw bytes that are not those sealed. If they are wrong here too, the block must not

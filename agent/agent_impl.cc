@@ -64,10 +64,10 @@ Agent::Impl::Impl(const AgentOptions& options)
 
 Agent::Impl::~Impl() {
   {
-    const std::lock_guard lock(arrival_mutex_);
+    const std::lock_guard lock(idle_mutex_);
     stopped_ = true;
   }
-  arrived_.notify_all();
+  arrivals_.stop(cancelled("the agent stops"));
   idle_changed_.notify_all();
   visitors_->close_and_wait();
   loop_.stop_and_join([this] {
@@ -248,70 +248,39 @@ Status Agent::Impl::noted(Status status) {
   return status;
 }
 
-Status Agent::Impl::check_content(const Content& content) const {
-  if (content.model == content_.model) return {};
-  return invalid_argument(
-      fmt::format("a content of another model ({}) than this pool's ({}): name, revision, element, "
-                  "quantization, position encoding and shape must be the same",
-                  to_string(content.model), to_string(content_.model)));
-}
-
 Status Agent::Impl::check_peer(const std::string& name) const {
   if (peers_.contains(name)) return {};
   return not_found(fmt::format("no peer is named '{}'; add it to [peers] or by add_peer()", name));
 }
 
-Status Agent::Impl::take_blocks(size_t count, std::vector<BlockAddress>& out) {
+Status Agent::Impl::take_blocks(SessionId engine, size_t count, std::vector<BlockAddress>& out) {
   const bool fits = count <= pool_->free_blocks() + pool_->evictable_blocks();
   if (fits && count > pool_->free_blocks()) index_->evict(count - pool_->free_blocks());
-  return pool_->alloc(kCallerSession, count, BlockState::kWriting, out);
+  return pool_->alloc(engine, count, BlockState::kWriting, out);
 }
 
-Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks,
-                                                    bool published_too) {
+Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks) {
   std::vector<SealedSum> sums;
   if (verify_ == Verify::kOff) return sums;
-  std::vector<uint32_t> to_hash;  // positions
   {
     const std::lock_guard lock(mutex_);
     for (uint32_t position = 0; position < blocks.size(); ++position) {
       const BlockAddress& block = blocks[position];
       MEMPOOL_RETURN_IF_ERROR(noted(pool_->check(block)));
-      const std::optional<uint64_t> sealed = pool_->checksum(block.index());
-      if (pool_->state(block.index()) == BlockState::kQuarantined) {
+      const BlockState state = pool_->state(block.index());
+      if (state == BlockState::kQuarantined) {
         return corruption(
             fmt::format("block {} is set aside: its bytes are not those sealed", to_string(block)));
       }
-      if (pool_->state(block.index()) == BlockState::kPublished) {
-        if (sealed && published_too) sums.push_back({position, *sealed});
-      } else if (sealed || picks(verify_, block.index(), block.generation)) {
-        to_hash.push_back(position);  // it may have filled since it was sealed
-      }
+      if (state == BlockState::kPublished) continue;  // what was sealed is what counts
+      const bool sealed = pool_->checksum(block.index()).has_value();  // it may have filled since
+      if (sealed || picks(verify_, block.index(), block.generation)) sums.push_back({position, 0});
     }
   }
-  for (uint32_t position : to_hash) {
-    sums.push_back({position, block_checksum(pool_->views(blocks[position].index()))});
+  for (SealedSum& sum : sums) {
+    sum.checksum = block_checksum(pool_->views(blocks[sum.position].index()));
   }
-  std::sort(sums.begin(), sums.end(),
-            [](const SealedSum& a, const SealedSum& b) { return a.position < b.position; });
   return sums;
-}
-
-Result<std::vector<Seal>> Agent::Impl::seals_of(std::span<const BlockAddress> blocks) {
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, sums_of(blocks, false));
-  std::vector<Seal> seals;
-  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
-  return seals;
-}
-
-Result<InsertResult> Agent::Impl::insert_result(Result<InsertOutcome> outcome,
-                                                std::span<const BlockAddress> blocks) {
-  if (!outcome.ok()) return noted(outcome.status());
-  InsertResult result;
-  result.admitted = outcome->admitted;
-  result.serving = std::move(outcome->serving);
-  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
-  return result;
 }
 
 // ---- what handles ask --------------------------------------------------------------------------
@@ -365,16 +334,13 @@ void Agent::Impl::commit(const Transfer::State& call) {
       return request_pump();
     }
   }
-  Result<std::vector<SealedSum>> sums = sums_of(blocks, true);
+  Result<std::vector<SealedSum>> sums = sums_of(blocks);
   {
     const std::lock_guard lock(mutex_);
     const Status unpinned = pool_->unpin(kAgentSession, blocks);
     MEMPOOL_CHECK(unpinned.ok());
     if (sums.ok()) {
-      // What was published keeps its sum, also where it has been erased since.
-      std::erase_if(*sums, [&](const SealedSum& sum) { return call.published[sum.position]; });
-      sums->insert(sums->end(), call.stored.begin(), call.stored.end());
-      source_->commit(call.id, std::move(*sums), now());
+      source_->commit(call.id, call.with_stored(std::move(*sums)), now());
     } else {
       source_->give_up(call.id, sums.status(), now());
     }
@@ -414,7 +380,7 @@ Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
   }
   request_pump();  // maybe nothing is open
   {
-    std::unique_lock lock(arrival_mutex_);
+    std::unique_lock lock(idle_mutex_);
     const bool over = idle_changed_.wait_for(lock, std::min(timeout, kWaitMax),
                                              [this] { return idle_ || stopped_; });
     if (idle_) return {};
@@ -433,7 +399,7 @@ void Agent::Impl::note_idle() {
   }
   if (!control_->all_written()) return;  // on_written() comes back here
   {
-    const std::lock_guard lock(arrival_mutex_);
+    const std::lock_guard lock(idle_mutex_);
     idle_ = true;
   }
   idle_changed_.notify_all();

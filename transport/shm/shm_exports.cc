@@ -12,7 +12,7 @@
 namespace mempool {
 
 Result<ShmExport> ShmExports::make(ShmMemory memory, int descriptor) {
-  MEMPOOL_ASSIGN_OR_RETURN(ShmDescriptor opened, reopen_read_only(descriptor));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor opened, reopen_read_only(descriptor));
   return ShmExport{++last_number_, memory, std::move(opened)};
 }
 
