@@ -309,6 +309,24 @@ TEST(ShardedAgent, reads_a_block_shard_by_shard_and_checks_them_all) {
   EXPECT_EQ(agent->read(blocks[1], out).code(), StatusCode::kCorruption);
 }
 
+TEST(ShardedAgent, as_many_shards_as_there_may_be_are_served_over_every_transport) {
+  for (const char* transport : {"local", "shm", "tcp"}) {
+    AgentOptions options = small_options("agent", transport);
+    options.content = spec_of(true);
+    options.shards = kShardsMax;
+    const auto source = start_agent(options);
+    const auto target = start_agent(options);
+    source->add_peer("agent", target->status().listen);
+    const auto tokens = make_tokens(8);
+    const auto transfer = source->transfer_with_insert(
+        "agent", {*make_content(options.content), tokens}, made_blocks(*source, tokens));
+    ASSERT_TRUE(transfer.ok());
+    const Status sent = transfer->wait();
+    ASSERT_TRUE(sent.ok()) << sent.to_string();
+    expect_kv(*target, transfer->report().serving, tokens);
+  }
+}
+
 TEST(ShardedAgent, heads_that_do_not_divide_are_refused_at_start) {
   const Status refused = Agent::start(sharded_options(3)).status();
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
