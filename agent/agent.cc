@@ -50,13 +50,7 @@ Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t la
                                           uint32_t shard) const {
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
-  const BlockLayout& each = layout();
-  if (layer >= each.layers || part >= each.parts || shard >= shards()) {
-    return invalid_argument(
-        fmt::format("no piece (layer {}, part {}, shard {}); a block has {} layers of {} parts in "
-                    "{} shards",
-                    layer, part, shard, each.layers, each.parts, shards()));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_piece(layout(), shards(), layer, part, shard));
   const BlockView view = impl_->pool_->view(block.index(), shard);
   return std::span(view.piece(layer, part), view.layout->piece_bytes);
 }

@@ -103,6 +103,7 @@ Status Agent::Impl::serve() {
       loop_.io(),
       ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model}, *this);
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
+  MEMPOOL_RETURN_IF_ERROR(open_attach());
   serving_ = true;
   log().info("agent '{}' listens on {}, {} blocks of {} bytes in {} shards", options_.name,
              control_->address(), pool_->blocks(), pool_->block_bytes(), pool_->shards());
@@ -231,6 +232,12 @@ Status Agent::Impl::open_admin() {
   MEMPOOL_ASSIGN_OR_RETURN(
       admin_, AdminServer::open(loop_.io(), options_.admin, options_.token,
                                 [this](std::string_view path) { return page_of(path); }));
+  return {};
+}
+
+Status Agent::Impl::open_attach() {
+  if (options_.engine_socket.empty()) return {};
+  MEMPOOL_ASSIGN_OR_RETURN(attach_, AttachServer::open(*this, loop_, options_.engine_socket));
   return {};
 }
 
@@ -432,6 +439,7 @@ AgentStatus Agent::Impl::status() const {
   result.index_blocks = index_->blocks();
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
+  for (const auto& [id, engine] : engines_) result.engines.push_back(engine);
   for (const auto& [id, session] : sessions_) {
     result.peers.push_back(
         {session.peer.name, session.role(), session.up, session.transport, session.refusals});

@@ -20,6 +20,7 @@
 
 #include "agent/admin_server.h"
 #include "agent/arrival_queue.h"
+#include "agent/attach_server.h"
 #include "agent/control_plane.h"
 #include "agent/data_mover.h"
 #include "agent/engine_calls.h"
@@ -103,8 +104,9 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
     std::string role() const { return dialed ? "target" : "source"; }  // the peer's
   };
   std::map<SessionId, Session> sessions_;
-  std::set<std::string> quarantine_writers_;  // that metrics have shown
-  uint64_t evictions_counted_ = 0;            // of the index's, by metrics
+  std::map<SessionId, AgentStatus::Engine> engines_;  // attached, or leaving
+  std::set<std::string> quarantine_writers_;          // that metrics have shown
+  uint64_t evictions_counted_ = 0;                    // of the index's, by metrics
 
   ArrivalQueue arrivals_;
 
@@ -137,6 +139,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status open_pool();
   Status open_transports();
   Status open_admin();
+  Status open_attach();
   /// The rest of start(), on the agent's thread.
   Status serve();
   std::optional<AdminServer::Page> page_of(std::string_view path);
@@ -185,6 +188,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<DataMover> mover_;
   std::unique_ptr<AdminServer> admin_;
+  std::unique_ptr<AttachServer> attach_;  // null: no engine can attach
   Liveness liveness_;
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
   uint64_t progress_ = 0;

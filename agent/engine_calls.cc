@@ -244,6 +244,15 @@ Status EngineCalls::find_room(const std::string& source, const TransferOptions& 
   return {};
 }
 
+void EngineCalls::commit(const Transfer::State& call, std::vector<SealedSum> sums) {
+  {
+    const std::lock_guard lock(impl_.mutex_);
+    if (!impl_.source_->check_commit(call.id).ok()) return;  // it has ended; its end tells how
+    impl_.source_->commit(call.id, call.with_stored(std::move(sums)), impl_.now());
+  }
+  impl_.request_pump();
+}
+
 void EngineCalls::on_received() {
   const std::lock_guard lock(impl_.mutex_);
   impl_.target_->on_received();

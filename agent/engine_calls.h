@@ -53,6 +53,9 @@ class EngineCalls {
                               const std::shared_ptr<Transfer::State>& state);
   Status fetch(const std::string& source, const Prompt& prompt, const TransferOptions& options,
                const std::shared_ptr<Transfer::State>& state);
+  /// All layers of a transfer are ready, and these are the sums of its blocks that were not
+  /// published at the start.
+  void commit(const Transfer::State& call, std::vector<SealedSum> sums);
   /// An arrival was taken by the engine.
   void on_received();
   void add_peer(const std::string& name, const std::string& address);

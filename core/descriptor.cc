@@ -16,8 +16,8 @@ Descriptor::~Descriptor() {
   if (number_ >= 0) close(number_);
 }
 
-Result<Descriptor> Descriptor::duplicate() const {
-  Descriptor copy(fcntl(number_, F_DUPFD_CLOEXEC, 0));
+Result<Descriptor> duplicate(int number) {
+  Descriptor copy(fcntl(number, F_DUPFD_CLOEXEC, 0));
   if (copy.valid()) return copy;
   return resource_exhausted(fmt::format("duplicate a descriptor: {}", std::strerror(errno)));
 }

@@ -24,12 +24,13 @@ class Descriptor {
   bool valid() const { return number_ >= 0; }
   /// Give the number away; it is the caller's to close.
   int release() { return std::exchange(number_, -1); }
-  /// Errors: kResourceExhausted.
-  Result<Descriptor> duplicate() const;
 
  private:
   int number_ = -1;
 };
+
+/// Open once more what a number stands for. Errors: kResourceExhausted.
+Result<Descriptor> duplicate(int number);
 
 /// Make an event that others wait for by poll(): readable while it is raised (an eventfd).
 /// Errors: kResourceExhausted.

@@ -26,6 +26,7 @@ struct AgentOptions {
   std::vector<std::string> require;  // transports without which the agent refuses to start
   std::map<std::string, std::string> transport_options;  // "tcp.streams" and the like
   std::map<std::string, std::string> peers;              // name -> host:port
+  std::string engine_socket;     // path where engines of other processes attach; empty: none can
   bool deliver_arrivals = true;  // false: no engine receives here; arrivals are released at once
 
   ContentSpec content;                   // decides the size of a block
@@ -74,6 +75,12 @@ struct AgentStatus {
     std::vector<std::string> refusals;  // transports that were not used, and why
   };
   std::vector<Peer> peers;
+  struct Engine {
+    uint32_t shard = 0;
+    int64_t process = 0;
+    bool attached = false;  // false: it has left, but may still write, or has transfers open
+  };
+  std::vector<Engine> engines;  // of other processes
   Status audit;
   Status ready;  // for new transfers; not ok while it drains or where the audit is broken
 };

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the checks of instances with several shards: every byte of every head, over every transport.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "mempool/agent.h"
+#include "mempool/attach.h"
 #include "tests/agent/agent_pair.h"
 #include "tests/agent/welcome_proxy.h"
 
@@ -73,6 +76,17 @@ void make_layer(Pool& pool, std::span<const BlockAddress> blocks, std::span<cons
   }
 }
 
+/// What one rank does in all of them.
+void make_kv(Pool& pool, std::span<const BlockAddress> blocks, std::span<const TokenId> tokens,
+             uint32_t shard) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    for (uint32_t layer = 0; layer < pool.layout().layers; ++layer) {
+      for_each_byte(pool, blocks[i], tokens_of(tokens, i), layer, shard,
+                    [](std::byte& at, std::byte byte) { at = byte; });
+    }
+  }
+}
+
 void expect_kv(Pool& pool, std::span<const BlockAddress> blocks, std::span<const TokenId> tokens) {
   for (size_t i = 0; i < blocks.size(); ++i) {
     for (uint32_t shard = 0; shard < pool.shards(); ++shard) {
@@ -93,9 +107,7 @@ std::vector<BlockAddress> made_blocks(Agent& agent, std::span<const TokenId> tok
   const auto blocks = agent.alloc((tokens.size() + kBlockTokens - 1) / kBlockTokens);
   EXPECT_TRUE(blocks.ok());
   EXPECT_TRUE(agent.free(*before).ok());
-  for (uint32_t layer = 0; layer < agent.layout().layers; ++layer) {
-    make_layer(agent, *blocks, tokens, layer);
-  }
+  for (uint32_t shard = 0; shard < agent.shards(); ++shard) make_kv(agent, *blocks, tokens, shard);
   return *blocks;
 }
 
@@ -325,6 +337,36 @@ TEST(ShardedAgent, as_many_shards_as_there_may_be_are_served_over_every_transpor
     ASSERT_TRUE(sent.ok()) << sent.to_string();
     expect_kv(*target, transfer->report().serving, tokens);
   }
+}
+
+TEST(ShardedAgent, ranks_attach_by_their_own_sockets_and_fill_the_same_blocks) {
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("mempool_ranks_" + std::to_string(getpid()));
+  std::filesystem::create_directories(folder);
+  AgentOptions options = sharded_options(2);
+  options.engine_socket = folder / "agent.sock";
+  const auto agent = start_agent(options);
+  std::vector<std::unique_ptr<Pool>> ranks;
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    auto attached = attach({.path = options.engine_socket, .shard = rank, .shards = 2});
+    ASSERT_TRUE(attached.ok()) << attached.status().to_string();
+    EXPECT_EQ((*attached)->shards(), 2u);
+    EXPECT_EQ((*attached)->layout(1, rank).first_head, 2 * rank);
+    ranks.push_back(std::move(*attached));
+  }
+  EXPECT_EQ(attach({.path = options.engine_socket, .shards = 4}).status().code(),
+            StatusCode::kInvalidArgument);
+  const auto tokens = make_tokens(8);
+  const auto blocks = *ranks[0]->alloc(2);
+  for (uint32_t rank = 0; rank < 2; ++rank) make_kv(*ranks[rank], blocks, tokens, rank);
+  const Content content = *make_content(spec_of(false));
+  ASSERT_TRUE(ranks[0]->insert({content, tokens}, blocks).ok());
+  expect_kv(*agent, blocks, tokens);
+  std::vector<std::byte> out(agent->status().block_bytes);
+  EXPECT_TRUE(ranks[1]->read(blocks[1], out).ok());
+  corrupt(*agent, blocks[1]);
+  EXPECT_EQ(ranks[1]->read(blocks[1], out).code(), StatusCode::kCorruption);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(ShardedAgent, heads_that_do_not_divide_are_refused_at_start) {

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/host_memory.h"
 
 namespace mempool {
 

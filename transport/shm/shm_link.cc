@@ -213,7 +213,7 @@ Status ShmLink::begin_exchange(uint64_t peer) {
 
 void ShmLink::give(const ShmExport& one) {
   if (state_ < State::kExchange) return;
-  Result<Descriptor> copy = one.descriptor.duplicate();
+  Result<Descriptor> copy = duplicate(one.descriptor.number());
   if (!copy.ok()) return socket_->fail_later(copy.status());
   encode_shm_memory(one.memory, socket_->add({.type = ShmFrameType::kMemory,
                                               .tag = one.number,

@@ -13,29 +13,13 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/host_memory.h"
 
 namespace mempool {
 namespace {
 
 constexpr uint64_t kPopulateStep = uint64_t{64} << 20;
-constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
-
-bool is_sealed(int descriptor) {
-  const int seals = fcntl(descriptor, F_GET_SEALS);
-  return seals >= 0 && (seals & kSizeSeals) == kSizeSeals;
-}
-
 }  // namespace
-
-Result<Descriptor> reopen_read_only(int descriptor) {
-  if (!is_sealed(descriptor)) {
-    return unsupported("memory that peers are to map must be a memfd sealed against resizing");
-  }
-  Descriptor opened(
-      open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), O_RDONLY | O_CLOEXEC));
-  if (opened.valid()) return opened;
-  return unsupported(fmt::format("reopen memory for reading: {}", std::strerror(errno)));
-}
 
 Result<uint64_t> size_of(int descriptor) {
   struct stat facts {};

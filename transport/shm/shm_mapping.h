@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns memory that crosses between processes: its descriptor for peers, and the read-only mapping
-// of one that came.
+// Owns the read-only mapping of memory that a peer has given.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +11,6 @@
 
 namespace mempool {
 
-/// Open a memfd of this process once more, for reading only: what peers get.
-/// Errors: kUnsupported for a descriptor that is no memory sealed against resizing.
-Result<Descriptor> reopen_read_only(int descriptor);
 /// Bytes of the file behind a descriptor.
 Result<uint64_t> size_of(int descriptor);
 
