@@ -47,7 +47,7 @@ TEST_F(StatusCommand, table_shows_pool_index_peers_and_audit) {
   const CommandResult result = run_command({"status", "--at", admin_});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
   for (const char* words : {"agent       prefill0", "16 blocks of", "in 2 shards", "free", "index",
-                            "peers", "audit       ok"}) {
+                            "peers", "engines     none", "audit       ok"}) {
     EXPECT_THAT(result.output, HasSubstr(words));
   }
 }
