@@ -43,7 +43,7 @@ class AttachServer {
   AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener);
   void accept();
 
-  static constexpr size_t kSessionsMax = 64;  // more than any engine has ranks
+  static constexpr size_t kSessionsMax = 2 * kShardsMax;  // all ranks, and as many at the door
 
   Agent::Impl& agent_;
   EventLoop& loop_;

@@ -91,9 +91,11 @@ Status AttachSession::check_hello(const AttachHello& hello) const {
     return permission_denied(fmt::format("the engine's process is of user {}, the agent's of {}",
                                          peer_.user, geteuid()));
   }
-  if (hello.shards != 1 || hello.shard != 0) {
-    return invalid_argument(fmt::format(
-        "the engine is rank {} of {}; this agent's pool has one shard", hello.shard, hello.shards));
+  if (hello.shards != agent_.options_.shards || hello.shard >= hello.shards) {
+    return invalid_argument(
+        fmt::format("the engine is rank {} of {}; this agent's pool has {} "
+                    "shards (pool.shards)",
+                    hello.shard, hello.shards, agent_.options_.shards));
   }
   const Placement& own = agent_.options_.placement;
   if (hello.placement &&
@@ -144,6 +146,7 @@ Status AttachSession::welcome(Descriptor events) {
   welcome.verify = agent_.verify_;
   welcome.shape = agent_.options_.content;
   welcome.placement = agent_.options_.placement;
+  welcome.shards = pool.shards();
   std::vector<Descriptor> descriptors;
   descriptors.push_back(std::move(events));
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,

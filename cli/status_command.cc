@@ -61,7 +61,8 @@ void print_pool(const nlohmann::json& pool) {
   fmt::print("\npool        {} blocks of {} bytes, {:.1f} MiB, {} pins\n", total, block_bytes,
              static_cast<double>(total * block_bytes) / kMebibyte, pool.at("pins").get<uint64_t>());
   const std::string note = pool.at("page_note");
-  fmt::print("            in pages of {} bytes{}\n", pool.at("page_bytes").get<uint64_t>(),
+  fmt::print("            in {} shards, in pages of {} bytes{}\n",
+             pool.at("shards").get<uint32_t>(), pool.at("page_bytes").get<uint64_t>(),
              note.empty() ? "" : ": " + note);
   for (const auto& [state, count] : pool.at("blocks").items()) {
     const auto blocks = count.get<uint64_t>();
