@@ -2,7 +2,7 @@
 // Owns an engine as a process: it attaches to the socket argv[1], takes argv[2] blocks, hands the
 // first layer of a prompt to the peer "decode", says "ready", and stays until it is killed. With
 // "closed" as argv[3] it closes every socket then, but goes on as a process that has the pool
-// mapped.
+// mapped. With "rank" it is rank argv[4] of argv[5], which attaches and does nothing.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -14,14 +14,30 @@
 #include "mempool/attach.h"
 #include "tests/agent/agent_pair.h"
 
+namespace {
+
+[[noreturn]] void say_ready_and_stay() {
+  std::puts("ready");
+  std::fflush(stdout);
+  for (;;) ::pause();
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace mempool;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (argc < 3) return 2;
   AttachOptions options;
   options.path = argv[1];
+  const std::string_view mode = argc > 3 ? argv[3] : "";
+  if (mode == "rank") {
+    options.shard = static_cast<uint32_t>(std::atoi(argv[4]));
+    options.shards = static_cast<uint32_t>(std::atoi(argv[5]));
+  }
   auto engine = attach(options);
   if (!engine.ok()) return 3;
+  if (mode == "rank") say_ready_and_stay();
   auto content = (*engine)->content(mempool::testing::small_spec());
   auto blocks = (*engine)->alloc(static_cast<size_t>(std::atoi(argv[2])));
   const auto tokens = mempool::testing::make_tokens(8);
@@ -30,10 +46,8 @@ int main(int argc, char** argv) {
   by_layer.mode = TransferMode::kByLayer;
   auto transfer = (*engine)->transfer_with_insert("decode", {*content, tokens}, filled, by_layer);
   if (!blocks.ok() || !transfer.ok() || !transfer->send_layers(0, 1).ok()) return 4;
-  if (argc > 3 && std::string_view(argv[3]) == "closed") {
+  if (mode == "closed") {
     for (int descriptor = 3; descriptor < 64; ++descriptor) ::close(descriptor);
   }
-  std::puts("ready");
-  std::fflush(stdout);
-  for (;;) ::pause();
+  say_ready_and_stay();
 }

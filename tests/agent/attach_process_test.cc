@@ -14,18 +14,22 @@ namespace {
 using namespace std::chrono_literals;
 using testing::attach_engine;
 using testing::make_tokens;
+using testing::small_options;
+using testing::start_agent;
 using testing::wait_until;
 
 /// attach_child as a process, ready when it is made. Thread: confined.
 class EngineProcess {
  public:
-  EngineProcess(const std::string& path, const char* blocks, const char* mode) {
+  EngineProcess(const std::string& path, const char* blocks, const char* mode,
+                const char* rank = nullptr, const char* ranks = nullptr) {
     int answers[2];
     if (::pipe2(answers, O_CLOEXEC) != 0) std::abort();
     process_ = ::fork();
     if (process_ == 0) {
       ::dup2(answers[1], STDOUT_FILENO);
-      ::execl(MEMPOOL_ATTACH_CHILD, MEMPOOL_ATTACH_CHILD, path.c_str(), blocks, mode, nullptr);
+      ::execl(MEMPOOL_ATTACH_CHILD, MEMPOOL_ATTACH_CHILD, path.c_str(), blocks, mode, rank, ranks,
+              nullptr);
       ::_exit(127);
     }
     ::close(answers[1]);
@@ -90,6 +94,58 @@ TEST_F(AttachProcessTest, blocks_of_a_process_that_still_has_the_pool_mapped_are
   EXPECT_EQ(held(*prefill_), 22u);        // it could write into these at any time
   engine.kill();
   EXPECT_TRUE(all_given_back(*prefill_));
+}
+
+TEST_F(AttachProcessTest, a_rank_that_dies_between_data_and_commit_takes_the_transfer_with_it) {
+  prefill_.reset();
+  AgentOptions options = small_options("prefill");
+  options.content.kv_heads = 4;
+  options.shards = 4;
+  options.engine_socket = prefill_path_;
+  AgentOptions whole = small_options("decode");
+  whole.content.kv_heads = 4;
+  decode_ = start_agent(whole);
+  ASSERT_NE(decode_, nullptr);
+  options.peers["decode"] = decode_->status().listen;
+  prefill_ = start_agent(options);
+  ASSERT_NE(prefill_, nullptr);
+  const Content content = *prefill_->content(options.content);
+
+  AttachOptions first;
+  first.path = prefill_path_;
+  first.shards = 4;
+  auto leader = attach(first);
+  ASSERT_TRUE(leader.ok()) << leader.status().to_string();
+  EngineProcess second(prefill_path_, "0", "rank", "1", "4");
+  EngineProcess third(prefill_path_, "0", "rank", "2", "4");
+  EngineProcess fourth(prefill_path_, "0", "rank", "3", "4");
+
+  const auto tokens = make_tokens(8);
+  const auto blocks = (*leader)->alloc(2);
+  ASSERT_TRUE(blocks.ok());
+  TransferOptions by_layer;
+  by_layer.mode = TransferMode::kByLayer;
+  auto transfer = (*leader)->transfer_with_insert("decode", {content, tokens}, *blocks, by_layer);
+  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+  ASSERT_TRUE(transfer->send_layers(0, 3).ok());
+  third.kill();
+  EXPECT_EQ(transfer->wait().code(), StatusCode::kCancelled);
+  EXPECT_EQ(transfer->commit().code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(all_given_back(*decode_));
+  EXPECT_EQ(decode_->match({content, tokens}).tokens, 0u);
+
+  // Nor is anything else made of what the dead rank may have half written, until all are new.
+  EXPECT_EQ((*leader)->insert({content, tokens}, *blocks).status().code(),
+            StatusCode::kUnavailable);
+  EXPECT_EQ((*leader)->alloc(1).status().code(), StatusCode::kUnavailable);
+  leader->reset();
+  second.kill();
+  fourth.kill();
+  EXPECT_TRUE(all_given_back(*prefill_));
+  ASSERT_TRUE(wait_until([this] { return prefill_->status().engines.empty(); }));
+  leader = attach(first);
+  ASSERT_TRUE(leader.ok()) << leader.status().to_string();
+  EXPECT_TRUE((*leader)->alloc(1).ok());
 }
 
 }  // namespace
