@@ -11,8 +11,8 @@
 
 #include "mempool/agent.h"
 #include "tests/agent/agent_pair.h"
-#include "tests/deaths/child_process.h"
 #include "tests/deaths/large_kv.h"
+#include "tests/deaths/told_process.h"
 
 namespace mempool::testing {
 
@@ -20,10 +20,10 @@ inline constexpr uint64_t kLargePoolBlocks = 64;
 inline constexpr uint64_t kLargePromptBlocks = 48;
 
 /// told_agent as the process "child". Thread: confined.
-class ToldChild : public ChildProcess {
+class ToldChild : public ToldProcess {
  public:
   explicit ToldChild(const std::string& transport, const std::string& listen = "127.0.0.1:0")
-      : ChildProcess({MEMPOOL_TOLD_AGENT, "child", transport, listen}), address_(answer()) {}
+      : ToldProcess({MEMPOOL_TOLD_AGENT, "child", transport, listen}), address_(answer()) {}
   const std::string& address() const { return address_; }
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the fork, exec and socket pair of a program beside a test.
-#include "tests/deaths/child_process.h"
+#include "tests/deaths/told_process.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -18,7 +18,7 @@ constexpr int kAnswerTimeoutMs = 60000;  // only a defect takes it
 
 }  // namespace
 
-ChildProcess::ChildProcess(std::vector<std::string> words) {
+ToldProcess::ToldProcess(std::vector<std::string> words) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
@@ -38,18 +38,18 @@ ChildProcess::ChildProcess(std::vector<std::string> words) {
   lines_ = ends[0];
 }
 
-ChildProcess::~ChildProcess() {
+ToldProcess::~ToldProcess() {
   kill();
   ::close(lines_);
 }
 
-void ChildProcess::tell(const std::string& line) {
+void ToldProcess::tell(const std::string& line) {
   const std::string bytes = line + "\n";
   const auto sent = ::send(lines_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
   EXPECT_EQ(sent, static_cast<ssize_t>(bytes.size())) << "telling: " << line;
 }
 
-std::string ChildProcess::answer() {
+std::string ToldProcess::answer() {
   size_t end = 0;
   while ((end = received_.find('\n')) == std::string::npos) {
     pollfd readable{lines_, POLLIN, 0};
@@ -67,26 +67,32 @@ std::string ChildProcess::answer() {
   return line;
 }
 
-std::string ChildProcess::ask(const std::string& line) {
+std::string ToldProcess::ask(const std::string& line) {
   tell(line);
   return answer();
 }
 
-void ChildProcess::kill() {
+bool ToldProcess::runs() {
+  siginfo_t ended{};  // looked at only: kill() takes it
+  return ::waitid(P_PID, static_cast<id_t>(process_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         ended.si_pid == 0;
+}
+
+void ToldProcess::kill() {
   if (process_ <= 0) return;
   ::kill(process_, SIGKILL);
   ::waitpid(process_, nullptr, 0);
   process_ = -1;
 }
 
-void ChildProcess::stop() {
+void ToldProcess::stop() {
   ::kill(process_, SIGSTOP);
   int status = 0;
   EXPECT_EQ(::waitpid(process_, &status, WUNTRACED), process_);
   EXPECT_TRUE(WIFSTOPPED(status));
 }
 
-void ChildProcess::go_on() {
+void ToldProcess::go_on() {
   ::kill(process_, SIGCONT);
 }
 

@@ -10,13 +10,13 @@
 namespace mempool::testing {
 
 /// Killed when it goes, and with the thread that made it. Thread: confined.
-class ChildProcess {
+class ToldProcess {
  public:
   /// Run a program: its path, then its arguments.
-  explicit ChildProcess(std::vector<std::string> words);
-  ChildProcess(const ChildProcess&) = delete;
-  ChildProcess& operator=(const ChildProcess&) = delete;
-  ~ChildProcess();
+  explicit ToldProcess(std::vector<std::string> words);
+  ToldProcess(const ToldProcess&) = delete;
+  ToldProcess& operator=(const ToldProcess&) = delete;
+  ~ToldProcess();
 
   /// Give it a line.
   void tell(const std::string& line);
@@ -24,6 +24,8 @@ class ChildProcess {
   std::string answer();
   std::string ask(const std::string& line);
 
+  /// Whether it has not ended by itself.
+  bool runs();
   /// SIGKILL; it is gone when this returns.
   void kill();
   /// SIGSTOP; it stands still when this returns.
