@@ -22,6 +22,12 @@ using testing::make_tokens;
 using testing::ToldChild;
 using testing::wait_until;
 
+/// An address as told_agent reads it.
+std::string to_words(const BlockAddress& address) {
+  return std::to_string(address.incarnation) + " " + std::to_string(address.generation) + " " +
+         std::to_string(address.place);
+}
+
 class KilledPeerTest : public testing::PeerDeathTest {
  protected:
   /// The addresses that the blocks of an empty pool will have when they are taken next.
@@ -136,12 +142,12 @@ TEST_P(KilledPeerTest, a_target_restarted_at_once_has_nothing_of_its_old_life) {
   }
   ASSERT_TRUE(fetched->wait().ok()) << fetched->wait().to_string();
   EXPECT_EQ(fetched->report().serving.size(), 0u);
-  EXPECT_EQ(
-      child.ask("read " + std::to_string(old_address.incarnation) + " " +
-                std::to_string(old_address.generation) + " " + std::to_string(old_address.place)),
-      "STALE");
-  send(7);
+  const BlockAddress new_address = send(7).report().serving.front();
   EXPECT_EQ(child.ask("take 7"), "OK");
+  ASSERT_EQ(new_address.place, old_address.place);
+  ASSERT_EQ(new_address.generation, old_address.generation);
+  EXPECT_EQ(child.ask("read " + to_words(old_address)), "STALE");
+  EXPECT_EQ(child.ask("read " + to_words(new_address)), "OK");
   EXPECT_EQ(child.ask("match 1"), "0");
   EXPECT_EQ(child.ask("match 7"), "192");
 }
