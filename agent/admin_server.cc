@@ -12,6 +12,7 @@
 
 #include "core/auth.h"
 #include "core/check.h"
+#include "core/close_on_exec.h"
 #include "core/listen_socket.h"
 
 namespace mempool {
@@ -65,6 +66,7 @@ class AdminServer::Listener : public std::enable_shared_from_this<Listener> {
   }
 
   static asio::awaitable<void> exchange(std::shared_ptr<Listener> self, tcp::socket socket) {
+    close_on_exec(socket.native_handle());
     beast::tcp_stream stream(std::move(socket));
     stream.expires_after(kExchangeTimeout);
     beast::flat_buffer buffer;

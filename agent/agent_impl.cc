@@ -394,6 +394,8 @@ Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
     if (over) return cancelled("the agent stops");
   }
   const std::lock_guard lock(mutex_);
+  // A source that stands still may have heard nothing, but it holds nothing open either.
+  if (target_->open() + source_->open() == 0) return {};
   return deadline_exceeded(fmt::format(
       "{} inbound and {} outbound transfers are still open after {} ms (agent.drain_timeout_ms)",
       target_->open(), source_->open(), timeout.count()));
@@ -405,6 +407,10 @@ void Agent::Impl::note_idle() {
     if (!target_->refusing() || target_->open() + source_->open() > 0) return;
   }
   if (!control_->all_written()) return;  // on_written() comes back here
+  // A source may see the end of a data connection before the answer that waits for it on the
+  // control connection, and take the transfer for lost. So it is the sources that close.
+  if (!std::exchange(hung_up_, true)) control_->hang_up();
+  if (control_->hanging_up()) return;  // on_closed() comes back here
   {
     const std::lock_guard lock(idle_mutex_);
     idle_ = true;

@@ -113,7 +113,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::mutex idle_mutex_;  // guards what follows
   std::condition_variable idle_changed_;
   bool stopped_ = false;
-  bool idle_ = false;  // drain() was asked for, and nothing is open any more
+  bool idle_ = false;  // what drain() waits for
 
  private:
   // One backend's events, with the backend they come from.
@@ -145,7 +145,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::optional<AdminServer::Page> page_of(std::string_view path);
   /// Why no transfer should come here; ok when it may. Requires: mutex_ is held.
   Status readiness(const Status& audit) const;
-  /// Tell drain() when nothing is open.
+  /// Tell drain() when nothing is open and every source has heard how its transfers ended.
   void note_idle();
   std::vector<PlanSegment> plan_segments() const;
   void connect_transport(SessionId session, size_t choice);
@@ -193,6 +193,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
   uint64_t progress_ = 0;
   bool pumping_ = false;
+  bool hung_up_ = false;  // drain() has told the sources
   bool serving_ = false;  // pool, transports and control plane are open; of the agent's thread
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 
 #include "agent/source_machine.h"
 #include "core/check.h"
+#include "core/close_on_exec.h"
 #include "core/listen_socket.h"
 #include "core/log.h"
 
@@ -61,6 +63,7 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
   }
 
   void send(const Frame& frame) {
+    if (hung_up_) return;
     std::vector<std::byte> bytes = encode(frame);
     queued_bytes_ += bytes.size();
     queue_.push_back(std::move(bytes));
@@ -73,6 +76,14 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
   }
 
   bool all_written() const { return queue_.empty(); }
+
+  void hang_up() {
+    if (dialed_) return;
+    hung_up_ = true;
+    error_code ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  }
+  bool hung_up() const { return hung_up_; }
 
   void close(const Status& why) {
     if (closed_.ok()) closed_ = why;
@@ -173,6 +184,7 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
   SessionId session_ = 0;  // 0: none yet
   bool dialed_ = false;
   bool proven_ = false;
+  bool hung_up_ = false;
   Status closed_;
   std::vector<std::byte> buffer_;
   std::deque<std::vector<std::byte>> queue_;
@@ -180,6 +192,7 @@ class ControlPlane::Connection : public std::enable_shared_from_this<Connection>
 };
 
 asio::awaitable<Status> ControlPlane::Connection::serve() {
+  close_on_exec(socket_.native_handle());
   error_code ignored;
   target_ = fmt::format("{}", socket_.remote_endpoint(ignored).address().to_string(ignored));
   socket_.set_option(tcp::no_delay(true), ignored);
@@ -226,11 +239,19 @@ asio::awaitable<Status> ControlPlane::Connection::connect() {
   auto [resolve_error, endpoints] =
       co_await resolver.async_resolve(host_, std::to_string(port), kNoThrow);
   if (resolve_error) co_return lost(resolve_error);
-  if (!closed_.ok()) co_return closed_;  // the time was over meanwhile; connecting would reopen
-  auto [error, endpoint] = co_await asio::async_connect(socket_, endpoints, kNoThrow);
+  error_code error = asio::error::host_not_found;
+  for (const auto& entry : endpoints) {
+    if (!closed_.ok()) co_return closed_;  // the time was over meanwhile; this would reopen it
+    socket_.close(error);
+    socket_.open(entry.endpoint().protocol(), error);
+    if (error) continue;
+    close_on_exec(socket_.native_handle());
+    std::tie(error) = co_await socket_.async_connect(entry.endpoint(), kNoThrow);
+    host_ = entry.endpoint().address().to_string();
+    if (!error) break;
+  }
   if (!closed_.ok()) co_return closed_;
   if (error) co_return lost(error);
-  host_ = endpoint.address().to_string();
   error_code ignored;
   socket_.set_option(tcp::no_delay(true), ignored);
   co_return Status();
@@ -380,6 +401,14 @@ void ControlPlane::send(SessionId session, Message message) {
 bool ControlPlane::all_written() const {
   return std::ranges::all_of(sessions_,
                              [](const auto& each) { return each.second->all_written(); });
+}
+
+void ControlPlane::hang_up() {
+  for (const auto& [id, connection] : sessions_) connection->hang_up();
+}
+
+bool ControlPlane::hanging_up() const {
+  return std::ranges::any_of(sessions_, [](const auto& each) { return each.second->hung_up(); });
 }
 
 void ControlPlane::close(SessionId session, const Status& why) {

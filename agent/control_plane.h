@@ -63,6 +63,11 @@ class ControlPlane {
   void send(SessionId session, Message message);
   /// Tell whether all that was sent is with the kernel.
   bool all_written() const;
+  /// Say on every session that a peer has dialed that no more answers come. The peer hears those
+  /// that were sent before, and then closes it. Requires: all_written().
+  void hang_up();
+  /// Tell whether some peer has yet to close a session of hang_up().
+  bool hanging_up() const;
   /// Break a session; on_closed() follows.
   void close(SessionId session, const Status& why);
   /// Stop accepting and break every connection, without events.

@@ -33,11 +33,11 @@ function(mempool_schema name schema)
   add_dependencies(${name} ${name}_header)
 endfunction()
 
-# mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS])
-# One GoogleTest binary; each of its cases becomes a ctest of its own. The target tests_LABEL builds
-# the binaries that have a label.
+# mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS] [SERIAL])
+# One GoogleTest binary; each of its cases becomes a ctest of its own, which with SERIAL has the
+# machine for itself. The target tests_LABEL builds the binaries that have a label.
 function(mempool_test name)
-  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 300)
   endif()
@@ -45,7 +45,7 @@ function(mempool_test name)
   target_link_libraries(${name} PRIVATE
     ${arg_DEPENDS} mempool_flags rapidcheck rapidcheck_gtest GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_cases
-    PROPERTIES TIMEOUT ${arg_TIMEOUT})
+    PROPERTIES TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_SERIAL})
   # gtest_discover_tests() loses all but the first label of a list.
   set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
   file(CONFIGURE OUTPUT ${labels_file} @ONLY CONTENT [[

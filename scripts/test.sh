@@ -5,9 +5,10 @@
 #   scripts/test.sh               fuzz, tsan, asan, release
 #   scripts/test.sh --quick       release only
 #   scripts/test.sh --stage NAME  one of them; may be given more than once
+#   scripts/test.sh --soak        with the soak of release ten minutes long; goes with the others
 #
-# MEMPOOL_FUZZ_SECONDS is the time of one fuzz target (60), MEMPOOL_JOBS the parallel jobs (all
-# cores). Ends with ctest's closing lines.
+# MEMPOOL_FUZZ_SECONDS is the time of one fuzz target (60), MEMPOOL_SOAK_SECONDS that of the soak
+# (60), MEMPOOL_JOBS the parallel jobs (all cores). Ends with ctest's closing lines.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,6 +16,7 @@ stages=()
 while (($#)); do
   case $1 in
     --quick) stages=(release) ;;
+    --soak) export MEMPOOL_SOAK_SECONDS=${MEMPOOL_SOAK_SECONDS:-600} ;;
     --stage)
       [[ ${2-} =~ ^(fuzz|tsan|asan|release)$ ]] || {
         echo "test.sh: --stage takes fuzz, tsan, asan or release" >&2

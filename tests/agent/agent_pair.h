@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -89,6 +90,15 @@ inline bool holds(Pool& agent, const BlockAddress& block, TokenId token) {
         if ((*piece)[at] != kv_byte(token, layer, part, at)) return false;
       }
     }
+  }
+  return true;
+}
+
+/// Whether each block has the KV that filled_blocks() gives it.
+inline bool hold(Agent& agent, std::span<const BlockAddress> blocks,
+                 std::span<const TokenId> tokens) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (!holds(agent, blocks[i], tokens[i * small_spec().tokens_per_block])) return false;
   }
   return true;
 }

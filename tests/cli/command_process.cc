@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ pid_t start(const std::vector<std::string>& arguments, const std::vector<std::st
             int output, int errors) {
   const pid_t process = ::fork();
   if (process != 0) return process;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // it ends with a test that crashes
   ::dup2(output, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
   for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));

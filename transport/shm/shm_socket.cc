@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/close_on_exec.h"
 
 namespace mempool {
 namespace {
@@ -364,6 +365,7 @@ void ShmListener::accept() {
                                                      stream_protocol::socket socket) {
     if (!self->on_connection_) return;
     if (!error) {
+      close_on_exec(socket.native_handle());
       boost::system::error_code lost;
       Descriptor connected(socket.release(lost));
       if (!lost) self->on_connection_(std::move(connected));

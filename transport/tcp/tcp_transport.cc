@@ -13,6 +13,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "core/check.h"
+#include "core/close_on_exec.h"
 #include "core/listen_socket.h"
 #include "core/random.h"
 #include "transport/little_endian.h"
@@ -105,6 +106,7 @@ asio::awaitable<void> TcpTransport::accept(std::weak_ptr<Alive> alive) {
       co_await pause.async_wait(kAwait);
       if (alive.expired()) co_return;
     } else if (unproven_ < kTcpUnprovenMax) {
+      close_on_exec(socket.native_handle());
       ++unproven_;
       asio::co_spawn(io_, prove(alive, std::move(socket)), asio::detached);
     }
@@ -219,6 +221,7 @@ asio::awaitable<Status> TcpTransport::dial_stream(Socket& socket, std::string ho
     socket.close(error);
     socket.open(endpoint.protocol(), error);
     if (error) continue;
+    close_on_exec(socket.native_handle());
     set_buffers(socket, options);
     const Deadline deadline(socket, options.handshake_timeout);
     std::tie(error) = co_await socket.async_connect(endpoint, kAwait);

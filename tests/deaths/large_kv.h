@@ -18,8 +18,8 @@ inline ContentSpec large_spec() {
 /// 48 blocks.
 inline constexpr size_t kLargePromptTokens = 48 * 4;
 
-inline AgentOptions large_options(const std::string& name) {
-  AgentOptions options = small_options(name);
+inline AgentOptions large_options(const std::string& name, const std::string& transport) {
+  AgentOptions options = small_options(name, transport);
   options.content = large_spec();
   options.verify = "off";
   options.peer_timeout = std::chrono::seconds(60);  // silence alone must not end the session

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns a process with an agent that does what it is told, until it is stopped or killed: an order a
+// line comes in, an answer a line goes out.
+//
+//   told_agent NAME TRANSPORT LISTEN      answers first with the address it listens on
+//   peer NAME ADDRESS                     OK
+//   send PEER FIRST DEADLINE_MS           how the transfer of the prompt that begins with the token
+//                                         FIRST ended
+//   begin PEER FIRST LAYERS               OK; by layer, with that many layers handed over
+//   commit                                how it ended, after the rest of the layers
+//   take FIRST                            OK when that prompt arrives, or has, with the right bytes
+//   match FIRST                           tokens of that prompt that are found with the right bytes
+//   read INCARNATION GENERATION PLACE     how the read of that address ended
+//   count STATE                           blocks in that state
+#include <iostream>
+#include <optional>
+#include <sstream>
+#include <string>
+
+#include "tests/agent/agent_pair.h"
+#include "tests/deaths/large_kv.h"
+
+namespace mempool {
+namespace {
+
+using namespace std::chrono_literals;
+
+std::string name_of(const Status& status) {
+  return std::string(status_code_name(status.code()));
+}
+
+std::vector<TokenId> next_prompt(std::istream& words) {
+  TokenId first = 0;
+  words >> first;
+  return testing::make_tokens(testing::kLargePromptTokens, first);
+}
+
+/// Carries out one order at a time. Thread: confined.
+class ToldAgent {
+ public:
+  explicit ToldAgent(std::unique_ptr<Agent> agent) : agent_(std::move(agent)) {}
+
+  std::string obey(std::istream& words) {
+    std::string order;
+    words >> order;
+    if (order == "peer") return peer(words);
+    if (order == "send") return send(words);
+    if (order == "begin") return begin(words);
+    if (order == "commit") return commit();
+    if (order == "take") return take(words);
+    if (order == "match") return match(words);
+    if (order == "read") return read(words);
+    if (order == "count") return count(words);
+    return "'" + order + "' is no order";
+  }
+
+ private:
+  std::string peer(std::istream& words) {
+    std::string name;
+    std::string address;
+    words >> name >> address;
+    agent_->add_peer(name, address);
+    return "OK";
+  }
+
+  std::string send(std::istream& words) {
+    std::string target;
+    words >> target;
+    const std::vector<TokenId> tokens = next_prompt(words);
+    int64_t deadline_ms = 0;
+    words >> deadline_ms;
+    TransferOptions options;
+    options.deadline = std::chrono::milliseconds(deadline_ms);
+    const std::vector<BlockAddress> blocks = testing::filled_blocks(*agent_, tokens);
+    auto sent = agent_->transfer_with_insert(target, {content_, tokens}, blocks, options);
+    const Status ended = sent.ok() ? sent->wait() : sent.status();
+    const Status unpinned = agent_->unpin(blocks);
+    return unpinned.ok() ? name_of(ended) : unpinned.to_string();
+  }
+
+  std::string begin(std::istream& words) {
+    std::string target;
+    words >> target;
+    const std::vector<TokenId> tokens = next_prompt(words);
+    words >> handed_;
+    begun_blocks_ = testing::filled_blocks(*agent_, tokens);
+    auto begun = agent_->transfer_with_insert(target, {content_, tokens}, begun_blocks_,
+                                              {.mode = TransferMode::kByLayer});
+    if (!begun.ok()) return name_of(begun.status());
+    begun_ = *begun;
+    return name_of(begun_->send_layers(0, handed_));
+  }
+
+  std::string commit() {
+    const uint32_t rest = agent_->layout().layers - handed_;
+    Status status = rest == 0 ? Status() : begun_->send_layers(handed_, rest);
+    if (status.ok()) status = begun_->commit();
+    if (status.ok()) status = begun_->wait();
+    const Status unpinned = agent_->unpin(begun_blocks_);
+    return unpinned.ok() ? name_of(status) : unpinned.to_string();
+  }
+
+  std::string take(std::istream& words) {
+    const std::vector<TokenId> tokens = next_prompt(words);
+    const auto arrival = agent_->receive(30s);
+    if (!arrival.ok()) return name_of(arrival.status());
+    const bool right = arrival->tokens == tokens && testing::hold(*agent_, arrival->blocks, tokens);
+    const Status unpinned = agent_->unpin(arrival->blocks);
+    return right ? name_of(unpinned) : "WRONG BYTES";
+  }
+
+  std::string match(std::istream& words) {
+    const std::vector<TokenId> tokens = next_prompt(words);
+    const MatchResult found = agent_->match({content_, tokens});
+    const bool right = testing::hold(*agent_, found.blocks, tokens);
+    const Status unpinned = agent_->unpin(found.blocks);
+    return right && unpinned.ok() ? std::to_string(found.tokens) : "WRONG BYTES";
+  }
+
+  std::string read(std::istream& words) {
+    BlockAddress address;
+    words >> address.incarnation >> address.generation >> address.place;
+    std::vector<std::byte> out(agent_->layout().block_bytes);
+    return name_of(agent_->read(address, out));
+  }
+
+  std::string count(std::istream& words) {
+    std::string state;
+    words >> state;
+    const AgentStatus status = agent_->status();
+    return status.audit.ok() ? std::to_string(status.blocks.at(state)) : status.audit.to_string();
+  }
+
+  const Content content_ = *make_content(testing::large_spec());
+  std::unique_ptr<Agent> agent_;
+  std::optional<Transfer> begun_;
+  std::vector<BlockAddress> begun_blocks_;
+  uint32_t handed_ = 0;
+};
+
+int obey_all(const std::string& name, const std::string& transport, const std::string& listen) {
+  AgentOptions options = testing::large_options(name, transport);
+  options.listen = listen;
+  auto agent = testing::start_agent(options);
+  if (agent == nullptr) return 1;
+  std::cout << agent->status().listen << std::endl;
+  ToldAgent told(std::move(agent));
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::cout << told.obey(words) << std::endl;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace mempool
+
+int main(int arguments, char** words) {
+  return arguments == 4 ? mempool::obey_all(words[1], words[2], words[3]) : 2;
+}
