@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -89,7 +89,8 @@ Result<SocketPeer> peer_of(int socket) {
 }
 
 Result<Descriptor> watch_process(pid_t process) {
-  Descriptor descriptor(process > 0 ? pidfd_open(process, 0) : -1);
+  // Not by the wrapper: the header of glibc 2.36 does not declare it for C++.
+  Descriptor descriptor(process > 0 ? static_cast<int>(syscall(SYS_pidfd_open, process, 0)) : -1);
   if (descriptor.valid()) return descriptor;
   return unavailable(fmt::format(
       "process {} cannot be watched: {}; an engine and its agent share one namespace of processes",
