@@ -18,6 +18,7 @@
 namespace mempool {
 namespace {
 
+using testing::c_spec;
 using testing::CApi;
 using ::testing::HasSubstr;
 using testing::kTokens;
@@ -25,7 +26,6 @@ using testing::ok;
 using testing::open_pool;
 using testing::PoolHandle;
 using testing::refused;
-using testing::small_spec;
 
 // ---- how calls end ---------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ TEST(COpen, an_engine_attaches_to_an_agent_and_asks_the_same_of_it) {
   ASSERT_TRUE(ok(mempool_attach(path.c_str(), 0, 0, 0, &attached)));
   const PoolHandle engine(attached);
 
-  const mempool_content_spec spec = small_spec();
+  const mempool_content_spec spec = c_spec();
   const std::vector<uint32_t> tokens = {1, 2, 3, 4};
   mempool_prompt prompt{{}, tokens.data(), tokens.size()};
   ASSERT_TRUE(ok(mempool_name_content(engine.get(), &spec, &prompt.content)));
@@ -210,7 +210,7 @@ TEST_F(CApi, keys_find_their_blocks) {
 
 TEST_F(CApi, null_is_refused_and_frees_nothing) {
   mempool_block block{};
-  mempool_content_spec spec = small_spec();
+  mempool_content_spec spec = c_spec();
   size_t count = 0;
   int descriptor = -1;
   void* piece = nullptr;
@@ -277,11 +277,11 @@ TEST_F(CApi, words_without_a_meaning_are_refused_by_name) {
                       "blocks: a list of"));
   EXPECT_TRUE(
       refused(mempool_add_peer(prefill(), "peer", "nowhere"), MEMPOOL_INVALID_ARGUMENT, "nowhere"));
-  mempool_content_spec spec = small_spec();
+  mempool_content_spec spec = c_spec();
   spec.element = 99;
   EXPECT_TRUE(refused(mempool_name_content(prefill(), &spec, &prompt_.content),
                       MEMPOOL_INVALID_ARGUMENT, "element type 99"));
-  spec = small_spec();
+  spec = c_spec();
   spec.layers = 4;
   EXPECT_TRUE(refused(mempool_name_content(prefill(), &spec, &prompt_.content),
                       MEMPOOL_INVALID_ARGUMENT, "layers"));
@@ -308,7 +308,7 @@ TEST_F(CApi, each_element_type_is_the_one_of_its_name) {
   };
   for (const auto& [element, name] : elements) {
     const PoolHandle pool = open_pool("other", {"content.element=" + name});
-    mempool_content_spec spec = small_spec();
+    mempool_content_spec spec = c_spec();
     spec.element = element;
     EXPECT_TRUE(ok(mempool_name_content(pool.get(), &spec, &prompt_.content))) << name;
   }

@@ -58,7 +58,7 @@ inline PoolHandle open_pool(const std::string& name, const std::vector<std::stri
   return PoolHandle(pool);
 }
 
-inline mempool_content_spec small_spec() {
+inline mempool_content_spec c_spec() {
   mempool_content_spec spec{};
   spec.size = sizeof spec;
   spec.model = "tiny";
@@ -73,7 +73,7 @@ inline mempool_content_spec small_spec() {
 class CApi : public ::testing::Test {
  protected:
   CApi() {
-    const mempool_content_spec spec = small_spec();
+    const mempool_content_spec spec = c_spec();
     EXPECT_TRUE(ok(mempool_name_content(prefill(), &spec, &prompt_.content)));
     prompt_.tokens = tokens_.data();
     prompt_.token_count = tokens_.size();
