@@ -22,6 +22,7 @@ output. Spreads are written min/median/max.
 Examples:
   mempool perf alloc
   mempool perf index --json index.json
+  mempool perf latency
   mempool perf layers --tokens 1024 --layer-ms 5
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB --verify off,always)";
 
@@ -47,11 +48,13 @@ int report(const TextTable& table, const nlohmann::ordered_json& rows, const std
 }
 
 Command add_perf_command(CLI::App& parent) {
-  CLI::App* app = parent.add_subcommand("perf", "Measure alloc, the index, or transfers");
+  CLI::App* app =
+      parent.add_subcommand("perf", "Measure alloc, the index, transfers, or single calls");
   app->require_subcommand(1);
   app->footer(kHelp);
   std::vector<Command> commands = {add_perf_alloc_command(*app), add_perf_index_command(*app),
-                                   add_perf_layers_command(*app), add_perf_transfer_command(*app)};
+                                   add_perf_latency_command(*app), add_perf_layers_command(*app),
+                                   add_perf_transfer_command(*app)};
   return {app, [commands = std::move(commands)] {
             configure_log(LogLevel::kWarning, LogFormat::kText);  // the report stands alone
             const auto named = std::ranges::find_if(
