@@ -75,6 +75,11 @@ Result<std::vector<std::string_view>> to_keys(const mempool_key* keys, size_t co
   return result;
 }
 
+Status check_shard(const Pool& pool, uint32_t shard) {
+  if (shard < pool.shards()) return {};
+  return invalid_argument(fmt::format("no shard {}; the pool has {}", shard, pool.shards()));
+}
+
 /// What free, pin and unpin have in common.
 mempool_status about_blocks(mempool_pool* pool, const mempool_block* blocks, size_t count,
                             Status (Pool::*call)(std::span<const BlockAddress>)) {
@@ -197,12 +202,13 @@ mempool_status mempool_name_content(mempool_pool* pool, const mempool_content_sp
 
 // ---- blocks ----------------------------------------------------------------------------------
 
-mempool_status mempool_get_layout(mempool_pool* pool, mempool_layout* layout) {
+mempool_status mempool_get_layout(mempool_pool* pool, uint32_t shard, mempool_layout* layout) {
   return run([&]() -> Status {
     MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
     MEMPOOL_RETURN_IF_ERROR(need(layout, "layout"));
     MEMPOOL_RETURN_IF_ERROR(check_size(layout->size, "layout"));
-    const BlockLayout& from = pool->pool->layout();
+    MEMPOOL_RETURN_IF_ERROR(check_shard(*pool->pool, shard));
+    const BlockLayout& from = pool->pool->layout(0, shard);
     mempool_layout to{};
     to.layers = from.layers;
     to.parts = from.parts;
@@ -211,6 +217,8 @@ mempool_status mempool_get_layout(mempool_pool* pool, mempool_layout* layout) {
     to.first_layer = from.first_layer;
     to.first_head = from.first_head;
     to.order = from.order == TokenOrder::kTokenHead ? MEMPOOL_TOKEN_HEAD : MEMPOOL_HEAD_TOKEN;
+    to.shards = pool->pool->shards();
+    to.replicated = from.replicated ? 1 : 0;
     to.vector_bytes = from.vector_bytes;
     to.piece_bytes = from.piece_bytes;
     to.block_bytes = from.block_bytes;
@@ -247,13 +255,14 @@ mempool_status mempool_unpin(mempool_pool* pool, const mempool_block* blocks, si
 }
 
 mempool_status mempool_piece(mempool_pool* pool, const mempool_block* block, uint32_t layer,
-                             uint32_t part, void** piece) {
+                             uint32_t part, uint32_t shard, void** piece) {
   return run([&]() -> Status {
     MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
     MEMPOOL_RETURN_IF_ERROR(need(block, "block"));
     MEMPOOL_RETURN_IF_ERROR(need(piece, "the place for the piece"));
-    MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> bytes,
-                             pool->pool->piece(std::bit_cast<BlockAddress>(*block), layer, part));
+    MEMPOOL_ASSIGN_OR_RETURN(
+        const std::span<std::byte> bytes,
+        pool->pool->piece(std::bit_cast<BlockAddress>(*block), layer, part, shard));
     *piece = bytes.data();
     return {};
   });

@@ -11,6 +11,7 @@
 #include "mempool/mempool.h"
 
 enum {
+  kRank = 0,            // this process is the engine's only one
   kPromptTokens = 100,  // the last block is not full
   kDecodedTokens = 30,
   kTokensMax = kPromptTokens + kDecodedTokens,
@@ -54,7 +55,7 @@ static void begin(sequence* s, mempool_pool* pool) {
   memset(s, 0, sizeof *s);
   s->pool = pool;
   s->layout.size = sizeof s->layout;
-  must("layout", mempool_get_layout(pool, &s->layout));
+  must("layout", mempool_get_layout(pool, kRank, &s->layout));
   must("content", mempool_name_content(pool, &model, &s->content));
 }
 
@@ -82,7 +83,8 @@ static unsigned char* vector_at(const sequence* s, size_t token, uint32_t layer,
   const size_t row = layout->order == MEMPOOL_TOKEN_HEAD ? place * layout->heads + head
                                                          : head * layout->tokens + place;
   void* piece;
-  must("piece", mempool_piece(s->pool, &s->blocks[token / layout->tokens], layer, part, &piece));
+  must("piece",
+       mempool_piece(s->pool, &s->blocks[token / layout->tokens], layer, part, kRank, &piece));
   return (unsigned char*)piece + row * layout->vector_bytes;
 }
 
@@ -220,7 +222,7 @@ int main(int count, char** words) {
     fputs("usage: paged_engine_c prefill SOCKET PEER HOST:PORT | decode SOCKET\n", stderr);
     return 2;
   }
-  must("attach", mempool_attach(words[2], 0, 1, 0, &pool));
+  must("attach", mempool_attach(words[2], kRank, 1, 0, &pool));
   if (prefills) {
     prefill(pool, words[3], words[4]);
   } else {

@@ -2,10 +2,10 @@
 // Owns the C API: everything an engine asks of its agent, inside its process or beside it.
 //
 // Calls give MEMPOOL_OK or why not, and set what they give back only then. Every call may come
-// from any thread, at the same time as others; what frees a handle comes last. Handles are freed
-// in any order: transfers of a closed pool have ended, arrivals and fences are plain memory. What
-// goes in is borrowed for the length of the call, unless said otherwise. A struct that may grow
-// begins with `size`, which the caller sets to sizeof of it; of all else, zero means the default.
+// from any thread, at the same time as others; what frees a handle comes last, in any order of
+// handles: transfers of a closed pool have ended, arrivals and fences are plain memory. Freeing
+// null is nothing. What goes in is borrowed for the length of the call. A struct that may grow
+// begins with `size`, which the caller sets to sizeof of it; of all else, zero is the default.
 // Descriptors are the library's: poll them, close none. A forked child must not use what its parent
 // opened.
 #pragma once
@@ -53,12 +53,12 @@ typedef struct mempool_pool mempool_pool;
 mempool_status mempool_open(const char* file, const char* const* settings, size_t settings_count,
                             mempool_pool** pool);
 /// Attach to an agent of this host, as a process of the same user, and map its pool. `path` is its
-/// setting agent.engine_socket; this process is `rank` of the engine's `ranks`, and rank 0 receives
-/// arrivals. Where the agent goes, match and erase find nothing and other calls give UNAVAILABLE.
+/// setting agent.engine_socket; this process is `rank` of the engine's `ranks`: it fills the shard
+/// of that number, and rank 0 receives arrivals. Where the agent goes, match and erase find nothing
+/// and other calls give UNAVAILABLE.
 mempool_status mempool_attach(const char* path, uint32_t rank, uint32_t ranks, uint32_t timeout_ms,
                               mempool_pool** pool);
-/// Stop the agent, or detach: open transfers end, blocks that an attached engine holds go
-/// back. No other call may be in the pool. Null is nothing.
+/// Stop the agent, or detach: open transfers end, what an attached engine holds is given back.
 void mempool_close(mempool_pool* pool);
 /// Add or change a peer by name; "host:port" is what its agent listens on.
 mempool_status mempool_add_peer(mempool_pool* pool, const char* name, const char* address);
@@ -133,13 +133,14 @@ typedef struct mempool_layout {
   size_t size;
   uint32_t layers, parts, heads, tokens;  // parts: 2 (K and V), or 1 (MLA)
   uint32_t first_layer, first_head;
-  uint32_t order, reserved;  // mempool_order
+  uint32_t order, shards;         // mempool_order; of the pool, its tensor-parallel ranks
+  uint32_t replicated, reserved;  // 1: other shards hold the same heads
   uint64_t vector_bytes, piece_bytes, block_bytes;
   uint64_t block_stride, layer_stride, part_stride;
 } mempool_layout;
 
-/// Give the shape and strides of the pool's blocks.
-mempool_status mempool_get_layout(mempool_pool* pool, mempool_layout* layout);
+/// Give the shape and strides of the blocks in a shard. Shards differ in their heads only.
+mempool_status mempool_get_layout(mempool_pool* pool, uint32_t shard, mempool_layout* layout);
 /// Take `count` blocks, evicting if need be; each is pinned for the caller, who fills it.
 mempool_status mempool_alloc(mempool_pool* pool, size_t count, mempool_medium medium,
                              mempool_block* blocks);
@@ -148,10 +149,10 @@ mempool_status mempool_free(mempool_pool* pool, const mempool_block* blocks, siz
 mempool_status mempool_pin(mempool_pool* pool, const mempool_block* blocks, size_t count);
 /// Let go; the last unpin of a block that no index holds frees it.
 mempool_status mempool_unpin(mempool_pool* pool, const mempool_block* blocks, size_t count);
-/// Give where the piece of one layer and part lies, as long as the caller pins the block.
+/// Give where a shard's piece of one layer and part lies, as long as the caller pins the block.
 mempool_status mempool_piece(mempool_pool* pool, const mempool_block* block, uint32_t layer,
-                             uint32_t part, void** piece);
-/// Copy a sealed block out, in (layer, part) order; `bytes` is the layout's block_bytes.
+                             uint32_t part, uint32_t shard, void** piece);
+/// Copy a sealed block out, shard by shard in (layer, part) order: shards * block_bytes.
 mempool_status mempool_read(mempool_pool* pool, const mempool_block* block, void* out,
                             size_t bytes);
 
@@ -264,7 +265,7 @@ mempool_status mempool_get_report(mempool_transfer* transfer, mempool_report* re
 /// one a block of the prompt. A `capacity` that is less: as mempool_match().
 mempool_status mempool_serving(mempool_transfer* transfer, mempool_block* blocks, size_t capacity,
                                size_t* count);
-/// Give the handle back, which does not cancel. Null is nothing.
+/// Give the handle back; the transfer goes on.
 void mempool_free_transfer(mempool_transfer* transfer);
 
 // ---- arrivals --------------------------------------------------------------------------------
@@ -290,7 +291,7 @@ mempool_status mempool_arrival_descriptor(mempool_pool* pool, int* descriptor);
 /// Wait for the next arrival.
 mempool_status mempool_receive(mempool_pool* pool, uint64_t timeout_ms, mempool_arrival** arrival);
 mempool_status mempool_view_arrival(const mempool_arrival* arrival, mempool_arrival_view* view);
-/// Free the words, not the blocks. Null is nothing.
+/// Free the words, not the blocks.
 void mempool_free_arrival(mempool_arrival* arrival);
 
 #pragma GCC visibility pop

@@ -127,7 +127,7 @@ TEST_F(CApi, a_program_in_c_walks_through_the_pool) {
 TEST_F(CApi, strides_lead_to_the_pieces) {
   mempool_layout layout{};
   layout.size = sizeof layout;
-  ASSERT_TRUE(ok(mempool_get_layout(prefill(), &layout)));
+  ASSERT_TRUE(ok(mempool_get_layout(prefill(), 0, &layout)));
   EXPECT_EQ(layout.layers, 3u);
   EXPECT_EQ(layout.tokens, kTokens);
   EXPECT_EQ(layout.vector_bytes, 16u);
@@ -138,12 +138,33 @@ TEST_F(CApi, strides_lead_to_the_pieces) {
   ASSERT_TRUE(ok(mempool_alloc(prefill(), 1, MEMPOOL_HOST, &block)));
   void* first = nullptr;
   void* other = nullptr;
-  ASSERT_TRUE(ok(mempool_piece(prefill(), &block, 0, 0, &first)));
-  ASSERT_TRUE(ok(mempool_piece(prefill(), &block, 2, 1, &other)));
+  ASSERT_TRUE(ok(mempool_piece(prefill(), &block, 0, 0, 0, &first)));
+  ASSERT_TRUE(ok(mempool_piece(prefill(), &block, 2, 1, 0, &other)));
   EXPECT_EQ(static_cast<char*>(other) - static_cast<char*>(first),
             static_cast<ptrdiff_t>(2 * layout.layer_stride + layout.part_stride));
+  EXPECT_TRUE(refused(mempool_piece(prefill(), &block, 3, 0, 0, &first), MEMPOOL_INVALID_ARGUMENT,
+                      "layer 3"));
+}
+
+TEST(CShards, each_rank_has_its_heads_in_the_same_blocks) {
+  const PoolHandle pool = open_pool("ranks", {"pool.shards=2"});
+  mempool_layout layout{};
+  layout.size = sizeof layout;
+  ASSERT_TRUE(ok(mempool_get_layout(pool.get(), 1, &layout)));
+  EXPECT_EQ(layout.shards, 2u);
+  EXPECT_EQ(layout.heads, 1u);
+  EXPECT_EQ(layout.first_head, 1u);
+  EXPECT_EQ(layout.replicated, 0u);
   EXPECT_TRUE(
-      refused(mempool_piece(prefill(), &block, 3, 0, &first), MEMPOOL_INVALID_ARGUMENT, "layer 3"));
+      refused(mempool_get_layout(pool.get(), 2, &layout), MEMPOOL_INVALID_ARGUMENT, "no shard 2"));
+  mempool_block block;
+  void* first = nullptr;
+  void* second = nullptr;
+  ASSERT_TRUE(ok(mempool_alloc(pool.get(), 1, MEMPOOL_HOST, &block)));
+  ASSERT_TRUE(ok(mempool_piece(pool.get(), &block, 0, 0, 0, &first)));
+  ASSERT_TRUE(ok(mempool_piece(pool.get(), &block, 0, 0, 1, &second)));
+  EXPECT_NE(first, second);
+  EXPECT_EQ(mempool_piece(pool.get(), &block, 0, 0, 2, &second), MEMPOOL_INVALID_ARGUMENT);
 }
 
 TEST_F(CApi, blocks_are_pinned_and_freed_as_in_cpp) {
@@ -226,14 +247,14 @@ TEST_F(CApi, null_is_refused_and_frees_nothing) {
       mempool_drain(nullptr, 0),
       mempool_name_content(pool, nullptr, &prompt_.content),
       mempool_name_content(nullptr, &spec, &prompt_.content),
-      mempool_get_layout(pool, nullptr),
+      mempool_get_layout(pool, 0, nullptr),
       mempool_alloc(nullptr, 1, MEMPOOL_HOST, &block),
       mempool_alloc(pool, 1, MEMPOOL_HOST, nullptr),
       mempool_free(pool, nullptr, 1),
       mempool_pin(nullptr, &block, 1),
       mempool_unpin(pool, nullptr, 1),
-      mempool_piece(pool, nullptr, 0, 0, &piece),
-      mempool_piece(pool, &block, 0, 0, nullptr),
+      mempool_piece(pool, nullptr, 0, 0, 0, &piece),
+      mempool_piece(pool, &block, 0, 0, 0, nullptr),
       mempool_read(pool, &block, nullptr, 1),
       mempool_insert(pool, nullptr, &block, 1, nullptr),
       mempool_insert(pool, &prompt_, nullptr, 2, nullptr),

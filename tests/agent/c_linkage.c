@@ -14,12 +14,12 @@ const char* c_linkage_walk(struct mempool_pool* pool, const struct mempool_promp
   void* piece;
   size_t count = 0, erased = 0;
 
-  if (mempool_get_layout(pool, &layout) != MEMPOOL_OK) return "layout";
+  if (mempool_get_layout(pool, 0, &layout) != MEMPOOL_OK) return "layout";
   if (layout.block_bytes > sizeof bytes) return "block_bytes";
   if (mempool_alloc(pool, 1, MEMPOOL_HOST, &block) != MEMPOOL_OK) return "alloc";
   for (uint32_t layer = 0; layer < layout.layers; ++layer) {
     for (uint32_t part = 0; part < layout.parts; ++part) {
-      if (mempool_piece(pool, &block, layer, part, &piece) != MEMPOOL_OK) return "piece";
+      if (mempool_piece(pool, &block, layer, part, 0, &piece) != MEMPOOL_OK) return "piece";
       memset(piece, (int)(10 * layer + part), layout.piece_bytes);
     }
   }

@@ -95,7 +95,7 @@ class CApi : public ::testing::Test {
     for (size_t i = 0; i < blocks.size(); ++i) {
       for (uint32_t part = 0; part < 2; ++part) {
         void* piece = nullptr;
-        ASSERT_TRUE(ok(mempool_piece(prefill(), &blocks[i], layer, part, &piece)));
+        ASSERT_TRUE(ok(mempool_piece(prefill(), &blocks[i], layer, part, 0, &piece)));
         std::memset(piece, static_cast<int>(100 * layer + 50 * part + i), piece_bytes());
       }
     }
@@ -104,7 +104,7 @@ class CApi : public ::testing::Test {
     for (uint32_t layer = 0; layer < 3; ++layer) {
       for (uint32_t part = 0; part < 2; ++part) {
         void* piece = nullptr;
-        if (!ok(mempool_piece(pool, &block, layer, part, &piece))) return false;
+        if (!ok(mempool_piece(pool, &block, layer, part, 0, &piece))) return false;
         const std::vector<unsigned char> expected(
             piece_bytes(), static_cast<unsigned char>(100 * layer + 50 * part + position));
         if (std::memcmp(piece, expected.data(), expected.size()) != 0) return false;
@@ -115,7 +115,7 @@ class CApi : public ::testing::Test {
   size_t piece_bytes() const {
     mempool_layout layout{};
     layout.size = sizeof layout;
-    EXPECT_TRUE(ok(mempool_get_layout(prefill(), &layout)));
+    EXPECT_TRUE(ok(mempool_get_layout(prefill(), 0, &layout)));
     return layout.piece_bytes;
   }
   TransferHandle begin(const std::vector<mempool_block>& blocks,
