@@ -13,6 +13,7 @@
 #include "core/check.h"
 #include "core/config_value.h"
 #include "core/listen_socket.h"
+#include "core/log.h"
 
 namespace mempool {
 namespace {
@@ -154,6 +155,13 @@ Result<std::string> shared_token(const std::string& token, const std::string& pa
   if (path.empty()) return token;
   if (token.empty()) return token_from_file(path);
   return invalid_argument("the token and a token file are both given; leave one out");
+}
+
+Status configure_log(const Config& config) {
+  MEMPOOL_ASSIGN_OR_RETURN(const LogLevel level, parse_log_level(config.get_string("log.level")));
+  const bool json = config.get_string("log.format") == "json";
+  configure_log(level, json ? LogFormat::kJson : LogFormat::kText);
+  return Status();
 }
 
 Result<AgentOptions> agent_options(const Config& config) {

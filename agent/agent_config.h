@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the way from settings to the options of an agent.
+// Owns the way from settings to the options of an agent, and to the log.
 #pragma once
 
 #include <string>
@@ -14,6 +14,9 @@ namespace mempool {
 /// Errors: kInvalidArgument, naming the keys, where settings contradict each other, the pool holds
 /// no block or an address is none; kNotFound for a token file that cannot be read.
 Result<AgentOptions> agent_options(const Config& config);
+
+/// Write the log as [log] says, from now on. Call it before other threads log.
+Status configure_log(const Config& config);
 
 /// Give the agents' shared secret from `token` or from the file `path`, without its line end;
 /// empty when neither is given. Errors: kInvalidArgument where both are, or the file holds none;

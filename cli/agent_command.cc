@@ -15,7 +15,6 @@
 
 #include "agent/agent_config.h"
 #include "cli/command.h"
-#include "core/check.h"
 #include "core/config.h"
 #include "core/log.h"
 #include "mempool/agent.h"
@@ -63,13 +62,6 @@ Status add_setting_flags(const std::vector<std::string>& rest, std::vector<std::
   return Status();
 }
 
-Status set_log(const Config& config) {
-  MEMPOOL_ASSIGN_OR_RETURN(const LogLevel level, parse_log_level(config.get_string("log.level")));
-  configure_log(level,
-                config.get_string("log.format") == "json" ? LogFormat::kJson : LogFormat::kText);
-  return Status();
-}
-
 void print_ready(const AgentStatus& status, bool json) {
   if (json) {
     const nlohmann::ordered_json line = {
@@ -113,7 +105,7 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
     fmt::print("{}", config->print());
     return kExitOk;
   }
-  const Status logged = set_log(*config);
+  const Status logged = configure_log(*config);
   if (!logged.ok()) return fail(logged);
 
   const sigset_t signals = block_end_signals();

@@ -20,6 +20,7 @@ function(build_and_run way)
       -D CMAKE_BUILD_TYPE=${type} -D CMAKE_CXX_COMPILER=${compiler} ${ARGN})
   run(${CMAKE_COMMAND} --build ${folder})
   run(${folder}/outside)
+  run(${folder}/outside_c)
 endfunction()
 
 file(REMOVE_RECURSE ${prefix})
