@@ -6,9 +6,11 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "mempool/status.h"
+#include "perf/transfer_case.h"
 
 namespace mempool {
 
@@ -21,15 +23,18 @@ struct SocketBuffers {
 /// Join what lies one behind the other: a stream does not care where the other side cuts.
 std::vector<iovec> merged(const std::vector<iovec>& pieces);
 
-/// One blocking connection over loopback. Thread: confined.
+/// One blocking connection; both ends have proven the token. Thread: confined.
 class BareStream {
  public:
-  static Result<BareStream> connect(uint16_t port, const SocketBuffers& buffers);
+  /// Errors: kUnavailable; kPermissionDenied for another token.
+  static Result<BareStream> connect(const TransferSite& site, uint16_t port,
+                                    const SocketBuffers& buffers);
   BareStream(BareStream&& other) noexcept;
   BareStream& operator=(BareStream&&) = delete;
   ~BareStream();
 
-  /// Move all pieces, up to IOV_MAX in a call. Errors: kUnavailable.
+  /// Move all pieces, up to IOV_MAX in a call. Errors: kUnavailable, also when nothing moved for
+  /// kSilenceMax.
   Status send(std::vector<iovec> pieces);
   Status receive(std::vector<iovec> pieces);
 
@@ -42,18 +47,22 @@ class BareStream {
 /// Thread: confined.
 class BareListener {
  public:
-  static Result<BareListener> open(const SocketBuffers& buffers);
+  /// Errors: those of listen_on().
+  static Result<BareListener> open(const TransferSite& site, const SocketBuffers& buffers);
   BareListener(BareListener&& other) noexcept;
   BareListener& operator=(BareListener&&) = delete;
   ~BareListener();
 
   uint16_t port() const { return port_; }
+  /// Wait for the one who proves the token. Errors: kUnavailable after kSilenceMax.
   Result<BareStream> accept();
 
  private:
-  BareListener(int descriptor, uint16_t port) : descriptor_(descriptor), port_(port) {}
+  BareListener(int descriptor, uint16_t port, const std::string& token)
+      : descriptor_(descriptor), port_(port), token_(token) {}
   int descriptor_ = -1;
   uint16_t port_ = 0;
+  std::string token_;
 };
 
 }  // namespace mempool
