@@ -155,10 +155,15 @@ BareListener::~BareListener() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-Result<BareStream> BareListener::accept() {
-  const TimeLeft time_left(kSilenceMax);
+Result<BareStream> BareListener::accept(int alive) {
   for (;;) {
-    MEMPOOL_RETURN_IF_ERROR(time_left.wait(descriptor_, POLLIN).with_context("bare socket"));
+    pollfd waits[] = {{descriptor_, POLLIN, 0}, {alive, POLLIN, 0}};
+    const int ready = ::poll(waits, std::size(waits),
+                             static_cast<int>(std::chrono::milliseconds(kSilenceMax).count()));
+    if (ready < 0 && errno != EINTR) return failed("poll");
+    if (ready == 0 || waits[1].revents != 0) {
+      return unavailable("bare socket: the other process has gone");
+    }
     BareStream stream(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
     if (stream.descriptor_ < 0 && errno != EAGAIN && errno != ECONNABORTED) return failed("accept");
     if (stream.descriptor_ < 0) continue;

@@ -54,8 +54,9 @@ class BareListener {
   ~BareListener();
 
   uint16_t port() const { return port_; }
-  /// Wait for the one who proves the token. Errors: kUnavailable after kSilenceMax.
-  Result<BareStream> accept();
+  /// Wait for the one who proves the token. Another socket of his, `alive`, tells when he has gone:
+  /// he has nothing to say on it before. Errors: kUnavailable, also after kSilenceMax.
+  Result<BareStream> accept(int alive = -1);
 
  private:
   BareListener(int descriptor, uint16_t port, const std::string& token)

@@ -38,6 +38,8 @@ class Channel {
   Result<ChannelMessage> receive();
   /// Send, and give the answer.
   Result<ChannelMessage> ask(const ChannelMessage& order);
+  /// The socket, to be waited for.
+  int descriptor() const { return descriptor_; }
 
  private:
   int descriptor_;

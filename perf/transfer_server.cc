@@ -33,7 +33,7 @@ class TransferServer {
         BareListener::open(site_, {measured_.send_buffer, measured_.receive_buffer}));
     MEMPOOL_RETURN_IF_ERROR(
         channel_.send(message(TransferOrder::kReady, listener.port(), end_->address())));
-    MEMPOOL_ASSIGN_OR_RETURN(BareStream stream, listener.accept());
+    MEMPOOL_ASSIGN_OR_RETURN(BareStream stream, listener.accept(channel_.descriptor()));
     stream_.emplace(std::move(stream));
     for (;;) {
       const Result<ChannelMessage> asked = channel_.receive();
