@@ -12,6 +12,7 @@ packages=(
   libboost1.81-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
   libflatbuffers-dev flatbuffers-compiler libxxhash-dev libssl-dev prometheus-cpp-dev
   nlohmann-json3-dev libgtest-dev libgmock-dev librapidcheck-dev
+  iproute2
 )
 boost_package=libboost1.81-dev
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

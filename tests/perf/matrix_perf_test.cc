@@ -19,7 +19,7 @@ Matrix two_hosts() {
 TEST(Matrix, table_has_each_pair_and_the_reason_of_the_failed_below) {
   EXPECT_EQ(matrix_text(two_hosts()),
             "write over tcp, scattered, 32 pieces of 32KiB: GB/s, median\n"
-            "from \\ to  a       b\n"
+            "from \\ to  a          b\n"
             "a          -       4.50\n"
             "b          failed     -\n"
             "b to a: UNAVAILABLE: b:1: gone\n");
