@@ -1,33 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the public calls: each checks its input, takes the short lock, and asks pool, index or
-// machine. Hashing happens before the lock.
+// Owns the public calls as the engine's own process makes them: blocks are hashed here, in the
+// caller's thread, and what needs the lock is asked of EngineCalls.
 #include "mempool/agent.h"
 
-#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/agent_impl.h"
+#include "agent/block_copy.h"
+#include "agent/call_checks.h"
 #include "core/check.h"
-#include "core/checksum.h"
-#include "core/log.h"
-#include "core/random.h"
 
 namespace mempool {
-namespace {
-
-std::string_view dimension_that_differs(const ContentSpec& left, const ContentSpec& right) {
-  if (left.layers != right.layers) return "layers";
-  if (left.kv_heads != right.kv_heads) return "kv_heads";
-  if (left.head_size != right.head_size) return "head_size";
-  if (left.mla_rank != right.mla_rank) return "mla_rank";
-  if (left.element != right.element) return "element";
-  if (left.tokens_per_block != right.tokens_per_block) return "tokens_per_block";
-  return "";
-}
-
-}  // namespace
 
 Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
@@ -40,45 +25,25 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentOptions& options) {
 }
 
 Result<Content> Agent::content(const ContentSpec& spec) const {
-  const std::string_view differs = dimension_that_differs(spec, impl_->options_.content);
-  if (!differs.empty()) {
-    return invalid_argument(fmt::format(
-        "the content's {} is not the pool's; a content of another shape needs a pool of its own",
-        differs));
-  }
-  MEMPOOL_ASSIGN_OR_RETURN(const Content content, make_content(spec));
-  MEMPOOL_RETURN_IF_ERROR(impl_->check_content(content));
-  return content;
+  return name_content(spec, impl_->options_.content, impl_->content_.model);
 }
 
 // ---- blocks ----------------------------------------------------------------------------------
 
 Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
-  std::vector<BlockAddress> blocks;
-  BlockPool& pool = *impl_->pool_;
-  if (count <= pool.blocks()) blocks.reserve(count);  // more is refused below
-  const std::lock_guard lock(impl_->mutex_);
-  if (medium != pool.medium()) {
-    return unsupported(fmt::format("this agent has no blocks in {} memory; it has {}",
-                                   to_string(medium), to_string(pool.medium())));
-  }
-  MEMPOOL_RETURN_IF_ERROR(impl_->take_blocks(count, blocks));
-  return blocks;
+  return impl_->embedded_.alloc(count, medium);
 }
 
 Status Agent::free(std::span<const BlockAddress> blocks) {
-  const std::lock_guard lock(impl_->mutex_);
-  return impl_->noted(impl_->pool_->free(kCallerSession, blocks));
+  return impl_->embedded_.free(blocks);
 }
 
 Status Agent::pin(std::span<const BlockAddress> blocks) {
-  const std::lock_guard lock(impl_->mutex_);
-  return impl_->noted(impl_->pool_->pin(kCallerSession, blocks));
+  return impl_->embedded_.pin(blocks);
 }
 
 Status Agent::unpin(std::span<const BlockAddress> blocks) {
-  const std::lock_guard lock(impl_->mutex_);
-  return impl_->noted(impl_->pool_->unpin(kCallerSession, blocks));
+  return impl_->embedded_.unpin(blocks);
 }
 
 Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer,
@@ -86,12 +51,7 @@ Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t la
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
   const BlockView view = impl_->pool_->view(block.index());
-  if (layer >= view.layout->layers || part >= view.layout->parts) {
-    return invalid_argument(
-        fmt::format("no piece (layer {}, part {}); a block has {} layers of {} "
-                    "parts",
-                    layer, part, view.layout->layers, view.layout->parts));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_piece(*view.layout, layer, part));
   return std::span(view.piece(layer, part), view.layout->piece_bytes);
 }
 
@@ -100,81 +60,45 @@ const BlockLayout& Agent::layout(size_t segment) const {
 }
 
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
-  BlockView view;
-  std::optional<uint64_t> sealed;
-  const BlockAddress list[] = {block};
-  {
-    const std::lock_guard lock(impl_->mutex_);
-    MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
-    const BlockState state = impl_->pool_->state(block.index());
-    if (state == BlockState::kWriting) {
-      return invalid_argument(
-          fmt::format("block {} is not sealed; its filler reads it by piece()", to_string(block)));
-    }
-    MEMPOOL_RETURN_IF_ERROR(impl_->pool_->pin(kAgentSession, list));
-    view = impl_->pool_->view(block.index());
-    // A private block may be a tail that has filled since; its sum is of fewer tokens then.
-    if (state == BlockState::kPublished) sealed = impl_->pool_->checksum(block.index());
-  }
-  Status status;
-  const BlockLayout& layout = *view.layout;
-  if (out.size() != layout.block_bytes) {
-    status = invalid_argument(
-        fmt::format("a block has {} bytes, the buffer {}", layout.block_bytes, out.size()));
-  } else {
-    std::byte* at = out.data();
-    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
-      for (uint32_t part = 0; part < layout.parts; ++part) {
-        std::copy_n(view.piece(layer, part), layout.piece_bytes, at);
-        at += layout.piece_bytes;
-      }
-    }
-    BlockLayout packed = layout;  // of the copy: pieces in order, nothing between them
-    packed.part_stride = layout.piece_bytes;
-    packed.layer_stride = layout.parts * layout.piece_bytes;
-    if (impl_->verify_ != Verify::kOff && sealed &&
-        block_checksum(packed, out.data(), 0) != *sealed) {
-      status =
-          corruption(fmt::format("block {} does not have the bytes that were sealed; it is set "
-                                 "aside",
-                                 to_string(block)));
-    }
-  }
-  const std::lock_guard lock(impl_->mutex_);
-  if (status.code() == StatusCode::kCorruption) {
-    impl_->metrics_.checksum_failures.with().add();
-    set_corrupt_aside(*impl_->pool_, *impl_->index_, block);
-  }
-  const Status unpinned = impl_->pool_->unpin(kAgentSession, list);
-  MEMPOOL_CHECK(unpinned.ok());
+  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, layout()));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::optional<uint64_t> sealed,
+                           impl_->embedded_.begin_read(block));
+  const BlockView view = impl_->pool_->view(block.index());
+  const Status status = copy_block(*view.layout, view.segment, view.block, block, sealed, out);
+  impl_->embedded_.end_read(block, !status.ok());
   return status;
 }
 
 // ---- index -----------------------------------------------------------------------------------
 
 Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Seal> seals, impl_->seals_of(blocks));
-  const std::lock_guard lock(impl_->mutex_);
-  MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
-  Result<InsertOutcome> outcome = impl_->index_->insert(kCallerSession, prompt, blocks, seals);
-  return impl_->insert_result(std::move(outcome), blocks);
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
+  return impl_->embedded_.insert(prompt, blocks, sums);
 }
 
 MatchResult Agent::match(const Prompt& prompt) {
-  MatchResult result;
-  result.blocks.reserve(prompt.tokens.size() / impl_->options_.content.tokens_per_block);
-  {
-    const std::lock_guard lock(impl_->mutex_);
-    result.tokens = impl_->index_->match(kCallerSession, prompt, result.blocks);
-  }
-  impl_->match_hits_->add(result.tokens);
-  impl_->match_misses_->add(prompt.tokens.size() - result.tokens);
-  return result;
+  return impl_->embedded_.match(prompt);
 }
 
 size_t Agent::erase(const Prompt& prompt) {
-  const std::lock_guard lock(impl_->mutex_);
-  return impl_->index_->erase(prompt);
+  return impl_->embedded_.erase(prompt);
+}
+
+Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
+                                        std::span<const BlockAddress> blocks) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
+  return impl_->embedded_.insert_keys(ids, blocks, sums);
+}
+
+Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
+  return impl_->embedded_.match_keys(ids);
+}
+
+Result<size_t> Agent::erase_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
+  return impl_->embedded_.erase_keys(ids);
 }
 
 // ---- transfers -------------------------------------------------------------------------------
@@ -182,83 +106,41 @@ size_t Agent::erase(const Prompt& prompt) {
 Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Prompt& prompt,
                                              std::span<const BlockAddress> blocks,
                                              const TransferOptions& options) {
-  const size_t block_tokens = impl_->options_.content.tokens_per_block;
-  const size_t needed = (prompt.tokens.size() + block_tokens - 1) / block_tokens;
-  if (prompt.tokens.empty() || blocks.size() != needed) {
-    return invalid_argument(fmt::format("{} tokens need {} blocks of {} tokens, the list has {}",
-                                        prompt.tokens.size(), needed, block_tokens, blocks.size()));
+  MEMPOOL_RETURN_IF_ERROR(
+      check_transfer(prompt, blocks.size(), options, impl_->options_.content.tokens_per_block));
+  auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options, blocks);
+  std::vector<SealedSum> sums;
+  if (!state->in_layers()) {
+    MEMPOOL_ASSIGN_OR_RETURN(sums, impl_->sums_of(blocks));
   }
-  if (prompt.tokens.size() > kOfferTokensMax || needed > kOfferBlocksMax ||
-      options.user_data.size() > kUserDataBytesMax) {
-    return invalid_argument(
-        fmt::format("at most {} tokens, {} blocks and {} bytes of user data a transfer",
-                    kOfferTokensMax, kOfferBlocksMax, kUserDataBytesMax));
-  }
-  if (options.mode == TransferMode::kByLayer && !options.ready.reached()) {
-    return invalid_argument("by layer, each send_layers() has its own fence; leave `ready` out");
-  }
-  const bool by_layer = options.mode == TransferMode::kByLayer || !options.ready.reached();
-  TransferRequest request;
-  request.by_layer = by_layer;
-  if (!by_layer) {
-    MEMPOOL_ASSIGN_OR_RETURN(request.sums, impl_->sums_of(blocks, true));
-  }
-  request.content = prompt.content;
-  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
-  request.blocks.assign(blocks.begin(), blocks.end());
-  request.medium = options.medium;
-  request.request_id = options.request_id;
-  request.user_data = options.user_data;
-  request.trace = options.trace;
-  const TimePoint now = impl_->now();
-  request.deadline = impl_->deadline_of(options, now);
-  auto state = std::make_shared<Transfer::State>();
-  state->owner = impl_.get();
-  state->gate = impl_->visitors_;
-  state->by_layer = options.mode == TransferMode::kByLayer;
-  state->on_done = options.on_done;
-  state->source_blocks = request.blocks;
-  {
-    const std::lock_guard lock(impl_->mutex_);
-    MEMPOOL_RETURN_IF_ERROR(impl_->check_content(prompt.content));
-    MEMPOOL_RETURN_IF_ERROR(impl_->check_peer(target));
-    if (by_layer) impl_->note_published(*state);
-    Result<TransferId> id = impl_->source_->start(target, std::move(request), now);
-    if (!id.ok()) return impl_->noted(id.status());
-    state->id = *id;
-    impl_->calls_[*id] = state;
-  }
-  impl_->request_pump();
-  if (by_layer && !state->by_layer) {  // by request, when its fence is reached
-    // Where the call has ended by now, wait() tells how.
-    (void)state->send_layers({layout().first_layer, layout().layers}, options.ready);
-    (void)state->commit();
-  }
+  MEMPOOL_RETURN_IF_ERROR(
+      impl_->embedded_.transfer_with_insert(target, prompt, std::move(sums), options, state));
+  state->send_when(options.ready, {layout().first_layer, layout().layers});
+  return Transfer(std::move(state));
+}
+
+Result<Transfer> Agent::fetch(const std::string& source, const Prompt& prompt,
+                              const TransferOptions& options) {
+  auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options,
+                                                 std::span<const BlockAddress>());
+  MEMPOOL_RETURN_IF_ERROR(impl_->embedded_.fetch(source, prompt, options, state));
   return Transfer(std::move(state));
 }
 
 Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
   const Visit visit(*impl_->visitors_);  // the agent waits until nobody is in here any more
   if (!visit) return cancelled("the agent stops");
-  Arrival arrival;
-  {
-    std::unique_lock lock(impl_->arrival_mutex_);
-    const bool came = impl_->arrived_.wait_for(lock, std::min(timeout, kWaitMax), [this] {
-      return !impl_->arrivals_.empty() || impl_->stopped_;
-    });
-    if (impl_->stopped_) return cancelled("the agent stops");
-    if (!came) return deadline_exceeded(fmt::format("nothing arrived in {} ms", timeout.count()));
-    arrival = std::move(impl_->arrivals_.front());
-    impl_->arrivals_.pop_front();
-  }
-  const std::lock_guard lock(impl_->mutex_);
-  impl_->target_->on_received();
+  MEMPOOL_ASSIGN_OR_RETURN(Arrival arrival, impl_->arrivals_.pop(timeout));
+  impl_->embedded_.on_received();
   return arrival;
 }
 
+Result<int> Agent::arrival_descriptor() {
+  return impl_->arrivals_.descriptor();
+}
+
 void Agent::add_peer(const std::string& name, const std::string& address) {
-  const std::lock_guard lock(impl_->mutex_);
-  impl_->peers_[name] = address;
+  impl_->embedded_.add_peer(name, address);
 }
 
 AgentStatus Agent::status() const {

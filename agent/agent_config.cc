@@ -165,6 +165,7 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.transport_options = transport_options(config);
   options.peers = config.get_table("peers");
   options.deliver_arrivals = config.get_bool("agent.deliver_arrivals");
+  options.engine_socket = config.get_string("agent.engine_socket");
   MEMPOOL_RETURN_IF_ERROR(check_addresses(options));
 
   options.content = content_spec(config);

@@ -430,11 +430,12 @@ void Agent::Impl::carry_out(EndCall& action) {
 
 void Agent::Impl::carry_out(DeliverArrival& action) {
   metrics_.transfers.with({"target", "OK"}).add();
-  {
-    const std::lock_guard lock(arrival_mutex_);
-    arrivals_.push_back(std::move(action.arrival));
-  }
-  arrived_.notify_one();
+  if (attach_ == nullptr) return arrivals_.push(std::move(action.arrival));
+  if (attach_->deliver(action.arrival)) return;
+  const std::lock_guard lock(mutex_);  // nobody is there to take it: the index keeps what it can
+  const Status unpinned = pool_->unpin(kCallerSession, action.arrival.blocks);
+  MEMPOOL_CHECK(unpinned.ok());
+  target_->on_received();
 }
 
 // The target saw bytes that are not those sealed. If they are wrong here too, the block must not

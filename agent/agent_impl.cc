@@ -64,10 +64,10 @@ Agent::Impl::Impl(const AgentOptions& options)
 
 Agent::Impl::~Impl() {
   {
-    const std::lock_guard lock(arrival_mutex_);
+    const std::lock_guard lock(idle_mutex_);
     stopped_ = true;
   }
-  arrived_.notify_all();
+  arrivals_.stop(cancelled("the agent stops"));
   idle_changed_.notify_all();
   visitors_->close_and_wait();
   loop_.stop_and_join([this] {
@@ -103,6 +103,7 @@ Status Agent::Impl::serve() {
       loop_.io(),
       ControlPlane::Options{options_.name, incarnation_, options_.token, content_.model}, *this);
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
+  MEMPOOL_RETURN_IF_ERROR(open_attach());
   serving_ = true;
   log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
              pool_->blocks(), pool_->block_bytes());
@@ -235,6 +236,12 @@ Status Agent::Impl::open_admin() {
   return {};
 }
 
+Status Agent::Impl::open_attach() {
+  if (options_.engine_socket.empty()) return {};
+  MEMPOOL_ASSIGN_OR_RETURN(attach_, AttachServer::open(*this, loop_, options_.engine_socket));
+  return {};
+}
+
 std::vector<PlanSegment> Agent::Impl::plan_segments() const {
   std::vector<PlanSegment> result;
   for (const PoolSegment& segment : pool_->segments()) {
@@ -249,71 +256,40 @@ Status Agent::Impl::noted(Status status) {
   return status;
 }
 
-Status Agent::Impl::check_content(const Content& content) const {
-  if (content.model == content_.model) return {};
-  return invalid_argument(
-      fmt::format("a content of another model ({}) than this pool's ({}): name, revision, element, "
-                  "quantization, position encoding and shape must be the same",
-                  to_string(content.model), to_string(content_.model)));
-}
-
 Status Agent::Impl::check_peer(const std::string& name) const {
   if (peers_.contains(name)) return {};
   return not_found(fmt::format("no peer is named '{}'; add it to [peers] or by add_peer()", name));
 }
 
-Status Agent::Impl::take_blocks(size_t count, std::vector<BlockAddress>& out) {
+Status Agent::Impl::take_blocks(SessionId engine, size_t count, std::vector<BlockAddress>& out) {
   const bool fits = count <= pool_->free_blocks() + pool_->evictable_blocks();
   if (fits && count > pool_->free_blocks()) index_->evict(count - pool_->free_blocks());
-  return pool_->alloc(kCallerSession, count, BlockState::kWriting, out);
+  return pool_->alloc(engine, count, BlockState::kWriting, out);
 }
 
-Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks,
-                                                    bool published_too) {
+Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress> blocks) {
   std::vector<SealedSum> sums;
   if (verify_ == Verify::kOff) return sums;
-  std::vector<uint32_t> to_hash;  // positions
   {
     const std::lock_guard lock(mutex_);
     for (uint32_t position = 0; position < blocks.size(); ++position) {
       const BlockAddress& block = blocks[position];
       MEMPOOL_RETURN_IF_ERROR(noted(pool_->check(block)));
-      const std::optional<uint64_t> sealed = pool_->checksum(block.index());
-      if (pool_->state(block.index()) == BlockState::kQuarantined) {
+      const BlockState state = pool_->state(block.index());
+      if (state == BlockState::kQuarantined) {
         return corruption(
             fmt::format("block {} is set aside: its bytes are not those sealed", to_string(block)));
       }
-      if (pool_->state(block.index()) == BlockState::kPublished) {
-        if (sealed && published_too) sums.push_back({position, *sealed});
-      } else if (sealed || picks(verify_, block.index(), block.generation)) {
-        to_hash.push_back(position);  // it may have filled since it was sealed
-      }
+      if (state == BlockState::kPublished) continue;  // what was sealed is what counts
+      const bool sealed = pool_->checksum(block.index()).has_value();  // it may have filled since
+      if (sealed || picks(verify_, block.index(), block.generation)) sums.push_back({position, 0});
     }
   }
-  for (uint32_t position : to_hash) {
-    const BlockView view = pool_->view(blocks[position].index());
-    sums.push_back({position, block_checksum(*view.layout, view.segment, view.block)});
+  for (SealedSum& sum : sums) {
+    const BlockView view = pool_->view(blocks[sum.position].index());
+    sum.checksum = block_checksum(*view.layout, view.segment, view.block);
   }
-  std::sort(sums.begin(), sums.end(),
-            [](const SealedSum& a, const SealedSum& b) { return a.position < b.position; });
   return sums;
-}
-
-Result<std::vector<Seal>> Agent::Impl::seals_of(std::span<const BlockAddress> blocks) {
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, sums_of(blocks, false));
-  std::vector<Seal> seals;
-  for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
-  return seals;
-}
-
-Result<InsertResult> Agent::Impl::insert_result(Result<InsertOutcome> outcome,
-                                                std::span<const BlockAddress> blocks) {
-  if (!outcome.ok()) return noted(outcome.status());
-  InsertResult result;
-  result.admitted = outcome->admitted;
-  result.serving = std::move(outcome->serving);
-  for (size_t position : outcome->duplicates) result.duplicates.push_back(blocks[position]);
-  return result;
 }
 
 // ---- what handles ask --------------------------------------------------------------------------
@@ -367,16 +343,13 @@ void Agent::Impl::commit(const Transfer::State& call) {
       return request_pump();
     }
   }
-  Result<std::vector<SealedSum>> sums = sums_of(blocks, true);
+  Result<std::vector<SealedSum>> sums = sums_of(blocks);
   {
     const std::lock_guard lock(mutex_);
     const Status unpinned = pool_->unpin(kAgentSession, blocks);
     MEMPOOL_CHECK(unpinned.ok());
     if (sums.ok()) {
-      // What was published keeps its sum, also where it has been erased since.
-      std::erase_if(*sums, [&](const SealedSum& sum) { return call.published[sum.position]; });
-      sums->insert(sums->end(), call.stored.begin(), call.stored.end());
-      source_->commit(call.id, std::move(*sums), now());
+      source_->commit(call.id, call.with_stored(std::move(*sums)), now());
     } else {
       source_->give_up(call.id, sums.status(), now());
     }
@@ -416,7 +389,7 @@ Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
   }
   request_pump();  // maybe nothing is open
   {
-    std::unique_lock lock(arrival_mutex_);
+    std::unique_lock lock(idle_mutex_);
     const bool over = idle_changed_.wait_for(lock, std::min(timeout, kWaitMax),
                                              [this] { return idle_ || stopped_; });
     if (idle_) return {};
@@ -435,7 +408,7 @@ void Agent::Impl::note_idle() {
   }
   if (!control_->all_written()) return;  // on_written() comes back here
   {
-    const std::lock_guard lock(arrival_mutex_);
+    const std::lock_guard lock(idle_mutex_);
     idle_ = true;
   }
   idle_changed_.notify_all();
@@ -467,6 +440,7 @@ AgentStatus Agent::Impl::status() const {
   result.index_blocks = index_->blocks();
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
+  for (const auto& [id, engine] : engines_) result.engines.push_back(engine);
   for (const auto& [id, session] : sessions_) {
     result.peers.push_back(
         {session.peer.name, session.role(), session.up, session.transport, session.refusals});

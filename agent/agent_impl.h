@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,8 +19,11 @@
 #include <vector>
 
 #include "agent/admin_server.h"
+#include "agent/arrival_queue.h"
+#include "agent/attach_server.h"
 #include "agent/control_plane.h"
 #include "agent/data_mover.h"
+#include "agent/engine_calls.h"
 #include "agent/event_loop.h"
 #include "agent/liveness.h"
 #include "agent/source_machine.h"
@@ -38,7 +40,7 @@
 namespace mempool {
 
 /// Thread: confined to the agent's thread, but for start(), the destructor, request_pump() and what
-/// mutex_ or arrival_mutex_ guard.
+/// mutex_ or idle_mutex_ guard.
 class Agent::Impl : public ControlEvents, public TransferOwner {
  public:
   explicit Impl(const AgentOptions& options);
@@ -58,29 +60,19 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   }
   /// Pass a status on, counting it when it is a stale address.
   Status noted(Status status);
-  /// Errors: kInvalidArgument for a content of another model or shape. Requires: mutex_ is held.
-  Status check_content(const Content& content) const;
-  /// Take free blocks for the caller, evicting unpinned ones when needed. Requires: mutex_ is held.
-  Status take_blocks(size_t count, std::vector<BlockAddress>& out);
+  /// Take free blocks for an engine, evicting unpinned ones when needed. Requires: mutex_ is held.
+  Status take_blocks(SessionId engine, size_t count, std::vector<BlockAddress>& out);
   /// Remember which blocks of a call are published, with their sums. Requires: mutex_ is held.
   void note_published(Transfer::State& call) const;
   /// Errors: kNotFound. Requires: mutex_ is held.
   Status check_peer(const std::string& name) const;
-  /// Take places and ask for their bytes; nothing is asked when all is here.
-  /// Requires: mutex_ is held.
-  Status start_fetch(const std::string& source, const TransferOptions& options, TimePoint now,
-                     Transfer::State& state);
-  /// Unpin a fetch's blocks for the caller. Requires: mutex_ is held.
+  /// Unpin a fetch's blocks for its engine. Requires: mutex_ is held.
   void let_go(const FetchPlaces& places);
-  /// Give the seal checksums of a list: fresh ones of blocks still being filled and, where asked,
-  /// the stored ones of published blocks. Hashes outside the lock. Errors: kStale; kCorruption for
-  /// a block that was set aside.
-  Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks, bool published_too);
-  /// Give the fresh ones as an insert takes them. Errors: as above.
-  Result<std::vector<Seal>> seals_of(std::span<const BlockAddress> blocks);
-  /// Say what an insert did with the caller's list.
-  Result<InsertResult> insert_result(Result<InsertOutcome> outcome,
-                                     std::span<const BlockAddress> blocks);
+  /// Hash those blocks of a list that `verify` picks and that are not published. Takes the lock,
+  /// but not while it hashes. Errors: kStale; kCorruption for a block that was set aside.
+  Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks);
+
+  EngineCalls embedded_{*this, kCallerSession};  // of the caller in this process
 
   const AgentOptions options_;
   const uint64_t incarnation_;
@@ -94,7 +86,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   // Those inside receive() or a handle's call. Shared with handles, which may outlive the agent.
   const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();
 
-  mutable std::mutex mutex_;  // guards what follows, up to arrival_mutex_
+  mutable std::mutex mutex_;  // guards what follows, up to arrivals_
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<LocalIndex> index_;
   std::unique_ptr<SourceMachine> source_;
@@ -112,14 +104,15 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
     std::string role() const { return dialed ? "target" : "source"; }  // the peer's
   };
   std::map<SessionId, Session> sessions_;
-  std::set<std::string> quarantine_writers_;  // that metrics have shown
-  uint64_t evictions_counted_ = 0;            // of the index's, by metrics
+  std::map<SessionId, AgentStatus::Engine> engines_;  // attached, or leaving
+  std::set<std::string> quarantine_writers_;          // that metrics have shown
+  uint64_t evictions_counted_ = 0;                    // of the index's, by metrics
 
-  std::mutex arrival_mutex_;  // guards what follows
-  std::condition_variable arrived_;
-  std::deque<Arrival> arrivals_;
-  bool stopped_ = false;
+  ArrivalQueue arrivals_;
+
+  std::mutex idle_mutex_;  // guards what follows
   std::condition_variable idle_changed_;
+  bool stopped_ = false;
   bool idle_ = false;  // drain() was asked for, and nothing is open any more
 
  private:
@@ -146,6 +139,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status open_pool();
   Status open_transports();
   Status open_admin();
+  Status open_attach();
   /// The rest of start(), on the agent's thread.
   Status serve();
   std::optional<AdminServer::Page> page_of(std::string_view path);
@@ -194,6 +188,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<DataMover> mover_;
   std::unique_ptr<AdminServer> admin_;
+  std::unique_ptr<AttachServer> attach_;  // null: no engine can attach
   Liveness liveness_;
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
   uint64_t progress_ = 0;

@@ -4,6 +4,7 @@
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdlib>
@@ -69,6 +70,36 @@ void EventLoop::wake_at(TimePoint when, std::function<void()> action) {
 
 TimePoint EventLoop::due() const {
   return parts_->timer.expiry();
+}
+
+struct Watch::Parts {
+  explicit Parts(asio::io_context& io, int number) : descriptor(io, number) {}
+  asio::posix::stream_descriptor descriptor;
+  bool closed = false;
+};
+
+Watch::Watch(EventLoop& loop, int descriptor)
+    : parts_(std::make_shared<Parts>(loop.io(), descriptor)) {}
+
+Watch::~Watch() {
+  parts_->closed = true;
+  parts_->descriptor.release();
+}
+
+void Watch::when_readable(std::function<void()> action) {
+  parts_->descriptor.async_wait(
+      asio::posix::stream_descriptor::wait_read,
+      [parts = parts_, action = std::move(action)](boost::system::error_code error) {
+        if (!error && !parts->closed) action();
+      });
+}
+
+void Watch::when_writable(std::function<void()> action) {
+  parts_->descriptor.async_wait(
+      asio::posix::stream_descriptor::wait_write,
+      [parts = parts_, action = std::move(action)](boost::system::error_code error) {
+        if (!error && !parts->closed) action();
+      });
 }
 
 }  // namespace mempool

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the agent's one thread: the loop it runs, what is handed to it, and its one timer.
+// Owns the agent's one thread: the loop it runs, what is handed to it, its one timer, and the
+// waiting for descriptors.
 #pragma once
 
 #include <functional>
@@ -36,6 +37,25 @@ class EventLoop {
  private:
   struct Parts;
   std::unique_ptr<Parts> parts_;
+};
+
+/// Waits for one descriptor, which is borrowed and outlives it. Nothing is called after its end.
+/// Thread: confined to the loop's thread.
+class Watch {
+ public:
+  Watch(EventLoop& loop, int descriptor);
+  ~Watch();
+  Watch(const Watch&) = delete;
+  Watch& operator=(const Watch&) = delete;
+
+  /// Call once, from the loop, when there is something to read, or the end of it.
+  void when_readable(std::function<void()> action);
+  /// Call once, from the loop, when it takes bytes again.
+  void when_writable(std::function<void()> action);
+
+ private:
+  struct Parts;
+  std::shared_ptr<Parts> parts_;  // shared with handlers on their way, which find it closed
 };
 
 }  // namespace mempool

@@ -16,6 +16,11 @@ std::string status_json(const AgentStatus& status) {
                      {"transport", peer.transport},
                      {"refusals", peer.refusals}});
   }
+  nlohmann::json engines = nlohmann::json::array();
+  for (const AgentStatus::Engine& engine : status.engines) {
+    engines.push_back(
+        {{"shard", engine.shard}, {"process", engine.process}, {"attached", engine.attached}});
+  }
   const nlohmann::json document = {{"name", status.name},
                                    {"incarnation", fmt::format("{:016x}", status.incarnation)},
                                    {"listen", status.listen},
@@ -33,6 +38,7 @@ std::string status_json(const AgentStatus& status) {
                                      {"nodes", status.index_nodes},
                                      {"bytes", status.index_bytes}}},
                                    {"peers", peers},
+                                   {"engines", engines},
                                    {"audit", status.audit.ok() ? "ok" : status.audit.to_string()},
                                    {"ready", status.ready.ok() ? "ok" : status.ready.message()}};
   return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";

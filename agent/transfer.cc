@@ -2,6 +2,7 @@
 // Owns waiting for, feeding, cancelling and reporting a transfer.
 #include "agent/transfer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/check.h"
@@ -15,6 +16,15 @@ Status agent_gone() {
 
 }  // namespace
 
+Transfer::State::State(TransferOwner& owner, std::shared_ptr<Gate> gate,
+                       const TransferOptions& options, std::span<const BlockAddress> blocks)
+    : owner(owner),
+      gate(std::move(gate)),
+      by_layer(options.mode == TransferMode::kByLayer),
+      fenced(!by_layer && !options.ready.reached()),
+      source_blocks(blocks.begin(), blocks.end()),
+      on_done(options.on_done) {}
+
 void Transfer::State::end(const Status& how, TransferReport what) {
   std::function<void(const Status&)> callback;
   {
@@ -23,6 +33,7 @@ void Transfer::State::end(const Status& how, TransferReport what) {
     status = how;
     report = std::move(what);
     callback = std::exchange(on_done, nullptr);
+    if (event.valid()) raise_event(event);
   }
   ended.notify_all();
   if (callback) callback(how);
@@ -34,7 +45,7 @@ Status Transfer::State::send_layers(LayerRange layers, const Fence& ready) {
   {
     const std::lock_guard lock(mutex);
     if (committed) return invalid_argument("layers cannot follow the commit");
-    MEMPOOL_RETURN_IF_ERROR(owner->hand_over(id, layers));
+    MEMPOOL_RETURN_IF_ERROR(owner.hand_over(id, layers));
     ++fences;
   }
   ready.then([self = shared_from_this(), layers] { self->on_fence(layers); });
@@ -44,12 +55,12 @@ Status Transfer::State::send_layers(LayerRange layers, const Fence& ready) {
 void Transfer::State::on_fence(LayerRange layers) {
   const Visit visit(*gate);
   if (!visit) return;
-  owner->layers_ready(id, layers);
+  owner.layers_ready(id, layers);
   {
     const std::lock_guard lock(mutex);
     if (--fences > 0 || !committed) return;
   }
-  owner->commit(*this);
+  owner.commit(*this);
 }
 
 Status Transfer::State::commit() {
@@ -58,12 +69,35 @@ Status Transfer::State::commit() {
   {
     const std::lock_guard lock(mutex);
     if (committed) return invalid_argument("the transfer was committed before");
-    MEMPOOL_RETURN_IF_ERROR(owner->check_commit(id));
+    MEMPOOL_RETURN_IF_ERROR(owner.check_commit(id));
     committed = true;
     if (fences > 0) return {};  // the last fence commits
   }
-  owner->commit(*this);
+  owner.commit(*this);
   return {};
+}
+
+void Transfer::State::send_when(const Fence& ready, LayerRange all) {
+  if (!fenced) return;
+  // Where the call has ended by now, wait() tells how.
+  (void)send_layers(all, ready);
+  (void)commit();
+}
+
+Result<int> Transfer::State::descriptor() {
+  const std::lock_guard lock(mutex);
+  if (!event.valid()) {
+    MEMPOOL_ASSIGN_OR_RETURN(event, make_event());
+    if (done) raise_event(event);
+  }
+  return event.number();
+}
+
+std::vector<SealedSum> Transfer::State::with_stored(std::vector<SealedSum> fresh) const {
+  std::erase_if(fresh, [this](const SealedSum& sum) { return published[sum.position]; });
+  fresh.insert(fresh.end(), stored.begin(), stored.end());
+  std::ranges::sort(fresh, {}, &SealedSum::position);
+  return fresh;
 }
 
 Status Transfer::wait() const {
@@ -77,8 +111,12 @@ bool Transfer::done() const {
   return state_->done;
 }
 
+Result<int> Transfer::event_descriptor() const {
+  return state_->descriptor();
+}
+
 void Transfer::cancel() {
-  if (const Visit visit(*state_->gate); visit) state_->owner->cancel(state_->id);
+  if (const Visit visit(*state_->gate); visit) state_->owner.cancel(state_->id);
 }
 
 Status Transfer::send_layers(uint32_t first, uint32_t count, const Fence& ready) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "agent/action.h"
+#include "core/descriptor.h"
 #include "core/gate.h"
 #include "mempool/agent.h"
 
@@ -28,8 +29,9 @@ class TransferOwner {
   virtual void commit(const Transfer::State& call) = 0;
 };
 
-/// What a fetch brings where. Every block is pinned for the caller.
+/// What a fetch brings where. Every block is pinned for the engine that asked.
 struct FetchPlaces {
+  SessionId engine = kCallerSession;
   Content content;
   std::vector<TokenId> tokens;       // in whole blocks
   std::vector<BlockAddress> held;    // the leading blocks, that were here
@@ -38,18 +40,24 @@ struct FetchPlaces {
 
 /// Thread: safe.
 struct Transfer::State : std::enable_shared_from_this<State> {
-  TransferOwner* owner = nullptr;
-  std::shared_ptr<Gate> gate;  // shared by all handles of an agent, which closes it before it goes
+  /// Requires: `owner` lives until it has closed `gate`.
+  State(TransferOwner& owner, std::shared_ptr<Gate> gate, const TransferOptions& options,
+        std::span<const BlockAddress> blocks);
+
+  TransferOwner& owner;
+  const std::shared_ptr<Gate> gate;  // shared by all handles of an owner
+  const bool by_layer;               // the caller hands over layers
+  const bool fenced;                 // by request, but the blocks are not ready yet
+  const std::vector<BlockAddress> source_blocks;
   TransferId id = 0;
-  bool by_layer = false;
-  std::vector<BlockAddress> source_blocks;
-  std::vector<bool> published;       // by layer: which of them were so at the start,
+  std::vector<bool> published;       // which of them were so at the start,
   std::vector<SealedSum> stored;     // and their sums
   std::optional<FetchPlaces> fetch;  // of a fetch; the agent's thread takes it when the call ends
   std::function<void(const Status&)> on_done;  // under mutex, as all that follows
 
-  std::mutex mutex;
+  mutable std::mutex mutex;
   std::condition_variable ended;
+  Descriptor event;     // raised when it ended; made when it is asked for
   uint32_t fences = 0;  // that layers still wait for
   bool committed = false;
   bool done = false;
@@ -60,6 +68,15 @@ struct Transfer::State : std::enable_shared_from_this<State> {
   void end(const Status& how, TransferReport what);
   Status send_layers(LayerRange layers, const Fence& ready);
   Status commit();
+  /// Tell whether data waits for send_layers() and commit().
+  bool in_layers() const { return by_layer || fenced; }
+  /// By request: move all layers when `ready` is reached. Nothing happens where it was at the
+  /// start.
+  void send_when(const Fence& ready, LayerRange all);
+  Result<int> descriptor();
+  /// Give the sums to send: `fresh` of the blocks that were not published at the start, and the
+  /// stored ones of those that were, also where they have been erased since.
+  std::vector<SealedSum> with_stored(std::vector<SealedSum> fresh) const;
 
  private:
   void on_fence(LayerRange layers);

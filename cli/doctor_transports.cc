@@ -36,10 +36,10 @@ Status try_tcp(const AgentOptions& options, std::string& found) {
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(options.listen, host, port));
   MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(host, 0, options.token));
-  const ShmDescriptor listening(bound.descriptor);
+  const Descriptor listening(bound.descriptor);
   found = fmt::format("bound {}", join_address(bound.host, bound.port));
   if (bound.host != "127.0.0.1") return {};
-  const ShmDescriptor dialing(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Descriptor dialing(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_storage address{};
   socklen_t length = sizeof(address);
   getsockname(listening.number(), reinterpret_cast<sockaddr*>(&address), &length);
@@ -69,7 +69,7 @@ Status try_memfd() {
   if (ftruncate(memory.descriptor(), 0) == 0) {
     return unsupported("a sealed memfd can be shrunk");
   }
-  MEMPOOL_ASSIGN_OR_RETURN(const ShmDescriptor reader, reopen_read_only(memory.descriptor()));
+  MEMPOOL_ASSIGN_OR_RETURN(const Descriptor reader, reopen_read_only(memory.descriptor()));
   return ShmMapping::map(reader, kProbeBytes).status();
 }
 
@@ -105,13 +105,13 @@ Status try_unix(ucred& peer) {
   std::memcpy(address.sun_path + 1, name.data(), name.size());  // after a zero: abstract
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
   const auto* where = reinterpret_cast<const sockaddr*>(&address);
-  const ShmDescriptor listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const ShmDescriptor dialing(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Descriptor listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const Descriptor dialing(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!listening.valid() || !dialing.valid() || ::bind(listening.number(), where, length) != 0 ||
       ::listen(listening.number(), 1) != 0 || ::connect(dialing.number(), where, length) != 0) {
     return unavailable(fmt::format("an abstract Unix socket: {}", std::strerror(errno)));
   }
-  const ShmDescriptor accepted(::accept4(listening.number(), nullptr, nullptr, SOCK_CLOEXEC));
+  const Descriptor accepted(::accept4(listening.number(), nullptr, nullptr, SOCK_CLOEXEC));
   socklen_t bytes = sizeof(peer);
   if (getsockopt(accepted.number(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
     return unavailable(fmt::format("SO_PEERCRED: {}", std::strerror(errno)));

@@ -33,9 +33,16 @@
 
 namespace mempool {
 
-/// Who holds a pin. Session 0 is the caller that embeds the agent; peers get others.
+/// Who holds a pin. Session 0 is the caller that embeds the agent; peers and attached engines get
+/// others.
 using SessionId = uint32_t;
 inline constexpr SessionId kCallerSession = 0;
+/// Engines that are attached from other processes have ids from here on.
+inline constexpr SessionId kFirstEngineSession = SessionId{1} << 31;
+/// Tell an engine of this agent from its peers and its own work.
+constexpr bool is_engine(SessionId session) {
+  return session == kCallerSession || session >= kFirstEngineSession;
+}
 
 enum class BlockState : uint8_t {
   kFree,

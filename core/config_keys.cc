@@ -58,6 +58,8 @@ constexpr ConfigKey kKeys[] = {
             "Transports in order of preference; the first that fits wins."),
     of_type(ConfigType::kList, "agent.require", "",
             "Transports without which the agent refuses to start."),
+    text("agent.engine_socket", "",
+         "Path of the Unix socket where engines of other processes attach; empty for none."),
     of_type(ConfigType::kBool, "agent.deliver_arrivals", "true",
             "Hand arrivals to an engine; false releases them to the index at once."),
     integer("agent.drain_timeout_ms", 0, kDelayMost, "10000",

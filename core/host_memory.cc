@@ -120,4 +120,20 @@ HostMemory::~HostMemory() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
+bool is_sealed(int descriptor) {
+  constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
+  const int seals = fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && (seals & kSizeSeals) == kSizeSeals;
+}
+
+Result<Descriptor> reopen_read_only(int descriptor) {
+  if (!is_sealed(descriptor)) {
+    return unsupported("memory that peers are to map must be a memfd sealed against resizing");
+  }
+  Descriptor opened(
+      open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), O_RDONLY | O_CLOEXEC));
+  if (opened.valid()) return opened;
+  return unsupported(fmt::format("reopen memory for reading: {}", std::strerror(errno)));
+}
+
 }  // namespace mempool

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 
 namespace mempool {
@@ -51,6 +52,12 @@ class HostMemory {
   uint64_t page_bytes_ = 0;
   std::string page_note_;
 };
+
+/// Tell whether a descriptor is memory that nobody can resize.
+bool is_sealed(int descriptor);
+/// Open a memfd of this process once more, for reading only: what peers get.
+/// Errors: kUnsupported for a descriptor that is no memory sealed against resizing.
+Result<Descriptor> reopen_read_only(int descriptor);
 
 /// Bytes that the free pages of 2 MiB hold, those promised to others left out.
 uint64_t free_huge_page_bytes();

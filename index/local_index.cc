@@ -77,7 +77,7 @@ void LocalIndex::store(const ContentId& content, const RadixTree::Position& at,
 
 size_t LocalIndex::admit(SessionId session, const Prompt& prompt,
                          std::span<const BlockAddress> blocks, size_t held) {
-  const bool asks = admission_ != nullptr && session == kCallerSession;
+  const bool asks = admission_ != nullptr && is_engine(session);
   if (!asks && !policy_->tracks()) return blocks.size();
   prints_.clear();
   append_prefix_prints(prompt.content.id, prompt.tokens, tree_.tokens_per_block(), prints_);

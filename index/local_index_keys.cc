@@ -53,7 +53,7 @@ Result<InsertOutcome> LocalIndex::insert_keys(SessionId session, std::span<const
 size_t LocalIndex::admit_keys(SessionId session, std::span<const ContentId> keys,
                               std::span<const BlockAddress> blocks,
                               std::span<const BlockAddress> published) {
-  const bool asks = admission_ != nullptr && session == kCallerSession;
+  const bool asks = admission_ != nullptr && is_engine(session);
   if (!asks && !policy_->tracks()) return blocks.size();
   prints_.clear();
   for (const ContentId& key : keys) {

@@ -68,7 +68,7 @@ inline std::byte kv_byte(TokenId token, uint32_t layer, uint32_t part, size_t at
   return static_cast<std::byte>(token * 31 + layer * 7 + part * 3 + at * 5 + 1);
 }
 
-inline void fill(Agent& agent, const BlockAddress& block, TokenId token) {
+inline void fill(Pool& agent, const BlockAddress& block, TokenId token) {
   for (uint32_t layer = 0; layer < agent.layout().layers; ++layer) {
     for (uint32_t part = 0; part < agent.layout().parts; ++part) {
       auto piece = agent.piece(block, layer, part);
@@ -80,7 +80,7 @@ inline void fill(Agent& agent, const BlockAddress& block, TokenId token) {
   }
 }
 
-inline bool holds(Agent& agent, const BlockAddress& block, TokenId token) {
+inline bool holds(Pool& agent, const BlockAddress& block, TokenId token) {
   for (uint32_t layer = 0; layer < agent.layout().layers; ++layer) {
     for (uint32_t part = 0; part < agent.layout().parts; ++part) {
       auto piece = agent.piece(block, layer, part);
@@ -94,7 +94,7 @@ inline bool holds(Agent& agent, const BlockAddress& block, TokenId token) {
 }
 
 /// Blocks for all tokens, filled by their first token.
-inline std::vector<BlockAddress> filled_blocks(Agent& agent, std::span<const TokenId> tokens) {
+inline std::vector<BlockAddress> filled_blocks(Pool& agent, std::span<const TokenId> tokens) {
   const size_t block_tokens = small_spec().tokens_per_block;
   auto blocks = agent.alloc((tokens.size() + block_tokens - 1) / block_tokens);
   EXPECT_TRUE(blocks.ok()) << blocks.status().to_string();

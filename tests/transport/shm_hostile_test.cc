@@ -97,7 +97,7 @@ class RawPeer {
 
  private:
   TransportNode& node_;
-  ShmDescriptor socket_;
+  Descriptor socket_;
   bool closed_ = false;
 };
 
@@ -371,7 +371,7 @@ TEST_F(ShmHostile, a_process_of_another_user_is_closed_at_once) {
   const pid_t child = fork();
   if (child == 0) {
     if (seteuid(65534) != 0) _exit(2);
-    const Result<ShmDescriptor> socket = dial_shm(name_);
+    const Result<Descriptor> socket = dial_shm(name_);
     char byte = 0;
     if (!socket.ok()) _exit(3);
     fcntl(socket->number(), F_SETFL, 0);

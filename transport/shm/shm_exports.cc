@@ -8,11 +8,12 @@
 #include <optional>
 
 #include "core/check.h"
+#include "core/host_memory.h"
 
 namespace mempool {
 
 Result<ShmExport> ShmExports::make(ShmMemory memory, int descriptor) {
-  MEMPOOL_ASSIGN_OR_RETURN(ShmDescriptor opened, reopen_read_only(descriptor));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor opened, reopen_read_only(descriptor));
   return ShmExport{++last_number_, memory, std::move(opened)};
 }
 

@@ -18,7 +18,7 @@ namespace mempool {
 struct ShmExport {
   uint64_t number = 0;
   ShmMemory memory;
-  ShmDescriptor descriptor;
+  Descriptor descriptor;
 };
 
 /// Thread: confined.

@@ -40,7 +40,7 @@ std::shared_ptr<ShmPeerMemory> ShmShared::memory_of(uint64_t peer) {
   return memory;
 }
 
-ShmLink::ShmLink(ShmShared& shared, ShmDescriptor socket, Role role, ShmLinkOwner& owner)
+ShmLink::ShmLink(ShmShared& shared, Descriptor socket, Role role, ShmLinkOwner& owner)
     : shared_(shared),
       role_(role),
       state_(role == Role::kDialer ? State::kAnswer : State::kHello),
@@ -56,9 +56,8 @@ ShmLink::~ShmLink() {
   if (counted_) shared_.slots.disconnect(peer_);
 }
 
-Result<std::unique_ptr<ShmLink>> ShmLink::dial(ShmShared& shared, ShmDescriptor socket,
-                                               uint64_t peer, const Proof& ticket,
-                                               ShmLinkOwner& owner) {
+Result<std::unique_ptr<ShmLink>> ShmLink::dial(ShmShared& shared, Descriptor socket, uint64_t peer,
+                                               const Proof& ticket, ShmLinkOwner& owner) {
   std::unique_ptr<ShmLink> link(new ShmLink(shared, std::move(socket), Role::kDialer, owner));
   MEMPOOL_RETURN_IF_ERROR(link->socket_->check_user());
   link->challenge_ = {shared.incarnation, peer, make_nonce(), {}};
@@ -71,7 +70,7 @@ Result<std::unique_ptr<ShmLink>> ShmLink::dial(ShmShared& shared, ShmDescriptor 
   return link;
 }
 
-Result<std::unique_ptr<ShmLink>> ShmLink::accept(ShmShared& shared, ShmDescriptor socket,
+Result<std::unique_ptr<ShmLink>> ShmLink::accept(ShmShared& shared, Descriptor socket,
                                                  ShmLinkOwner& owner) {
   std::unique_ptr<ShmLink> link(new ShmLink(shared, std::move(socket), Role::kAcceptor, owner));
   MEMPOOL_RETURN_IF_ERROR(link->socket_->check_user());
@@ -214,7 +213,7 @@ Status ShmLink::begin_exchange(uint64_t peer) {
 
 void ShmLink::give(const ShmExport& one) {
   if (state_ < State::kExchange) return;
-  Result<ShmDescriptor> copy = one.descriptor.duplicate();
+  Result<Descriptor> copy = duplicate(one.descriptor.number());
   if (!copy.ok()) return socket_->fail_later(copy.status());
   encode_shm_memory(one.memory, socket_->add({.type = ShmFrameType::kMemory,
                                               .tag = one.number,
@@ -229,7 +228,7 @@ void ShmLink::take_back(uint64_t number) {
 
 Status ShmLink::on_memory(const ShmHeader& header, std::span<const std::byte> body) {
   MEMPOOL_ASSIGN_OR_RETURN(const ShmMemory facts, decode_shm_memory(body));
-  MEMPOOL_ASSIGN_OR_RETURN(const ShmDescriptor descriptor, socket_->take_descriptor());
+  MEMPOOL_ASSIGN_OR_RETURN(const Descriptor descriptor, socket_->take_descriptor());
   MEMPOOL_ASSIGN_OR_RETURN(populating_, memory_->add(header.tag, facts, descriptor));
   // Mapping a large pool takes its time; the handshake's is for what comes after it.
   if (state_ < State::kOpen) {

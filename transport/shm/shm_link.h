@@ -63,11 +63,10 @@ class ShmLink final : private ShmSocketOwner {
  public:
   /// Begin as the dialer of `peer`, with the ticket it gave. Errors: kPermissionDenied for a peer
   /// of another user.
-  static Result<std::unique_ptr<ShmLink>> dial(ShmShared& shared, ShmDescriptor socket,
-                                               uint64_t peer, const Proof& ticket,
-                                               ShmLinkOwner& owner);
+  static Result<std::unique_ptr<ShmLink>> dial(ShmShared& shared, Descriptor socket, uint64_t peer,
+                                               const Proof& ticket, ShmLinkOwner& owner);
   /// Begin as the acceptor. Errors likewise.
-  static Result<std::unique_ptr<ShmLink>> accept(ShmShared& shared, ShmDescriptor socket,
+  static Result<std::unique_ptr<ShmLink>> accept(ShmShared& shared, Descriptor socket,
                                                  ShmLinkOwner& owner);
   ~ShmLink() override;
 
@@ -84,7 +83,7 @@ class ShmLink final : private ShmSocketOwner {
   enum class Role : uint8_t { kDialer, kAcceptor };
   enum class State : uint8_t { kHello, kAnswer, kProof, kWelcome, kExchange, kTell, kOpen };
 
-  ShmLink(ShmShared& shared, ShmDescriptor socket, Role role, ShmLinkOwner& owner);
+  ShmLink(ShmShared& shared, Descriptor socket, Role role, ShmLinkOwner& owner);
   void say(ShmFrameType type, uint64_t tag = 0);
   void say_proof(ShmFrameType type, ShmVerdict verdict, const Proof& proof);
   Status refuse(ShmVerdict verdict);

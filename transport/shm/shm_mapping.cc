@@ -13,39 +13,13 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/host_memory.h"
 
 namespace mempool {
 namespace {
 
 constexpr uint64_t kPopulateStep = uint64_t{64} << 20;
-constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
-
-bool is_sealed(int descriptor) {
-  const int seals = fcntl(descriptor, F_GET_SEALS);
-  return seals >= 0 && (seals & kSizeSeals) == kSizeSeals;
-}
-
 }  // namespace
-
-ShmDescriptor::~ShmDescriptor() {
-  if (number_ >= 0) close(number_);
-}
-
-Result<ShmDescriptor> ShmDescriptor::duplicate() const {
-  ShmDescriptor copy(fcntl(number_, F_DUPFD_CLOEXEC, 0));
-  if (copy.valid()) return copy;
-  return resource_exhausted(fmt::format("duplicate a descriptor: {}", std::strerror(errno)));
-}
-
-Result<ShmDescriptor> reopen_read_only(int descriptor) {
-  if (!is_sealed(descriptor)) {
-    return unsupported("memory that peers are to map must be a memfd sealed against resizing");
-  }
-  ShmDescriptor opened(
-      open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), O_RDONLY | O_CLOEXEC));
-  if (opened.valid()) return opened;
-  return unsupported(fmt::format("reopen memory for reading: {}", std::strerror(errno)));
-}
 
 Result<uint64_t> size_of(int descriptor) {
   struct stat facts {};
@@ -53,7 +27,7 @@ Result<uint64_t> size_of(int descriptor) {
   return internal_error(fmt::format("fstat of shared memory: {}", std::strerror(errno)));
 }
 
-Result<ShmMapping> ShmMapping::map(const ShmDescriptor& descriptor, uint64_t bytes) {
+Result<ShmMapping> ShmMapping::map(const Descriptor& descriptor, uint64_t bytes) {
   if (!is_sealed(descriptor.number())) {
     return permission_denied("a peer gives memory that is not sealed against resizing");
   }

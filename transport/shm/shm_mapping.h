@@ -1,41 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns descriptors that cross between processes, and the read-only mapping of one that came.
+// Owns the read-only mapping of memory that a peer has given.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 
 namespace mempool {
 
-/// A file descriptor, closed at the end. Move-only. Thread: confined.
-class ShmDescriptor {
- public:
-  ShmDescriptor() = default;
-  explicit ShmDescriptor(int number) : number_(number) {}
-  ShmDescriptor(ShmDescriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  ShmDescriptor& operator=(ShmDescriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~ShmDescriptor();
-
-  int number() const { return number_; }
-  bool valid() const { return number_ >= 0; }
-  /// Give the number away; it is the caller's to close.
-  int release() { return std::exchange(number_, -1); }
-  /// Errors: kResourceExhausted.
-  Result<ShmDescriptor> duplicate() const;
-
- private:
-  int number_ = -1;
-};
-
-/// Open a memfd of this process once more, for reading only: what peers get.
-/// Errors: kUnsupported for a descriptor that is no memory sealed against resizing.
-Result<ShmDescriptor> reopen_read_only(int descriptor);
 /// Bytes of the file behind a descriptor.
 Result<uint64_t> size_of(int descriptor);
 
@@ -45,7 +20,7 @@ class ShmMapping {
   /// Check and map the first `bytes` of a descriptor that came from a peer. Errors:
   /// kPermissionDenied for one that may be resized under our feet or is shorter;
   /// kResourceExhausted.
-  static Result<ShmMapping> map(const ShmDescriptor& descriptor, uint64_t bytes);
+  static Result<ShmMapping> map(const Descriptor& descriptor, uint64_t bytes);
   ShmMapping(ShmMapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         bytes_(other.bytes_),

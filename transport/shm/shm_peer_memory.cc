@@ -37,7 +37,7 @@ Status ShmPeerMemory::check_region(const ShmMemory& facts) const {
 }
 
 Result<std::shared_ptr<ShmMapping>> ShmPeerMemory::add(uint64_t number, const ShmMemory& facts,
-                                                       const ShmDescriptor& descriptor) {
+                                                       const Descriptor& descriptor) {
   if (const auto known = mappings_.find(number); known != mappings_.end()) return known->second;
   if (mappings_.size() >= kShmMappingsMax) {
     return resource_exhausted(

@@ -36,7 +36,7 @@ class ShmPeerMemory {
   /// not mapped again. Errors: those of ShmMapping; kInvalidArgument for facts that do not add up;
   /// kResourceExhausted past the limit.
   Result<std::shared_ptr<ShmMapping>> add(uint64_t number, const ShmMemory& facts,
-                                          const ShmDescriptor& descriptor);
+                                          const Descriptor& descriptor);
   void remove(uint64_t number);
 
   const ShmPeerRegion* find(uint32_t region) const;

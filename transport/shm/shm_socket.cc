@@ -41,8 +41,8 @@ Status unix_name(const std::string& name, sockaddr_un& address, socklen_t& lengt
   return {};
 }
 
-ShmDescriptor make_socket() {
-  return ShmDescriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+Descriptor make_socket() {
+  return Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
 
 bool would_block() {
@@ -51,7 +51,7 @@ bool would_block() {
 
 }  // namespace
 
-ShmSocket::ShmSocket(boost::asio::io_context& io, ShmDescriptor connected, ShmSocketOwner& owner)
+ShmSocket::ShmSocket(boost::asio::io_context& io, Descriptor connected, ShmSocketOwner& owner)
     : socket_(io), deadline_(io), owner_(&owner), buffer_(kBufferBytes) {
   boost::system::error_code error;
   socket_.assign(stream_protocol(), connected.number(), error);
@@ -210,16 +210,16 @@ Status ShmSocket::keep_descriptors(msghdr& message) {
       fmt::format("malformed frame: more than {} descriptors came along", kDescriptorsMax));
 }
 
-Result<ShmDescriptor> ShmSocket::take_descriptor() {
+Result<Descriptor> ShmSocket::take_descriptor() {
   if (descriptors_.empty()) {
     return invalid_argument("malformed frame: memory without its descriptor");
   }
-  ShmDescriptor descriptor = std::move(descriptors_.front());
+  Descriptor descriptor = std::move(descriptors_.front());
   descriptors_.pop_front();
   return descriptor;
 }
 
-std::byte* ShmSocket::add(const ShmHeader& header, ShmDescriptor descriptor) {
+std::byte* ShmSocket::add(const ShmHeader& header, Descriptor descriptor) {
   if (spare_.empty()) {
     spare_.push_back(frames_.size());
     frames_.emplace_back();
@@ -281,7 +281,7 @@ void ShmSocket::sent(size_t bytes) {
     const size_t here = std::min(bytes, frame.size - frame.sent);
     frame.sent += here;
     bytes -= here;
-    frame.descriptor = ShmDescriptor();  // it went with the first byte
+    frame.descriptor = Descriptor();  // it went with the first byte
     if (frame.sent < frame.size) break;
     spare_.push_back(order_[done++]);
   }
@@ -320,11 +320,11 @@ void ShmSocket::fail(const Status& why) {
   owner->on_closed(kept);
 }
 
-Result<ShmDescriptor> dial_shm(const std::string& name) {
+Result<Descriptor> dial_shm(const std::string& name) {
   sockaddr_un address;
   socklen_t length = 0;
   MEMPOOL_RETURN_IF_ERROR(unix_name(name, address, length));
-  ShmDescriptor socket = make_socket();
+  Descriptor socket = make_socket();
   if (socket.valid() &&
       ::connect(socket.number(), reinterpret_cast<const sockaddr*>(&address), length) == 0) {
     return socket;
@@ -344,7 +344,7 @@ Result<std::shared_ptr<ShmListener>> ShmListener::open(boost::asio::io_context& 
   sockaddr_un address;
   socklen_t length = 0;
   MEMPOOL_RETURN_IF_ERROR(unix_name(name, address, length));
-  ShmDescriptor socket = make_socket();
+  Descriptor socket = make_socket();
   if (!socket.valid() ||
       ::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), length) != 0 ||
       ::listen(socket.number(), SOMAXCONN) != 0) {
@@ -365,7 +365,7 @@ void ShmListener::accept() {
     if (!self->on_connection_) return;
     if (!error) {
       boost::system::error_code lost;
-      ShmDescriptor connected(socket.release(lost));
+      Descriptor connected(socket.release(lost));
       if (!lost) self->on_connection_(std::move(connected));
       if (self->on_connection_) self->accept();
       return;

@@ -41,7 +41,7 @@ class ShmSocketOwner {
 /// Thread: confined to the io_context's thread.
 class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
  public:
-  ShmSocket(boost::asio::io_context& io, ShmDescriptor connected, ShmSocketOwner& owner);
+  ShmSocket(boost::asio::io_context& io, Descriptor connected, ShmSocketOwner& owner);
 
   /// Check that the other end is a process of our user. Errors: kPermissionDenied.
   Status check_user() const;
@@ -51,7 +51,7 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
   void set_deadline(std::chrono::milliseconds timeout);
   void end_deadline() { deadline_.cancel(); }
   /// Queue a frame and give where its body goes, to be written at once, before flush().
-  std::byte* add(const ShmHeader& header, ShmDescriptor descriptor = {});
+  std::byte* add(const ShmHeader& header, Descriptor descriptor = {});
   /// Send what is queued, as far as the kernel takes it now; the rest goes when it takes more.
   void flush();
   /// Tell whether another frame is here already, and comes in the next turn.
@@ -61,7 +61,7 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
   /// Send no list and notification of the slot that has not begun.
   void stop(Slot slot);
   /// Take the descriptor that came with the frame at hand. Errors: kInvalidArgument.
-  Result<ShmDescriptor> take_descriptor();
+  Result<Descriptor> take_descriptor();
   /// Break the connection in the next turn.
   void fail_later(const Status& why);
   /// Close without a word to the owner.
@@ -74,7 +74,7 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
     std::vector<std::byte> bytes;  // the first `size` of them
     size_t size = 0;
     size_t sent = 0;
-    ShmDescriptor descriptor;
+    Descriptor descriptor;
   };
 
   void schedule();
@@ -100,7 +100,7 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
   std::vector<std::byte> buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;
-  std::deque<ShmDescriptor> descriptors_;  // that came and were not taken
+  std::deque<Descriptor> descriptors_;  // that came and were not taken
   std::deque<Outgoing> frames_;
   std::vector<size_t> order_;  // of the frames that wait
   std::vector<size_t> spare_;
@@ -112,12 +112,12 @@ class ShmSocket : public std::enable_shared_from_this<ShmSocket> {
 };
 
 /// Connect to an abstract name. Errors: kUnavailable, saying what the reason may be.
-Result<ShmDescriptor> dial_shm(const std::string& name);
+Result<Descriptor> dial_shm(const std::string& name);
 
 /// Listens on an abstract name. Shared as a socket is. Thread: confined.
 class ShmListener : public std::enable_shared_from_this<ShmListener> {
  public:
-  using Handler = std::function<void(ShmDescriptor)>;
+  using Handler = std::function<void(Descriptor)>;
 
   /// Errors: kUnavailable.
   static Result<std::shared_ptr<ShmListener>> open(boost::asio::io_context& io,

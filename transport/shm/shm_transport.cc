@@ -48,7 +48,7 @@ class ShmTransport::Dialing final : public ShmLinkOwner {
   Dialing(ShmTransport& transport, uint64_t peer, ConnectHandler handler)
       : transport_(transport), peer_(peer), handler_(std::move(handler)) {}
 
-  Status begin(ShmDescriptor socket, const Proof& ticket) {
+  Status begin(Descriptor socket, const Proof& ticket) {
     MEMPOOL_ASSIGN_OR_RETURN(
         link_, ShmLink::dial(transport_.shared_, std::move(socket), peer_, ticket, *this));
     return {};
@@ -80,7 +80,7 @@ class ShmTransport::Arriving final : public ShmLinkOwner {
   explicit Arriving(ShmTransport& transport) : transport_(transport) {}
 
   uint64_t peer() const { return link_->peer(); }
-  Status begin(ShmDescriptor socket) {
+  Status begin(Descriptor socket) {
     MEMPOOL_ASSIGN_OR_RETURN(link_, ShmLink::accept(transport_.shared_, std::move(socket), *this));
     return {};
   }
@@ -130,7 +130,7 @@ Result<std::unique_ptr<Transport>> ShmTransport::open(const TransportContext& co
       transport->listener_,
       ShmListener::open(
           *context.io, name_of(context.incarnation, transport->name_word_),
-          [self = transport.get()](ShmDescriptor socket) { self->arrive(std::move(socket)); }));
+          [self = transport.get()](Descriptor socket) { self->arrive(std::move(socket)); }));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
@@ -140,7 +140,7 @@ ShmTransport::~ShmTransport() {
   if (listener_) listener_->close();
 }
 
-void ShmTransport::arrive(ShmDescriptor socket) {
+void ShmTransport::arrive(Descriptor socket) {
   if (arriving_.size() >= kShmArrivingMax) return;
   arriving_.push_back(std::make_unique<Arriving>(*this));
   const Status begun = arriving_.back()->begin(std::move(socket));
@@ -213,7 +213,7 @@ void ShmTransport::dial(uint64_t peer, std::span<const std::byte> address, Conne
     return handler(stale(fmt::format(
         "the address is of incarnation {:x}, not {:x}; ask the peer anew", incarnation, peer)));
   }
-  Result<ShmDescriptor> socket = dial_shm(name_of(incarnation, word));
+  Result<Descriptor> socket = dial_shm(name_of(incarnation, word));
   Status status = socket.status();
   dialing_.push_back(std::make_unique<Dialing>(*this, peer, handler));
   if (status.ok()) status = dialing_.back()->begin(std::move(socket).value(), ticket);

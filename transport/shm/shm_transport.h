@@ -41,7 +41,7 @@ class ShmTransport final : public Transport {
 
   ShmTransport(const TransportContext& context, const ShmOptions& options, ShmSourceWords words);
   void dial(uint64_t peer, std::span<const std::byte> address, ConnectHandler handler);
-  void arrive(ShmDescriptor socket);
+  void arrive(Descriptor socket);
 
   ShmShared shared_;
   const uint64_t name_word_;  // random, part of the socket's name

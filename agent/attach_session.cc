@@ -1,0 +1,401 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the life of an attached engine's session.
+#include "agent/attach_session.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/agent_impl.h"
+#include "agent/attach_server.h"
+#include "core/check.h"
+#include "core/log.h"
+
+namespace mempool {
+
+AttachSession::AttachSession(AttachServer& server, Agent::Impl& agent, EventLoop& loop,
+                             SessionId id, Descriptor socket)
+    : server_(server),
+      agent_(agent),
+      loop_(loop),
+      id_(id),
+      calls_(agent, id),
+      link_(std::make_unique<Link>(loop, std::move(socket))) {}
+
+// Read what is here, answer it, and wait for more.
+void AttachSession::read() {
+  while (state_ != State::kLeaving) {
+    Result<std::optional<AttachFrame>> frame = link_->stream.next();
+    if (!frame.ok()) return leave(frame.status());
+    if (frame->has_value()) {
+      on_frame(std::move(**frame));
+      continue;
+    }
+    const Result<bool> more = link_->stream.receive();
+    if (!more.ok()) return leave(more.status());
+    if (*more) continue;
+    link_->watch.when_readable([self = weak_from_this()] {
+      if (const auto session = self.lock()) session->read();
+    });
+    return;
+  }
+}
+
+void AttachSession::on_frame(AttachFrame frame) {
+  if (auto* call = std::get_if<AttachCall>(&frame); call != nullptr && state_ == State::kAttached) {
+    return handle(*call);
+  }
+  const auto* hello = std::get_if<AttachHello>(&frame);
+  if (hello == nullptr || state_ != State::kGreeting) {
+    return leave(corruption("attach frame: out of turn"));
+  }
+  if (const Status greeted = greet(*hello); !greeted.ok()) refuse(greeted);
+}
+
+// ---- greeting --------------------------------------------------------------------------------
+
+Status AttachSession::check_hello(const AttachHello& hello) const {
+  if (hello.version != kAttachVersion) {
+    return unsupported(
+        fmt::format("the engine speaks version {} and this agent {}; install both "
+                    "from one release",
+                    hello.version, kAttachVersion));
+  }
+  if (peer_.user != geteuid() && peer_.user != 0) {
+    return permission_denied(fmt::format("the engine's process is of user {}, the agent's of {}",
+                                         peer_.user, geteuid()));
+  }
+  if (hello.shards != 1 || hello.shard != 0) {
+    return invalid_argument(fmt::format(
+        "the engine is rank {} of {}; this agent's pool has one shard", hello.shard, hello.shards));
+  }
+  const Placement& own = agent_.options_.placement;
+  if (hello.placement &&
+      (hello.placement->form != own.form || hello.placement->order != own.order)) {
+    return invalid_argument(
+        "the engine expects blocks of another placement than [placement] of the agent's "
+        "configuration");
+  }
+  if (const AttachSession* holder = server_.holder_of(hello.shard); holder != nullptr) {
+    return Status(StatusCode::kAlreadyExists,
+                  fmt::format("process {} is attached as rank {}; it has to end first",
+                              holder->process(), hello.shard));
+  }
+  return {};
+}
+
+Status AttachSession::greet(const AttachHello& hello) {
+  MEMPOOL_ASSIGN_OR_RETURN(peer_, peer_of(link_->stream.descriptor()));
+  MEMPOOL_RETURN_IF_ERROR(check_hello(hello));
+  MEMPOOL_ASSIGN_OR_RETURN(process_, watch_process(peer_.process));
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return resource_exhausted(fmt::format("make a socket: {}", std::strerror(errno)));
+  }
+  Descriptor own(ends[0]);
+  Descriptor theirs(ends[1]);
+  if (fcntl(own.number(), F_SETFL, O_NONBLOCK) != 0) {
+    return internal_error(fmt::format("fcntl of a socket: {}", std::strerror(errno)));
+  }
+  MEMPOOL_RETURN_IF_ERROR(welcome(std::move(theirs)));
+  events_ = std::make_unique<Link>(loop_, std::move(own));
+  shard_ = hello.shard;
+  state_ = State::kAttached;
+  {
+    const std::lock_guard lock(agent_.mutex_);
+    agent_.engines_[id_] = {hello.shard, peer_.process, true};
+  }
+  log().info("process {} is attached as rank {}", peer_.process, hello.shard);
+  flush(*link_);
+  return {};
+}
+
+Status AttachSession::welcome(Descriptor events) {
+  const BlockPool& pool = *agent_.pool_;
+  AttachWelcome welcome;
+  welcome.incarnation = agent_.incarnation_;
+  welcome.model = agent_.content_.model;
+  welcome.verify = agent_.verify_;
+  welcome.shape = agent_.options_.content;
+  welcome.placement = agent_.options_.placement;
+  std::vector<Descriptor> descriptors;
+  descriptors.push_back(std::move(events));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,
+                           reopen_read_only(pool.generation_memory().descriptor()));
+  descriptors.push_back(std::move(generations));
+  for (const PoolSegment& segment : pool.segments()) {
+    welcome.segments.push_back({segment.first_block, segment.blocks, segment.memory.size()});
+    MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(segment.memory.descriptor()));
+    descriptors.push_back(std::move(memory));
+  }
+  mapped_ = true;
+  link_->stream.queue(welcome, std::move(descriptors));
+  return {};
+}
+
+// The reason goes out, as far as the socket takes it now.
+void AttachSession::refuse(const Status& why) {
+  log().warning("an engine is refused: {}", why.to_string());
+  AttachWelcome refusal;
+  refusal.status = why;
+  link_->stream.queue(refusal);
+  flush(*link_);
+  leave(why);
+}
+
+// ---- calls -----------------------------------------------------------------------------------
+
+void AttachSession::handle(AttachCall& call) {
+  if (call.operation >= kFirstUnanswered) {
+    if (const Status obeyed = obey(call); !obeyed.ok()) leave(obeyed);
+    return;
+  }
+  link_->stream.queue(answer(call));
+  flush(*link_);
+}
+
+AttachAnswer AttachSession::answer(AttachCall& call) {
+  AttachAnswer out;
+  switch (call.operation) {
+    case AttachOperation::kAlloc:
+    case AttachOperation::kFree:
+    case AttachOperation::kPin:
+    case AttachOperation::kUnpin:
+    case AttachOperation::kBeginRead:
+      return answer_about_blocks(call);
+    case AttachOperation::kTransfer:
+    case AttachOperation::kFetch:
+      out.status = start_transfer(call);
+      return out;
+    case AttachOperation::kHandOver:
+    case AttachOperation::kCheckCommit:
+      out.status = answer_about_transfer(call);
+      return out;
+    case AttachOperation::kAddPeer:
+      calls_.add_peer(call.name, call.address);
+      return out;
+    default:
+      return answer_about_index(call);
+  }
+}
+
+AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
+  AttachAnswer out;
+  if (call.operation == AttachOperation::kAlloc) {
+    Result<std::vector<BlockAddress>> blocks = calls_.alloc(call.count, call.medium);
+    out.status = blocks.status();
+    if (blocks.ok()) out.blocks = std::move(*blocks);
+  } else if (call.operation == AttachOperation::kFree) {
+    out.status = calls_.free(call.blocks);
+  } else if (call.operation == AttachOperation::kPin) {
+    out.status = calls_.pin(call.blocks);
+  } else if (call.operation == AttachOperation::kUnpin) {
+    out.status = calls_.unpin(call.blocks);
+  } else if (call.blocks.size() != 1) {
+    out.status = invalid_argument("a read is of one block");
+  } else {
+    const Result<std::optional<uint64_t>> sum = calls_.begin_read(call.blocks.front());
+    out.status = sum.status();
+    if (sum.ok()) out.checksum = *sum;
+  }
+  return out;
+}
+
+AttachAnswer AttachSession::answer_about_index(const AttachCall& call) {
+  AttachAnswer out;
+  const Prompt prompt{call.content, call.tokens};
+  if (call.operation == AttachOperation::kMatch) {
+    MatchResult found = calls_.match(prompt);
+    out.count = found.tokens;
+    out.blocks = std::move(found.blocks);
+  } else if (call.operation == AttachOperation::kErase) {
+    out.count = calls_.erase(prompt);
+  } else if (call.operation == AttachOperation::kMatchKeys) {
+    out.blocks = calls_.match_keys(call.keys);
+  } else if (call.operation == AttachOperation::kEraseKeys) {
+    out.count = calls_.erase_keys(call.keys);
+  } else {
+    Result<InsertResult> inserted = call.operation == AttachOperation::kInsert
+                                        ? calls_.insert(prompt, call.blocks, call.sums)
+                                        : calls_.insert_keys(call.keys, call.blocks, call.sums);
+    out.status = inserted.status();
+    if (!inserted.ok()) return out;
+    out.count = inserted->admitted;
+    out.blocks = std::move(inserted->serving);
+    out.duplicates = std::move(inserted->duplicates);
+  }
+  return out;
+}
+
+Status AttachSession::start_transfer(AttachCall& call) {
+  if (call.ticket == 0 || open_.contains(call.ticket)) {
+    return invalid_argument(fmt::format("ticket {} is in use", call.ticket));
+  }
+  TransferOptions options;
+  options.mode = call.in_layers ? TransferMode::kByLayer : TransferMode::kByRequest;
+  options.deadline =
+      std::chrono::milliseconds(std::min<uint64_t>(call.deadline_ms, kWaitMax.count()));
+  options.medium = call.medium;
+  options.request_id = call.request_id;
+  options.user_data = std::move(call.user_data);
+  options.trace = std::move(call.trace);
+  options.on_done = [self = weak_from_this(), ticket = call.ticket](const Status& how) {
+    if (const auto session = self.lock()) session->on_ended(ticket, how);
+  };
+  auto state = std::make_shared<Transfer::State>(agent_, agent_.visitors_, options, call.blocks);
+  open_[call.ticket] = state;
+  const Prompt prompt{call.content, call.tokens};
+  const Status started =
+      call.operation == AttachOperation::kFetch
+          ? calls_.fetch(call.name, prompt, options, state)
+          : calls_.transfer_with_insert(call.name, prompt, std::move(call.sums), options, state);
+  if (!started.ok()) open_.erase(call.ticket);
+  return started;
+}
+
+Transfer::State* AttachSession::find(uint64_t ticket) const {
+  const auto it = open_.find(ticket);
+  return it == open_.end() ? nullptr : it->second.get();
+}
+
+Status AttachSession::answer_about_transfer(const AttachCall& call) {
+  Transfer::State* const state = find(call.ticket);
+  if (state == nullptr) return unavailable("the transfer has ended; wait() tells how");
+  if (call.operation == AttachOperation::kCheckCommit) return state->owner.check_commit(state->id);
+  return state->owner.hand_over(state->id, call.layers);
+}
+
+// What has no answer. Errors: what an engine of ours does not say.
+Status AttachSession::obey(const AttachCall& call) {
+  Transfer::State* const state = find(call.ticket);  // null where it ended meanwhile
+  switch (call.operation) {
+    case AttachOperation::kEndRead:
+      if (call.blocks.size() != 1) return invalid_argument("attach frame: a read is of one block");
+      calls_.end_read(call.blocks.front(), call.corrupt);
+      return {};
+    case AttachOperation::kLayersReady:
+      if (state != nullptr) state->owner.layers_ready(state->id, call.layers);
+      return {};
+    case AttachOperation::kCommit:
+      if (state == nullptr) return {};
+      if (!call.sums.empty() && call.sums.back().position >= state->source_blocks.size()) {
+        return invalid_argument("attach frame: a sum without its block");
+      }
+      calls_.commit(*state, call.sums);
+      return {};
+    case AttachOperation::kCancel:
+      if (state != nullptr) state->owner.cancel(state->id);
+      return {};
+    case AttachOperation::kReceived:
+      if (unreceived_ == 0) return invalid_argument("attach frame: nothing was to be received");
+      --unreceived_;
+      calls_.on_received();
+      return {};
+    case AttachOperation::kDetach:
+      mapped_ = false;
+      leave(unavailable("it has detached"));
+      return {};
+    default:
+      return invalid_argument("attach frame: an operation that this version does not know");
+  }
+}
+
+// ---- events ----------------------------------------------------------------------------------
+
+void AttachSession::on_ended(uint64_t ticket, const Status& status) {
+  const auto it = open_.find(ticket);
+  MEMPOOL_CHECK(it != open_.end());  // a call ends once
+  if (state_ == State::kAttached) {
+    TransferEnded ended{ticket, status, {}};
+    {
+      const std::lock_guard lock(it->second->mutex);
+      ended.report = it->second->report;
+    }
+    events_->stream.queue(ended);
+  }
+  open_.erase(it);
+  if (state_ == State::kAttached) flush(*events_);
+  end_if_over();
+}
+
+void AttachSession::deliver(const Arrival& arrival) {
+  {
+    const std::lock_guard lock(agent_.mutex_);
+    BlockPool& pool = *agent_.pool_;
+    const Status pinned = pool.pin(id_, arrival.blocks);
+    const Status unpinned = pool.unpin(kCallerSession, arrival.blocks);
+    MEMPOOL_CHECK(pinned.ok() && unpinned.ok());  // the machine has pinned them for the caller
+  }
+  ++unreceived_;
+  events_->stream.queue(arrival);
+  flush(*events_);
+}
+
+// An engine that does not read lets its frames pile up here: as many as its open transfers and the
+// arrivals that it may hold.
+void AttachSession::flush(Link& link) {
+  if (link.waits_to_write) return;
+  const Result<bool> sent = link.stream.flush();
+  if (!sent.ok()) return leave(sent.status());
+  if (*sent) return;
+  link.waits_to_write = true;
+  link.watch.when_writable([self = weak_from_this(), &link] {
+    const auto session = self.lock();
+    if (session == nullptr) return;
+    link.waits_to_write = false;
+    session->flush(link);
+  });
+}
+
+// ---- the end ---------------------------------------------------------------------------------
+
+// Nothing more is heard of it. What it had open is taken back, but its blocks stay its own while
+// its process may write to them.
+void AttachSession::leave(const Status& why) {
+  if (state_ == State::kLeaving) return;
+  state_ = State::kLeaving;
+  if (shard_) {
+    log().info("process {} of rank {} has left: {}", peer_.process, *shard_, why.message());
+    const std::lock_guard lock(agent_.mutex_);
+    agent_.engines_[id_].attached = false;
+  }
+  loop_.post([self = shared_from_this()] {  // this call may come from inside of what goes here
+    self->link_.reset();
+    self->events_.reset();
+    const auto open = self->open_;  // those that end at once leave the table
+    for (const auto& [ticket, state] : open) state->owner.cancel(state->id);
+    self->watch_process_end();
+    self->end_if_over();
+  });
+}
+
+void AttachSession::watch_process_end() {
+  if (!mapped_) return;
+  process_watch_ = std::make_unique<Watch>(loop_, process_.number());
+  process_watch_->when_readable([self = weak_from_this()] {
+    const auto session = self.lock();
+    if (session == nullptr) return;
+    session->mapped_ = false;
+    session->end_if_over();
+  });
+}
+
+void AttachSession::end_if_over() {
+  if (state_ != State::kLeaving || mapped_ || !open_.empty() || link_ != nullptr) return;
+  {
+    const std::lock_guard lock(agent_.mutex_);
+    agent_.pool_->end_session(id_);
+    for (; unreceived_ > 0; --unreceived_) agent_.target_->on_received();
+    agent_.engines_.erase(id_);
+  }
+  server_.remove(id_);
+}
+
+}  // namespace mempool

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns one attached engine as its agent sees it: the greeting, the calls, the events, the end.
+//
+//   greeting -> attached -> leaving (its process may still write, or a transfer is open) -> (gone)
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "agent/attach_stream.h"
+#include "agent/engine_calls.h"
+#include "agent/event_loop.h"
+#include "core/unix_socket.h"
+
+namespace mempool {
+
+class AttachServer;
+
+/// Shared with the ends of its transfers, which find it gone or leaving. Thread: confined to the
+/// loop's thread.
+class AttachSession : public std::enable_shared_from_this<AttachSession> {
+ public:
+  AttachSession(AttachServer& server, Agent::Impl& agent, EventLoop& loop, SessionId id,
+                Descriptor socket);
+
+  /// Hear what it says, from now on.
+  void read();
+  /// The rank that it is, attached or leaving.
+  std::optional<uint32_t> shard() const { return shard_; }
+  pid_t process() const { return peer_.process; }
+  /// Tell whether arrivals are its: the engine's first rank has them.
+  bool receives() const { return state_ == State::kAttached && shard_ == 0u; }
+  /// Hand over an arrival, pinned for the caller until then.
+  void deliver(const Arrival& arrival);
+
+ private:
+  enum class State : uint8_t { kGreeting, kAttached, kLeaving };
+
+  void on_frame(AttachFrame frame);
+  Status greet(const AttachHello& hello);
+  Status check_hello(const AttachHello& hello) const;
+  Status welcome(Descriptor events);
+  void refuse(const Status& why);
+  void handle(AttachCall& call);
+  AttachAnswer answer(AttachCall& call);
+  AttachAnswer answer_about_blocks(const AttachCall& call);
+  AttachAnswer answer_about_index(const AttachCall& call);
+  Status start_transfer(AttachCall& call);
+  Status answer_about_transfer(const AttachCall& call);
+  Status obey(const AttachCall& call);
+  /// The transfer of a ticket, or null where it has ended.
+  Transfer::State* find(uint64_t ticket) const;
+  void on_ended(uint64_t ticket, const Status& status);
+
+  /// One socket and the waiting for it.
+  struct Link {
+    Link(EventLoop& loop, Descriptor socket)
+        : stream(std::move(socket)), watch(loop, stream.descriptor()) {}
+    AttachStream stream;
+    Watch watch;
+    bool waits_to_write = false;
+  };
+  void flush(Link& link);
+  void leave(const Status& why);
+  void watch_process_end();
+  void end_if_over();
+
+  AttachServer& server_;
+  Agent::Impl& agent_;
+  EventLoop& loop_;
+  const SessionId id_;
+  EngineCalls calls_;
+  State state_ = State::kGreeting;
+  std::optional<uint32_t> shard_;
+  SocketPeer peer_;
+  std::unique_ptr<Link> link_;    // calls and answers
+  std::unique_ptr<Link> events_;  // ends of transfers, and arrivals
+  Descriptor process_;            // readable once the engine's process is gone
+  std::unique_ptr<Watch> process_watch_;
+  bool mapped_ = false;                                        // its process may still write
+  std::map<uint64_t, std::shared_ptr<Transfer::State>> open_;  // by ticket; shared with the agent
+  uint32_t unreceived_ = 0;                                    // arrivals that it has yet to take
+};
+
+}  // namespace mempool

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what each call says to the agent, and what it does here: mapping, hashing, copying.
+#include "agent/attached_pool.h"
+
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/block_copy.h"
+#include "agent/call_checks.h"
+#include "core/check.h"
+#include "core/unix_socket.h"
+
+namespace mempool {
+namespace {
+
+Status agent_gone(const Status& why) {
+  return unavailable(fmt::format("the agent has gone ({}); attach anew", why.message()));
+}
+
+Result<AttachFrame> read_frame(AttachStream& stream) {
+  for (;;) {
+    MEMPOOL_ASSIGN_OR_RETURN(std::optional<AttachFrame> frame, stream.next());
+    if (frame) return std::move(*frame);
+    MEMPOOL_ASSIGN_OR_RETURN(const bool more, stream.receive());
+    if (!more) return unavailable("no answer in time");
+  }
+}
+
+void set_timeout(int socket, std::chrono::milliseconds timeout) {
+  const timeval wait{timeout.count() / 1000, timeout.count() % 1000 * 1000};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+}
+
+// What one frame may hold.
+Status check_lists(size_t tokens, size_t blocks) {
+  if (tokens <= kAttachTokensMax && blocks <= kAttachBlocksMax) return {};
+  return invalid_argument(fmt::format("{} tokens and {} blocks; give at most {} and {} in one call",
+                                      tokens, blocks, kAttachTokensMax, kAttachBlocksMax));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Pool>> attach(const AttachOptions& options) {
+  MEMPOOL_ASSIGN_OR_RETURN(std::unique_ptr<AttachedPool> pool, AttachedPool::open(options));
+  return std::unique_ptr<Pool>(std::move(pool));
+}
+
+// ---- attaching -------------------------------------------------------------------------------
+
+Result<std::unique_ptr<AttachedPool>> AttachedPool::open(const AttachOptions& options) {
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor socket, dial_unix(options.path));
+  set_timeout(socket.number(), std::max(options.timeout, std::chrono::milliseconds(1)));
+  AttachStream stream(std::move(socket));
+  stream.queue(AttachHello{kAttachVersion, options.shard, options.shards, options.placement});
+  MEMPOOL_RETURN_IF_ERROR(stream.flush().status());
+  Result<AttachFrame> frame = read_frame(stream);
+  if (!frame.ok()) return frame.status().with_context("attach to " + options.path);
+  auto* welcome = std::get_if<AttachWelcome>(&*frame);
+  if (welcome == nullptr) return corruption("attach frame: no welcome");
+  MEMPOOL_RETURN_IF_ERROR(welcome->status);
+  set_timeout(stream.descriptor(), std::chrono::milliseconds(0));  // the agent answers, or goes
+  std::vector<Descriptor> descriptors = stream.take_descriptors();
+  std::unique_ptr<AttachedPool> pool(new AttachedPool(std::move(stream), std::move(*welcome)));
+  MEMPOOL_RETURN_IF_ERROR(pool->map(std::move(descriptors)));
+  pool->listener_ = std::thread([pool = pool.get()] { pool->hear(); });
+  return pool;
+}
+
+Status AttachedPool::map(std::vector<Descriptor> descriptors) {
+  if (descriptors.size() != 2 + welcome_.segments.size() || welcome_.segments.empty()) {
+    return corruption("attach frame: a welcome without its memory");
+  }
+  events_ = std::make_unique<AttachStream>(std::move(descriptors[0]));
+  uint64_t blocks = 0;
+  for (size_t i = 0; i < welcome_.segments.size(); ++i) {
+    const AttachWelcome::Segment& given = welcome_.segments[i];
+    MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
+                             make_layout(welcome_.shape, welcome_.placement, given.blocks));
+    MEMPOOL_ASSIGN_OR_RETURN(
+        MemoryMapping memory,
+        MemoryMapping::map(descriptors[2 + i], given.bytes, Access::kReadWrite));
+    segments_.push_back({given.first_block, given.blocks, layout, std::move(memory)});
+    blocks = std::max(blocks, uint64_t{given.first_block} + given.blocks);
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(
+      MemoryMapping generations,
+      MemoryMapping::map(descriptors[1], blocks * sizeof(uint64_t), Access::kRead));
+  generations_ = std::make_unique<MemoryMapping>(std::move(generations));
+  return {};
+}
+
+AttachedPool::~AttachedPool() {
+  visitors_->close_and_wait();  // handles ask nothing any more
+  if (listener_.joinable()) {
+    shutdown(events_->descriptor(), SHUT_RDWR);
+    listener_.join();
+  }
+  segments_.clear();
+  generations_.reset();
+  tell({.operation = AttachOperation::kDetach});
+}
+
+// ---- asking ----------------------------------------------------------------------------------
+
+Result<AttachAnswer> AttachedPool::ask(const AttachCall& call) {
+  const std::lock_guard lock(mutex_);
+  MEMPOOL_RETURN_IF_ERROR(gone_);
+  calls_.queue(call);
+  const Result<bool> sent = calls_.flush();
+  Result<AttachFrame> frame = sent.ok() ? read_frame(calls_) : sent.status();
+  AttachAnswer* const answer = frame.ok() ? std::get_if<AttachAnswer>(&*frame) : nullptr;
+  if (answer == nullptr) {
+    gone_ = agent_gone(frame.ok() ? corruption("it gave no answer") : frame.status());
+    return gone_;
+  }
+  MEMPOOL_RETURN_IF_ERROR(answer->status);
+  return std::move(*answer);
+}
+
+void AttachedPool::tell(const AttachCall& call) {
+  const std::lock_guard lock(mutex_);
+  if (!gone_.ok()) return;
+  calls_.queue(call);
+  if (const Result<bool> sent = calls_.flush(); !sent.ok()) gone_ = agent_gone(sent.status());
+}
+
+Status AttachedPool::ask_about(AttachOperation operation, std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(check_lists(0, blocks.size()));
+  return ask({.operation = operation, .blocks = {blocks.begin(), blocks.end()}}).status();
+}
+
+// ---- blocks ----------------------------------------------------------------------------------
+
+Result<Content> AttachedPool::content(const ContentSpec& spec) const {
+  return name_content(spec, welcome_.shape, welcome_.model);
+}
+
+Result<std::vector<BlockAddress>> AttachedPool::alloc(size_t count, Medium medium) {
+  MEMPOOL_ASSIGN_OR_RETURN(
+      AttachAnswer answer,
+      ask({.operation = AttachOperation::kAlloc, .count = count, .medium = medium}));
+  return std::move(answer.blocks);
+}
+
+Status AttachedPool::free(std::span<const BlockAddress> blocks) {
+  return ask_about(AttachOperation::kFree, blocks);
+}
+
+Status AttachedPool::pin(std::span<const BlockAddress> blocks) {
+  return ask_about(AttachOperation::kPin, blocks);
+}
+
+Status AttachedPool::unpin(std::span<const BlockAddress> blocks) {
+  return ask_about(AttachOperation::kUnpin, blocks);
+}
+
+Result<const AttachedPool::Segment*> AttachedPool::find(const BlockAddress& block) const {
+  const uint32_t index = block.index();
+  const auto after = std::ranges::upper_bound(segments_, index, {}, &Segment::first_block);
+  if (block.incarnation != welcome_.incarnation) {
+    return stale(fmt::format("block {} is of another agent, or of another life of this one",
+                             to_string(block)));
+  }
+  if (block.medium() != Medium::kHost || after == segments_.begin() ||
+      index - std::prev(after)->first_block >= std::prev(after)->blocks) {
+    return invalid_argument(fmt::format("block {} is not of this pool", to_string(block)));
+  }
+  const auto* words = reinterpret_cast<const std::atomic<uint64_t>*>(generations_->data());
+  if (static_cast<uint32_t>(words[index].load(std::memory_order_acquire)) != block.generation) {
+    return stale(fmt::format("block {} has been freed", to_string(block)));
+  }
+  return &*std::prev(after);
+}
+
+Result<std::span<std::byte>> AttachedPool::piece(const BlockAddress& block, uint32_t layer,
+                                                 uint32_t part) const {
+  MEMPOOL_ASSIGN_OR_RETURN(const Segment* const segment, find(block));
+  const BlockLayout& layout = segment->layout;
+  MEMPOOL_RETURN_IF_ERROR(check_piece(layout, layer, part));
+  const uint64_t offset = layout.piece_offset(block.index() - segment->first_block, layer, part);
+  return std::span(segment->memory.data() + offset, layout.piece_bytes);
+}
+
+Status AttachedPool::read(const BlockAddress& block, std::span<std::byte> out) {
+  MEMPOOL_ASSIGN_OR_RETURN(const Segment* const segment, find(block));
+  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, segment->layout));
+  MEMPOOL_ASSIGN_OR_RETURN(const AttachAnswer begun,
+                           ask({.operation = AttachOperation::kBeginRead, .blocks = {block}}));
+  const Status status =
+      copy_block(segment->layout, segment->memory.data(), block.index() - segment->first_block,
+                 block, begun.checksum, out);
+  tell({.operation = AttachOperation::kEndRead, .blocks = {block}, .corrupt = !status.ok()});
+  return status;
+}
+
+// Those that `verify` picks; the agent leaves out what is published, and refuses what is stale.
+std::vector<SealedSum> AttachedPool::sums_of(std::span<const BlockAddress> blocks) const {
+  std::vector<SealedSum> sums;
+  for (uint32_t position = 0; position < blocks.size(); ++position) {
+    const BlockAddress& block = blocks[position];
+    if (!picks(welcome_.verify, block.index(), block.generation)) continue;
+    const Result<const Segment*> segment = find(block);
+    if (!segment.ok()) continue;
+    sums.push_back({position, block_checksum((*segment)->layout, (*segment)->memory.data(),
+                                             block.index() - (*segment)->first_block)});
+  }
+  return sums;
+}
+
+// ---- index -----------------------------------------------------------------------------------
+
+Result<InsertResult> AttachedPool::inserted(const AttachCall& call) {
+  MEMPOOL_ASSIGN_OR_RETURN(AttachAnswer answer, ask(call));
+  return InsertResult{answer.count, std::move(answer.blocks), std::move(answer.duplicates)};
+}
+
+Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
+                                          std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(check_lists(prompt.tokens.size(), blocks.size()));
+  return inserted({.operation = AttachOperation::kInsert,
+                   .content = prompt.content,
+                   .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
+                   .blocks = {blocks.begin(), blocks.end()},
+                   .sums = sums_of(blocks)});
+}
+
+MatchResult AttachedPool::match(const Prompt& prompt) {
+  if (!check_lists(prompt.tokens.size(), 0).ok()) return {};
+  Result<AttachAnswer> answer = ask({.operation = AttachOperation::kMatch,
+                                     .content = prompt.content,
+                                     .tokens = {prompt.tokens.begin(), prompt.tokens.end()}});
+  if (!answer.ok()) return {};
+  return {answer->count, std::move(answer->blocks)};
+}
+
+size_t AttachedPool::erase(const Prompt& prompt) {
+  if (!check_lists(prompt.tokens.size(), 0).ok()) return 0;
+  const Result<AttachAnswer> answer = ask({.operation = AttachOperation::kErase,
+                                           .content = prompt.content,
+                                           .tokens = {prompt.tokens.begin(), prompt.tokens.end()}});
+  return answer.ok() ? answer->count : 0;
+}
+
+Result<InsertResult> AttachedPool::insert_keys(std::span<const std::string_view> keys,
+                                               std::span<const BlockAddress> blocks) {
+  MEMPOOL_ASSIGN_OR_RETURN(std::vector<ContentId> ids, hash_keys(keys));
+  MEMPOOL_RETURN_IF_ERROR(check_lists(0, blocks.size()));
+  return inserted({.operation = AttachOperation::kInsertKeys,
+                   .blocks = {blocks.begin(), blocks.end()},
+                   .sums = sums_of(blocks),
+                   .keys = std::move(ids)});
+}
+
+Result<std::vector<BlockAddress>> AttachedPool::match_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_ASSIGN_OR_RETURN(std::vector<ContentId> ids, hash_keys(keys));
+  MEMPOOL_ASSIGN_OR_RETURN(AttachAnswer answer,
+                           ask({.operation = AttachOperation::kMatchKeys, .keys = std::move(ids)}));
+  return std::move(answer.blocks);
+}
+
+Result<size_t> AttachedPool::erase_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_ASSIGN_OR_RETURN(std::vector<ContentId> ids, hash_keys(keys));
+  MEMPOOL_ASSIGN_OR_RETURN(const AttachAnswer answer,
+                           ask({.operation = AttachOperation::kEraseKeys, .keys = std::move(ids)}));
+  return size_t{answer.count};
+}
+
+// ---- transfers -------------------------------------------------------------------------------
+
+Result<Transfer> AttachedPool::transfer_with_insert(const std::string& target, const Prompt& prompt,
+                                                    std::span<const BlockAddress> blocks,
+                                                    const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(
+      check_transfer(prompt, blocks.size(), options, welcome_.shape.tokens_per_block));
+  auto state = std::make_shared<Transfer::State>(*this, visitors_, options, blocks);
+  AttachCall call{.operation = AttachOperation::kTransfer,
+                  .medium = options.medium,
+                  .content = prompt.content,
+                  .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
+                  .blocks = state->source_blocks,
+                  .name = target,
+                  .in_layers = state->in_layers(),
+                  .user_data = options.user_data};
+  if (!call.in_layers) call.sums = sums_of(blocks);
+  MEMPOOL_RETURN_IF_ERROR(start(call, options, state));
+  state->send_when(options.ready, {layout(0).first_layer, layout(0).layers});
+  return Transfer(std::move(state));
+}
+
+Result<Transfer> AttachedPool::fetch(const std::string& source, const Prompt& prompt,
+                                     const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(check_fetch(prompt, options, welcome_.shape.tokens_per_block));
+  auto state =
+      std::make_shared<Transfer::State>(*this, visitors_, options, std::span<const BlockAddress>());
+  AttachCall call{.operation = AttachOperation::kFetch,
+                  .content = prompt.content,
+                  .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
+                  .name = source};
+  MEMPOOL_RETURN_IF_ERROR(start(call, options, state));
+  return Transfer(std::move(state));
+}
+
+// The end may be heard before the answer, so the table knows the transfer first.
+Status AttachedPool::start(AttachCall& call, const TransferOptions& options,
+                           const std::shared_ptr<Transfer::State>& state) {
+  call.deadline_ms = static_cast<uint64_t>(std::max<int64_t>(options.deadline.count(), 0));
+  call.request_id = options.request_id;
+  call.trace = options.trace;
+  {
+    const std::lock_guard lock(open_mutex_);
+    MEMPOOL_RETURN_IF_ERROR(ended_);
+    call.ticket = state->id = ++last_ticket_;
+    open_[call.ticket] = state;
+  }
+  const Status started = ask(call).status();
+  if (started.ok()) return {};
+  const std::lock_guard lock(open_mutex_);
+  open_.erase(call.ticket);
+  return started;
+}
+
+Result<Arrival> AttachedPool::receive(std::chrono::milliseconds timeout) {
+  const Visit visit(*visitors_);
+  if (!visit) return cancelled("the engine detaches");
+  MEMPOOL_ASSIGN_OR_RETURN(Arrival arrival, arrivals_.pop(timeout));
+  tell({.operation = AttachOperation::kReceived});
+  return arrival;
+}
+
+void AttachedPool::add_peer(const std::string& name, const std::string& address) {
+  // An agent that has gone says so at the next call.
+  (void)ask({.operation = AttachOperation::kAddPeer, .name = name, .address = address});
+}
+
+// ---- what handles ask --------------------------------------------------------------------------
+
+void AttachedPool::cancel(TransferId transfer) {
+  tell({.operation = AttachOperation::kCancel, .ticket = transfer});
+}
+
+Status AttachedPool::hand_over(TransferId transfer, LayerRange layers) {
+  return ask({.operation = AttachOperation::kHandOver, .ticket = transfer, .layers = layers})
+      .status();
+}
+
+void AttachedPool::layers_ready(TransferId transfer, LayerRange layers) {
+  tell({.operation = AttachOperation::kLayersReady, .ticket = transfer, .layers = layers});
+}
+
+Status AttachedPool::check_commit(TransferId transfer) {
+  return ask({.operation = AttachOperation::kCheckCommit, .ticket = transfer}).status();
+}
+
+void AttachedPool::commit(const Transfer::State& call) {
+  tell({.operation = AttachOperation::kCommit,
+        .ticket = call.id,
+        .sums = sums_of(call.source_blocks)});
+}
+
+// ---- events ----------------------------------------------------------------------------------
+
+void AttachedPool::hear() {
+  for (;;) {
+    Result<AttachFrame> frame = read_frame(*events_);
+    if (!frame.ok()) return end_all(agent_gone(frame.status()));
+    on_event(std::move(*frame));
+  }
+}
+
+void AttachedPool::on_event(AttachFrame frame) {
+  if (auto* arrival = std::get_if<Arrival>(&frame)) {
+    arrivals_.push(std::move(*arrival));
+    return;
+  }
+  auto* ended = std::get_if<TransferEnded>(&frame);
+  if (ended == nullptr) return;  // nothing that this version knows
+  std::shared_ptr<Transfer::State> state;
+  {
+    const std::lock_guard lock(open_mutex_);
+    const auto it = open_.find(ended->ticket);
+    if (it == open_.end()) return;
+    state = std::move(it->second);
+    open_.erase(it);
+  }
+  state->end(ended->status, std::move(ended->report));
+}
+
+void AttachedPool::end_all(const Status& why) {
+  std::map<uint64_t, std::shared_ptr<Transfer::State>> open;
+  {
+    const std::lock_guard lock(open_mutex_);
+    ended_ = why;
+    open = std::exchange(open_, {});
+  }
+  for (const auto& [ticket, state] : open) state->end(why, {});
+  arrivals_.stop(why);
+}
+
+}  // namespace mempool

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns an engine's end of its attachment: the mapped pool, the calls, and the thread that hears
+// events.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "agent/arrival_queue.h"
+#include "agent/attach_stream.h"
+#include "agent/transfer.h"
+#include "core/gate.h"
+#include "core/memory_mapping.h"
+#include "mempool/attach.h"
+
+namespace mempool {
+
+/// Thread: safe. Calls take turns on one socket; the thread of events takes no part in them.
+class AttachedPool final : public Pool, public TransferOwner {
+ public:
+  static Result<std::unique_ptr<AttachedPool>> open(const AttachOptions& options);
+  ~AttachedPool() override;
+
+  Result<Content> content(const ContentSpec& spec) const override;
+  Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium) override;
+  Status free(std::span<const BlockAddress> blocks) override;
+  Status pin(std::span<const BlockAddress> blocks) override;
+  Status unpin(std::span<const BlockAddress> blocks) override;
+  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer,
+                                     uint32_t part) const override;
+  const BlockLayout& layout(size_t segment) const override { return segments_[segment].layout; }
+  Status read(const BlockAddress& block, std::span<std::byte> out) override;
+  Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks) override;
+  MatchResult match(const Prompt& prompt) override;
+  size_t erase(const Prompt& prompt) override;
+  Result<InsertResult> insert_keys(std::span<const std::string_view> keys,
+                                   std::span<const BlockAddress> blocks) override;
+  Result<std::vector<BlockAddress>> match_keys(std::span<const std::string_view> keys) override;
+  Result<size_t> erase_keys(std::span<const std::string_view> keys) override;
+  Result<Transfer> transfer_with_insert(const std::string& target, const Prompt& prompt,
+                                        std::span<const BlockAddress> blocks,
+                                        const TransferOptions& options) override;
+  Result<Transfer> fetch(const std::string& source, const Prompt& prompt,
+                         const TransferOptions& options) override;
+  Result<Arrival> receive(std::chrono::milliseconds timeout) override;
+  Result<int> arrival_descriptor() override { return arrivals_.descriptor(); }
+  void add_peer(const std::string& name, const std::string& address) override;
+
+ private:
+  struct Segment {
+    uint32_t first_block = 0;
+    uint32_t blocks = 0;
+    BlockLayout layout;
+    MemoryMapping memory;
+  };
+
+  AttachedPool(AttachStream calls, AttachWelcome welcome)
+      : calls_(std::move(calls)), welcome_(std::move(welcome)) {}
+
+  // TransferOwner; an id is a ticket
+  void cancel(TransferId transfer) override;
+  Status hand_over(TransferId transfer, LayerRange layers) override;
+  void layers_ready(TransferId transfer, LayerRange layers) override;
+  Status check_commit(TransferId transfer) override;
+  void commit(const Transfer::State& call) override;
+
+  Status map(std::vector<Descriptor> descriptors);
+  /// Ask and wait for the answer. Errors: the answer's; kUnavailable when the agent has gone.
+  Result<AttachAnswer> ask(const AttachCall& call);
+  /// Say what has no answer; to an agent that has gone, nothing.
+  void tell(const AttachCall& call);
+  Status ask_about(AttachOperation operation, std::span<const BlockAddress> blocks);
+  Result<InsertResult> inserted(const AttachCall& call);
+  /// Ask for what `state` stands for. Errors: those of the call that come at once.
+  Status start(AttachCall& call, const TransferOptions& options,
+               const std::shared_ptr<Transfer::State>& state);
+  /// Where a live block lies. Errors: kStale; kInvalidArgument.
+  Result<const Segment*> find(const BlockAddress& block) const;
+  std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
+  void hear();
+  void on_event(AttachFrame frame);
+  void end_all(const Status& why);
+
+  std::mutex mutex_;  // guards what follows; held over a round trip
+  AttachStream calls_;
+  Status gone_;
+
+  const AttachWelcome welcome_;
+  std::vector<Segment> segments_;
+  std::unique_ptr<MemoryMapping> generations_;
+  const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();  // shared with handles
+  ArrivalQueue arrivals_;
+
+  std::mutex open_mutex_;                                      // guards what follows
+  std::map<uint64_t, std::shared_ptr<Transfer::State>> open_;  // by ticket; shared with handles
+  uint64_t last_ticket_ = 0;
+  Status ended_;  // why no transfer can start any more
+
+  std::unique_ptr<AttachStream> events_;
+  std::thread listener_;
+};
+
+}  // namespace mempool

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns what the calls of Pool check before they ask anybody, inside the agent and beside it.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "mempool/pool.h"
+
+namespace mempool {
+
+/// Name a content of the pool's shape and model. Errors: kInvalidArgument.
+Result<Content> name_content(const ContentSpec& spec, const ContentSpec& pool,
+                             const ContentId& model);
+/// Errors: kInvalidArgument for a content of another model or shape.
+Status check_model(const Content& content, const ContentId& model);
+/// Check and hash keys. Errors: kInvalidArgument.
+Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys);
+/// Errors: kInvalidArgument for a layer or part that blocks do not have.
+Status check_piece(const BlockLayout& layout, uint32_t layer, uint32_t part);
+/// Check a call's input against the bounds of one transfer. Errors: kInvalidArgument.
+Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
+                      size_t block_tokens);
+Status check_fetch(const Prompt& prompt, const TransferOptions& options, size_t block_tokens);
+
+}  // namespace mempool

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the system calls of a mapping.
+#include "core/memory_mapping.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "core/host_memory.h"
+
+namespace mempool {
+
+Result<MemoryMapping> MemoryMapping::map(const Descriptor& descriptor, uint64_t bytes,
+                                         Access access) {
+  if (!is_sealed(descriptor.number())) {
+    return permission_denied("the agent gives memory that is not sealed against resizing");
+  }
+  const bool writes = access == Access::kReadWrite;
+  void* const at = mmap(nullptr, bytes, writes ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+                        descriptor.number(), 0);
+  if (at == MAP_FAILED) {
+    return resource_exhausted(
+        fmt::format("map {} bytes of the agent: {}", bytes, std::strerror(errno)));
+  }
+  MemoryMapping mapping(static_cast<std::byte*>(at), bytes);
+  if (madvise(at, bytes, MADV_DONTFORK) != 0) {
+    return internal_error(fmt::format("keep a mapping from children: {}", std::strerror(errno)));
+  }
+  // The owner has touched every page, so this only spares faults later; older kernels refuse it.
+  (void)madvise(at, bytes, writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+  return mapping;
+}
+
+MemoryMapping::~MemoryMapping() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+}  // namespace mempool

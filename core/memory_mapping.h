@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the mapping of an agent's memory in the process of its engine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "core/descriptor.h"
+#include "mempool/status.h"
+
+namespace mempool {
+
+enum class Access : uint8_t { kRead, kReadWrite };
+
+/// Memory behind a sealed memfd of another process, all of it brought in. A forked child does not
+/// have it. Move-only. Thread: confined; the bytes follow their owner's rules.
+class MemoryMapping {
+ public:
+  /// Errors: kPermissionDenied for memory that may be resized under our feet; kResourceExhausted.
+  static Result<MemoryMapping> map(const Descriptor& descriptor, uint64_t bytes, Access access);
+
+  MemoryMapping(MemoryMapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+  MemoryMapping& operator=(MemoryMapping&&) = delete;
+  ~MemoryMapping();
+
+  std::byte* data() const { return data_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  MemoryMapping(std::byte* data, uint64_t bytes) : data_(data), bytes_(bytes) {}
+
+  std::byte* data_ = nullptr;
+  uint64_t bytes_ = 0;
+};
+
+}  // namespace mempool

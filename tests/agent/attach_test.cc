@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the checks of engines that attach to their agents.
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "core/unix_socket.h"
+#include "tests/agent/attach_fixture.h"
+
+namespace mempool {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::attach_engine;
+using testing::fill;
+using testing::filled_blocks;
+using testing::holds;
+using testing::is_readable;
+using testing::make_tokens;
+using testing::small_options;
+using testing::small_spec;
+using testing::start_agent;
+using testing::wait_until;
+
+using AttachTest = testing::AttachFixture;
+
+TEST_F(AttachTest, an_engine_writes_where_the_agent_reads) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*engine, tokens);
+  const auto inserted = engine->insert({content_, tokens}, blocks);
+  ASSERT_TRUE(inserted.ok()) << inserted.status().to_string();
+  EXPECT_EQ(inserted->serving, blocks);
+  const MatchResult inside = prefill_->match({content_, tokens});
+  ASSERT_EQ(inside.blocks, blocks);
+  EXPECT_TRUE(holds(*prefill_, blocks[0], tokens[0]));
+  EXPECT_TRUE(holds(*prefill_, blocks[1], tokens[4]));
+  EXPECT_TRUE(prefill_->unpin(inside.blocks).ok());
+
+  const MatchResult outside = engine->match({content_, tokens});
+  EXPECT_EQ(outside.blocks, blocks);
+  EXPECT_EQ(outside.tokens, 8u);
+  std::vector<std::byte> copy(engine->layout().block_bytes);
+  ASSERT_TRUE(engine->read(blocks[1], copy).ok());
+  EXPECT_EQ(copy[0], testing::kv_byte(tokens[4], 0, 0, 0));
+  EXPECT_TRUE(engine->unpin(outside.blocks).ok());
+  EXPECT_TRUE(engine->unpin(blocks).ok());
+  EXPECT_EQ(engine->erase({content_, tokens}), 1u);
+  EXPECT_EQ(engine->match({content_, tokens}).tokens, 4u);
+}
+
+TEST_F(AttachTest, blocks_reach_over_every_segment) {
+  const auto engine = attach_engine(prefill_path_);
+  const uint64_t total = prefill_->status().total;
+  const auto tokens = make_tokens(4 * total);
+  const auto blocks = filled_blocks(*engine, tokens);
+  ASSERT_EQ(blocks.size(), total);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    EXPECT_TRUE(holds(*prefill_, blocks[i], tokens[4 * i])) << i;
+  }
+  EXPECT_EQ(engine->alloc(1).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(engine->free(blocks).ok());
+}
+
+TEST_F(AttachTest, keys_are_for_attached_engines_too) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto blocks = filled_blocks(*engine, make_tokens(8));
+  const std::vector<std::string_view> keys = {"one", "two"};
+  ASSERT_TRUE(engine->insert_keys(keys, blocks).ok());
+  const auto held = prefill_->match_keys(keys);
+  ASSERT_TRUE(held.ok());
+  EXPECT_EQ(*held, blocks);
+  EXPECT_TRUE(prefill_->unpin(*held).ok());
+  EXPECT_EQ(engine->match_keys(keys)->size(), 2u);
+  EXPECT_EQ(*engine->erase_keys(keys), 2u);
+  EXPECT_EQ(engine->match_keys(keys)->size(), 0u);
+}
+
+TEST_F(AttachTest, a_freed_block_is_stale_before_the_agent_is_asked) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto blocks = filled_blocks(*engine, make_tokens(4));
+  ASSERT_TRUE(engine->free(blocks).ok());
+  EXPECT_EQ(engine->piece(blocks[0], 0, 0).status().code(), StatusCode::kStale);
+  EXPECT_EQ(engine->free(blocks).code(), StatusCode::kStale);
+  BlockAddress foreign = blocks[0];
+  ++foreign.incarnation;
+  EXPECT_EQ(engine->piece(foreign, 0, 0).status().code(), StatusCode::kStale);
+  EXPECT_EQ(engine->piece(BlockAddress::make(blocks[0].incarnation, 1, Medium::kHost, 1000), 0, 0)
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+}
+
+TEST_F(AttachTest, engines_do_not_free_what_is_not_theirs) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto blocks = filled_blocks(*prefill_, make_tokens(4));
+  EXPECT_EQ(engine->free(blocks).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(engine->unpin(blocks).code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(prefill_->free(blocks).ok());
+}
+
+TEST_F(AttachTest, bytes_that_changed_after_the_seal_are_not_read) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  ASSERT_TRUE(engine->insert({content_, tokens}, blocks).ok());
+  (*engine->piece(blocks[0], 1, 1))[5] ^= std::byte{1};
+  std::vector<std::byte> copy(engine->layout().block_bytes);
+  EXPECT_EQ(engine->read(blocks[0], copy).code(), StatusCode::kCorruption);
+  EXPECT_EQ(engine->match({content_, tokens}).tokens, 0u);
+}
+
+TEST_F(AttachTest, an_engine_that_detaches_gives_everything_back) {
+  auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(12);
+  const auto blocks = filled_blocks(*engine, tokens);
+  ASSERT_TRUE(
+      engine->insert({content_, std::span(tokens).first(8)}, std::span(blocks).first(2)).ok());
+  EXPECT_EQ(prefill_->status().engines.size(), 1u);
+  engine.reset();
+  EXPECT_TRUE(all_given_back(*prefill_));
+  EXPECT_EQ(prefill_->status().engines.size(), 0u);
+  EXPECT_EQ(prefill_->match({content_, tokens}).tokens, 8u);  // what was published stays
+}
+
+TEST_F(AttachTest, the_next_engine_finds_what_the_last_one_inserted) {
+  const auto tokens = make_tokens(8);
+  {
+    const auto engine = attach_engine(prefill_path_);
+    const auto blocks = filled_blocks(*engine, tokens);
+    ASSERT_TRUE(engine->insert({content_, tokens}, blocks).ok());
+  }
+  ASSERT_TRUE(wait_until([this] { return prefill_->status().engines.empty(); }));
+  const auto engine = attach_engine(prefill_path_);
+  const MatchResult found = engine->match({content_, tokens});
+  ASSERT_EQ(found.tokens, 8u);
+  EXPECT_TRUE(holds(*engine, found.blocks[1], tokens[4]));
+}
+
+TEST_F(AttachTest, an_engine_is_told_when_its_agent_has_gone) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  TransferOptions options;
+  options.mode = TransferMode::kByLayer;  // stays open
+  auto transfer = engine->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+  prefill_.reset();
+  EXPECT_FALSE(transfer->wait().ok());
+  EXPECT_EQ(engine->alloc(1).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine->receive(10s).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(engine->match({content_, tokens}).tokens, 0u);
+  EXPECT_TRUE(engine->piece(blocks[0], 0, 0).ok());  // its memory is there as long as the engine
+}
+
+TEST_F(AttachTest, one_rank_has_one_engine) {
+  const auto engine = attach_engine(prefill_path_);
+  AttachOptions options;
+  options.path = prefill_path_;
+  EXPECT_EQ(attach(options).status().code(), StatusCode::kAlreadyExists);
+  options.shard = 1;
+  options.shards = 2;
+  EXPECT_EQ(attach(options).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(AttachTest, an_engine_of_another_placement_is_refused) {
+  AttachOptions options;
+  options.path = prefill_path_;
+  options.placement.emplace().form = BlockForm::kAggregated;
+  EXPECT_EQ(attach(options).status().code(), StatusCode::kInvalidArgument);
+  options.placement->form = BlockForm::kDiscrete;
+  EXPECT_TRUE(attach(options).ok());
+}
+
+TEST_F(AttachTest, where_no_agent_listens_an_engine_is_told) {
+  AttachOptions options;
+  options.path = folder_ / "nobody.sock";
+  EXPECT_EQ(attach(options).status().code(), StatusCode::kUnavailable);
+  options.path = std::string(200, 'x');
+  EXPECT_EQ(attach(options).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(AttachTest, the_socket_of_a_dead_agent_is_taken_over_and_that_of_a_living_one_is_not) {
+  AgentOptions options = small_options("second");
+  options.engine_socket = prefill_path_;
+  const auto refused = Agent::start(options);
+  EXPECT_EQ(refused.status().code(), StatusCode::kAlreadyExists);
+  EXPECT_TRUE(attach_engine(prefill_path_)->alloc(1).ok());
+
+  options.engine_socket = folder_ / "dead.sock";
+  {  // what a killed agent leaves: a socket, and a lock that nobody holds
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, options.engine_socket.c_str());
+    const Descriptor socket(::socket(AF_UNIX, SOCK_STREAM, 0));
+    ASSERT_EQ(::bind(socket.number(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    std::ofstream(options.engine_socket + ".lock");
+  }
+  const auto agent = start_agent(options);
+  ASSERT_NE(agent, nullptr);
+  EXPECT_TRUE(attach_engine(options.engine_socket)->alloc(1).ok());
+}
+
+TEST_F(AttachTest, what_is_no_frame_ends_that_engine_and_no_other) {
+  const auto engine = attach_engine(prefill_path_);
+  for (const uint32_t length : {8u, 0x7fffffffu}) {
+    std::string bytes(sizeof length, '\0');
+    std::memcpy(bytes.data(), &length, sizeof length);
+    bytes += "no frame";
+    auto socket = dial_unix(prefill_path_);
+    ASSERT_TRUE(socket.ok());
+    ASSERT_TRUE(send_some(socket->number(), std::as_bytes(std::span(bytes))).ok());
+    EXPECT_TRUE(is_readable(socket->number(), 30000));  // the end of it
+    char byte = 0;
+    EXPECT_EQ(::read(socket->number(), &byte, 1), 0);
+  }
+  EXPECT_TRUE(engine->alloc(1).ok());
+}
+
+// ---- transfers ---------------------------------------------------------------------------------
+
+class AttachTransferTest : public testing::AttachFixture {
+ protected:
+  void expect_arrival(Pool& engine, const std::vector<TokenId>& tokens) {
+    auto arrival = engine.receive(30s);
+    ASSERT_TRUE(arrival.ok()) << arrival.status().to_string();
+    EXPECT_EQ(arrival->tokens, tokens);
+    for (size_t i = 0; i < arrival->blocks.size(); ++i) {
+      EXPECT_TRUE(holds(engine, arrival->blocks[i], tokens[4 * i])) << i;
+    }
+    EXPECT_EQ(engine.match({content_, tokens}).tokens, tokens.size() / 4 * 4);
+    EXPECT_TRUE(engine.unpin(arrival->blocks).ok());
+  }
+};
+
+TEST_P(AttachTransferTest, kv_goes_from_engine_to_engine) {
+  const auto source = attach_engine(prefill_path_);
+  const auto target = attach_engine(decode_path_);
+  const auto arrived = target->arrival_descriptor();
+  ASSERT_TRUE(arrived.ok());
+  EXPECT_FALSE(is_readable(*arrived, 0));
+  const auto tokens = make_tokens(14);
+  const auto blocks = filled_blocks(*source, tokens);
+  TransferOptions options;
+  options.request_id = 42;
+  options.user_data = {std::byte{7}};
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+  const auto ended = transfer->event_descriptor();
+  ASSERT_TRUE(ended.ok());
+  EXPECT_TRUE(is_readable(*ended, 30000));
+  ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+  EXPECT_EQ(transfer->report().transport, GetParam());
+  EXPECT_EQ(transfer->report().bytes, 4 * source->layout().block_bytes);
+  EXPECT_TRUE(is_readable(*arrived, 30000));
+  auto arrival = target->receive(30s);
+  ASSERT_TRUE(arrival.ok()) << arrival.status().to_string();
+  EXPECT_FALSE(is_readable(*arrived, 0));
+  EXPECT_EQ(arrival->request_id, 42u);
+  EXPECT_EQ(arrival->user_data, options.user_data);
+  EXPECT_EQ(arrival->source, "prefill");
+  EXPECT_EQ(arrival->last_block_tokens, 2u);
+  EXPECT_EQ(arrival->tokens, tokens);
+  ASSERT_EQ(arrival->blocks.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(holds(*target, arrival->blocks[i], tokens[4 * i]));
+
+  // Decode goes on in the private tail, and inserts the longer prompt.
+  const auto longer = make_tokens(16);
+  fill(*target, arrival->blocks[3], longer[12]);
+  ASSERT_TRUE(target->insert({content_, longer}, arrival->blocks).ok());
+  EXPECT_EQ(target->match({content_, longer}).tokens, 16u);
+  std::vector<std::byte> copy(target->layout().block_bytes);
+  EXPECT_TRUE(target->read(arrival->blocks[3], copy).ok());
+}
+
+TEST_P(AttachTransferTest, kv_goes_by_layer_behind_fences) {
+  const auto source = attach_engine(prefill_path_);
+  const auto target = attach_engine(decode_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source, tokens);
+  TransferOptions options;
+  options.mode = TransferMode::kByLayer;
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok());
+  const Fence last = Fence::pending();
+  ASSERT_TRUE(transfer->send_layers(0, 2).ok());
+  EXPECT_EQ(transfer->send_layers(1, 1).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(transfer->commit().code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(transfer->send_layers(2, 1, last).ok());
+  ASSERT_TRUE(transfer->commit().ok());
+  EXPECT_FALSE(transfer->done());
+  last.signal();
+  ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+  expect_arrival(*target, tokens);
+}
+
+TEST_P(AttachTransferTest, kv_goes_by_request_behind_a_fence) {
+  const auto source = attach_engine(prefill_path_);
+  const auto target = attach_engine(decode_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source, tokens);
+  TransferOptions options;
+  options.ready = Fence::pending();
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok());
+  options.ready.signal();
+  ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+  expect_arrival(*target, tokens);
+}
+
+TEST_P(AttachTransferTest, kv_is_fetched) {
+  const auto source = attach_engine(decode_path_);
+  const auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source, tokens);
+  ASSERT_TRUE(source->insert({content_, tokens}, blocks).ok());
+  for (const uint64_t here_before : {0u, 8u}) {  // then there is nobody to ask
+    auto transfer = engine->fetch("decode", {content_, tokens});
+    ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+    ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+    EXPECT_EQ(transfer->report().tokens_matched, here_before);
+    const std::vector<BlockAddress> serving = transfer->report().serving;
+    ASSERT_EQ(serving.size(), 2u);
+    EXPECT_TRUE(holds(*engine, serving[0], tokens[0]));
+    EXPECT_TRUE(holds(*engine, serving[1], tokens[4]));
+    EXPECT_TRUE(engine->unpin(serving).ok());
+  }
+}
+
+TEST_P(AttachTransferTest, a_cancelled_transfer_ends_so) {
+  const auto source = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source, tokens);
+  TransferOptions options;
+  options.mode = TransferMode::kByLayer;
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok());
+  ASSERT_TRUE(transfer->send_layers(0, 1).ok());
+  transfer->cancel();
+  EXPECT_EQ(transfer->wait().code(), StatusCode::kCancelled);
+  EXPECT_EQ(transfer->send_layers(1, 1).code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(all_given_back(*decode_));
+}
+
+TEST_P(AttachTransferTest, what_arrives_where_no_engine_is_attached_stays_in_the_index) {
+  const auto source = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(10);
+  const auto blocks = filled_blocks(*source, tokens);
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks);
+  ASSERT_TRUE(transfer.ok());
+  ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+  EXPECT_TRUE(all_given_back(*decode_));
+  EXPECT_EQ(decode_->match({content_, tokens}).tokens, 8u);
+}
+
+TEST_P(AttachTransferTest, an_engine_that_leaves_takes_its_transfers_and_arrivals_with_it) {
+  auto source = attach_engine(prefill_path_);
+  auto target = attach_engine(decode_path_);
+  const auto tokens = make_tokens(10);
+  const auto blocks = filled_blocks(*source, tokens);
+  auto first = source->transfer_with_insert("decode", {content_, tokens}, blocks);
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->wait().ok());
+  TransferOptions options;
+  options.mode = TransferMode::kByLayer;
+  const auto others = make_tokens(8, 100);
+  auto second = source->transfer_with_insert("decode", {content_, others},
+                                             filled_blocks(*source, others), options);
+  ASSERT_TRUE(second.ok());
+  ASSERT_TRUE(second->send_layers(0, 1).ok());
+  source.reset();
+  target.reset();  // it has not received the first
+  EXPECT_EQ(second->commit().code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(all_given_back(*prefill_));
+  EXPECT_TRUE(all_given_back(*decode_));
+  EXPECT_EQ(decode_->match({content_, others}).tokens, 0u);
+  EXPECT_EQ(decode_->match({content_, tokens}).tokens, 8u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Over, AttachTransferTest, ::testing::Values("tcp", "shm"),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace mempool
