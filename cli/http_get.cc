@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,12 +21,6 @@ namespace {
 
 constexpr size_t kAnswerBytesMax = 16 << 20;
 constexpr size_t kReadBytes = 64 << 10;
-
-/// Closes a descriptor at the end. Thread: confined.
-struct Closing {
-  const int descriptor;
-  ~Closing() { ::close(descriptor); }
-};
 
 Result<std::string> receive_to_end(int descriptor, const TimeLeft& time_left) {
   std::string answer;
@@ -65,11 +58,10 @@ Result<HttpPage> http_get(const std::string& address, const std::string& path,
   const std::string request =
       fmt::format("GET {} HTTP/1.0\r\nHost: {}\r\n{}\r\n", path, address, bearer);
   const TimeLeft time_left(timeout);
-  MEMPOOL_ASSIGN_OR_RETURN(const int connected, connect_to(address, time_left));
-  const Closing closing{connected};
-  Status status = send_all(connected, std::as_bytes(std::span(request)), time_left);
+  MEMPOOL_ASSIGN_OR_RETURN(const Descriptor connected, connect_to(address, time_left));
+  Status status = send_all(connected.number(), std::as_bytes(std::span(request)), time_left);
   if (!status.ok()) return status.with_context(address);
-  const Result<std::string> answer = receive_to_end(connected, time_left);
+  const Result<std::string> answer = receive_to_end(connected.number(), time_left);
   if (!answer.ok()) return answer.status().with_context(address);
   Result<HttpPage> page = parse_answer(*answer);
   return page.ok() ? page : page.status().with_context(address);

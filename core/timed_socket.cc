@@ -6,7 +6,6 @@
 #include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -37,19 +36,15 @@ Status await_connected(int descriptor, const addrinfo& address, const TimeLeft& 
   return error == 0 ? Status() : unavailable(std::strerror(error));
 }
 
-Result<int> connect_one(const addrinfo& address, const TimeLeft& time_left,
-                        const std::function<void(int)>& prepare) {
-  const int descriptor =
-      ::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-  if (descriptor < 0) return unavailable(std::strerror(errno));
-  if (prepare) prepare(descriptor);
-  const Status connected = await_connected(descriptor, address, time_left);
-  if (!connected.ok()) {
-    ::close(descriptor);
-    return connected;
-  }
-  ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) & ~O_NONBLOCK);
-  return descriptor;
+Result<Descriptor> connect_one(const addrinfo& address, const TimeLeft& time_left,
+                               const std::function<void(int)>& prepare) {
+  Descriptor socket(
+      ::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+  if (!socket.valid()) return unavailable(std::strerror(errno));
+  if (prepare) prepare(socket.number());
+  MEMPOOL_RETURN_IF_ERROR(await_connected(socket.number(), address, time_left));
+  ::fcntl(socket.number(), F_SETFL, ::fcntl(socket.number(), F_GETFL) & ~O_NONBLOCK);
+  return socket;
 }
 
 }  // namespace
@@ -65,8 +60,8 @@ Status TimeLeft::wait(int descriptor, short events) const {
   }
 }
 
-Result<int> connect_to(const std::string& address, const TimeLeft& time_left,
-                       const std::function<void(int)>& prepare) {
+Result<Descriptor> connect_to(const std::string& address, const TimeLeft& time_left,
+                              const std::function<void(int)>& prepare) {
   std::string host;
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(address, host, port));
@@ -79,9 +74,9 @@ Result<int> connect_to(const std::string& address, const TimeLeft& time_left,
   Status refused;
   for (const addrinfo* next = resolved.get(); next != nullptr; next = next->ai_next) {
     // "localhost" has a v6 address too
-    const Result<int> descriptor = connect_one(*next, time_left, prepare);
-    if (descriptor.ok()) return descriptor;
-    refused = descriptor.status();
+    Result<Descriptor> connected = connect_one(*next, time_left, prepare);
+    if (connected.ok()) return connected;
+    refused = connected.status();
   }
   return refused.with_context(address);
 }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 
 namespace mempool {
@@ -24,11 +25,11 @@ class TimeLeft {
   Clock::time_point end_;
 };
 
-/// Connect to "host:port", a host of several addresses to the first that answers; whoever takes the
-/// descriptor, which blocks, closes it. `prepare` sees each socket before it connects.
+/// Connect to "host:port", a host of several addresses to the first that answers, by a socket that
+/// blocks. `prepare` sees each socket before it connects.
 /// Errors, naming the address: kInvalidArgument for one that is none; kUnavailable.
-Result<int> connect_to(const std::string& address, const TimeLeft& time_left,
-                       const std::function<void(int)>& prepare = {});
+Result<Descriptor> connect_to(const std::string& address, const TimeLeft& time_left,
+                              const std::function<void(int)>& prepare = {});
 
 /// Move all bytes. Errors: kUnavailable, when the other end closed too.
 Status send_all(int descriptor, std::span<const std::byte> bytes, const TimeLeft& time_left);

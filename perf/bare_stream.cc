@@ -7,7 +7,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -111,66 +110,49 @@ std::vector<iovec> merged(const std::vector<iovec>& pieces) {
 
 Result<BareStream> BareStream::connect(const TransferSite& site, uint16_t port,
                                        const SocketBuffers& buffers) {
-  MEMPOOL_ASSIGN_OR_RETURN(const int connected,
-                           connect_to(join_address(site.host, port), TimeLeft(kProofTime),
-                                      [&](int descriptor) { set_buffers(descriptor, buffers); }));
-  BareStream stream(connected);
-  set_stream_options(connected);
-  MEMPOOL_RETURN_IF_ERROR(
-      exchange_proofs(connected, ProofRole::kDialer, site.token, kPurpose, TimeLeft(kProofTime)));
-  return stream;
-}
-
-BareStream::BareStream(BareStream&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-BareStream::~BareStream() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  const auto prepare = [&](int socket) { set_buffers(socket, buffers); };
+  MEMPOOL_ASSIGN_OR_RETURN(
+      Descriptor socket, connect_to(join_address(site.host, port), TimeLeft(kProofTime), prepare));
+  set_stream_options(socket.number());
+  MEMPOOL_RETURN_IF_ERROR(exchange_proofs(socket.number(), ProofRole::kDialer, site.token, kPurpose,
+                                          TimeLeft(kProofTime)));
+  return BareStream(std::move(socket));
 }
 
 Status BareStream::send(std::vector<iovec> pieces) {
   return move_all(pieces, SIZE_MAX, "sendmsg", [this](const msghdr& message) {
-    return ::sendmsg(descriptor_, &message, MSG_NOSIGNAL);
+    return ::sendmsg(socket_.number(), &message, MSG_NOSIGNAL);
   });
 }
 
 Status BareStream::receive(std::vector<iovec> pieces) {
   return move_all(pieces, kReceiveBytes, "recvmsg", [this](msghdr& message) {
-    return ::recvmsg(descriptor_, &message, MSG_WAITALL);
+    return ::recvmsg(socket_.number(), &message, MSG_WAITALL);
   });
 }
 
 Result<BareListener> BareListener::open(const TransferSite& site, const SocketBuffers& buffers) {
   MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(site.host, 0, site.token));
   set_buffers(bound.descriptor, buffers);  // who is accepted inherits them
-  return BareListener(bound.descriptor, bound.port, site.token);
-}
-
-BareListener::BareListener(BareListener&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)),
-      port_(other.port_),
-      token_(std::move(other.token_)) {}
-
-BareListener::~BareListener() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+  return BareListener(Descriptor(bound.descriptor), bound.port, site.token);
 }
 
 Result<BareStream> BareListener::accept(int alive) {
   for (;;) {
-    pollfd waits[] = {{descriptor_, POLLIN, 0}, {alive, POLLIN, 0}};
+    pollfd waits[] = {{socket_.number(), POLLIN, 0}, {alive, POLLIN, 0}};
     const int ready = ::poll(waits, std::size(waits),
                              static_cast<int>(std::chrono::milliseconds(kSilenceMax).count()));
     if (ready < 0 && errno != EINTR) return failed("poll");
     if (ready == 0 || waits[1].revents != 0) {
       return unavailable("bare socket: the other process has gone");
     }
-    BareStream stream(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
-    if (stream.descriptor_ < 0 && errno != EAGAIN && errno != ECONNABORTED) return failed("accept");
-    if (stream.descriptor_ < 0) continue;
-    set_stream_options(stream.descriptor_);
-    const Status proven = exchange_proofs(stream.descriptor_, ProofRole::kAcceptor, token_,
-                                          kPurpose, TimeLeft(kProofTime));
-    if (proven.ok()) return stream;  // a stranger loses his turn
+    Descriptor socket(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket.valid() && errno != EAGAIN && errno != ECONNABORTED) return failed("accept");
+    if (!socket.valid()) continue;
+    set_stream_options(socket.number());
+    const Status proven = exchange_proofs(socket.number(), ProofRole::kAcceptor, token_, kPurpose,
+                                          TimeLeft(kProofTime));
+    if (proven.ok()) return BareStream(std::move(socket));  // a stranger loses his turn
   }
 }
 

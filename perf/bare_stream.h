@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 #include "perf/transfer_case.h"
 
@@ -29,10 +31,6 @@ class BareStream {
   /// Errors: kUnavailable; kPermissionDenied for another token.
   static Result<BareStream> connect(const TransferSite& site, uint16_t port,
                                     const SocketBuffers& buffers);
-  BareStream(BareStream&& other) noexcept;
-  BareStream& operator=(BareStream&&) = delete;
-  ~BareStream();
-
   /// Move all pieces, up to IOV_MAX in a call. Errors: kUnavailable, also when nothing moved for
   /// kSilenceMax.
   Status send(std::vector<iovec> pieces);
@@ -40,8 +38,8 @@ class BareStream {
 
  private:
   friend class BareListener;
-  explicit BareStream(int descriptor) : descriptor_(descriptor) {}
-  int descriptor_ = -1;
+  explicit BareStream(Descriptor socket) : socket_(std::move(socket)) {}
+  Descriptor socket_;
 };
 
 /// Thread: confined.
@@ -49,19 +47,15 @@ class BareListener {
  public:
   /// Errors: those of listen_on().
   static Result<BareListener> open(const TransferSite& site, const SocketBuffers& buffers);
-  BareListener(BareListener&& other) noexcept;
-  BareListener& operator=(BareListener&&) = delete;
-  ~BareListener();
-
   uint16_t port() const { return port_; }
   /// Wait for the one who proves the token. Another socket of his, `alive`, tells when he has gone:
   /// he has nothing to say on it before. Errors: kUnavailable, also after kSilenceMax.
   Result<BareStream> accept(int alive = -1);
 
  private:
-  BareListener(int descriptor, uint16_t port, const std::string& token)
-      : descriptor_(descriptor), port_(port), token_(token) {}
-  int descriptor_ = -1;
+  BareListener(Descriptor socket, uint16_t port, const std::string& token)
+      : socket_(std::move(socket)), port_(port), token_(token) {}
+  Descriptor socket_;
   uint16_t port_ = 0;
   std::string token_;
 };

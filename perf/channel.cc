@@ -3,7 +3,6 @@
 #include "perf/channel.h"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -26,10 +25,6 @@ constexpr char kOther[] = "the other process";
 
 }  // namespace
 
-Channel::~Channel() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 Status Channel::send(const ChannelMessage& message) {
   const std::string_view text = std::string_view(message.text).substr(0, kTextBytesMax);
   std::vector<std::byte> bytes(kHeaderBytes + text.size());
@@ -38,13 +33,13 @@ Status Channel::send(const ChannelMessage& message) {
       .put(message.number)
       .put(static_cast<uint32_t>(text.size()))
       .put(std::as_bytes(std::span(text)));
-  return send_all(descriptor_, bytes, TimeLeft(kSilenceMax)).with_context(kOther);
+  return send_all(descriptor(), bytes, TimeLeft(kSilenceMax)).with_context(kOther);
 }
 
 Result<ChannelMessage> Channel::receive() {
   const TimeLeft time_left(kSilenceMax);
   std::array<std::byte, kHeaderBytes> header;
-  Status status = receive_all(descriptor_, header, time_left);
+  Status status = receive_all(descriptor(), header, time_left);
   if (!status.ok()) return status.with_context(kOther);
   LittleEndianReader reader(header.data());
   ChannelMessage message;
@@ -56,7 +51,7 @@ Result<ChannelMessage> Channel::receive() {
         fmt::format("{} sent a text of {} bytes; the most is {}", kOther, bytes, kTextBytesMax));
   }
   message.text.resize(bytes);
-  status = receive_all(descriptor_, std::as_writable_bytes(std::span(message.text)), time_left);
+  status = receive_all(descriptor(), std::as_writable_bytes(std::span(message.text)), time_left);
   if (!status.ok()) return status.with_context(kOther);
   return message;
 }
@@ -71,7 +66,7 @@ Result<std::pair<Channel, Channel>> open_channel() {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return unavailable(fmt::format("no channel to a second process: {}", std::strerror(errno)));
   }
-  return std::pair(Channel(ends[0]), Channel(ends[1]));
+  return std::pair(Channel(Descriptor(ends[0])), Channel(Descriptor(ends[1])));
 }
 
 }  // namespace mempool

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 
 namespace mempool {
@@ -22,14 +23,11 @@ struct ChannelMessage {
   std::string text;
 };
 
-/// One end of a connected stream socket, which it closes. On the wire a message is kind u32,
+/// One end of a connected stream socket. On the wire a message is kind u32,
 /// number u64, bytes of text u32, text. Thread: confined.
 class Channel {
  public:
-  explicit Channel(int descriptor) : descriptor_(descriptor) {}
-  Channel(Channel&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
-  Channel& operator=(Channel&&) = delete;
-  ~Channel();
+  explicit Channel(Descriptor socket) : socket_(std::move(socket)) {}
 
   /// Cuts a text off that is too long. Errors: kUnavailable when the other process has ended.
   Status send(const ChannelMessage& message);
@@ -39,10 +37,10 @@ class Channel {
   /// Send, and give the answer.
   Result<ChannelMessage> ask(const ChannelMessage& order);
   /// The socket, to be waited for.
-  int descriptor() const { return descriptor_; }
+  int descriptor() const { return socket_.number(); }
 
  private:
-  int descriptor_;
+  Descriptor socket_;
 };
 
 /// Give the two ends of a channel inside this machine. Errors: kUnavailable.

@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "core/descriptor.h"
 #include "core/listen_socket.h"
 #include "perf/child_process.h"
 #include "perf/service_session.h"
@@ -43,13 +44,8 @@ std::string describe(const SessionOutcome& outcome) {
 /// Signals as something to poll, and the listener. Thread: confined.
 class PerfServer {
  public:
-  PerfServer(int listener, const std::string& token) : listener_(listener), token_(token) {}
-  PerfServer(const PerfServer&) = delete;
-  PerfServer& operator=(const PerfServer&) = delete;
-  ~PerfServer() {
-    ::close(listener_);
-    if (signals_ >= 0) ::close(signals_);
-  }
+  PerfServer(Descriptor listener, const std::string& token)
+      : listener_(std::move(listener)), token_(token) {}
 
   /// Hold back the signals that the loop waits for.
   Status open() {
@@ -58,13 +54,13 @@ class PerfServer {
     sigemptyset(&signals);
     for (const int number : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&signals, number);
     ::sigprocmask(SIG_BLOCK, &signals, nullptr);
-    signals_ = ::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    return signals_ >= 0 ? Status() : failed("signalfd");
+    signals_ = Descriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    return signals_.valid() ? Status() : failed("signalfd");
   }
 
   Status run() {
     for (;;) {
-      pollfd waits[] = {{signals_, POLLIN, 0}, {listener_, POLLIN, 0}};
+      pollfd waits[] = {{signals_.number(), POLLIN, 0}, {listener_.number(), POLLIN, 0}};
       const nfds_t count = session_ ? 1 : 2;  // who comes meanwhile waits in the backlog
       if (::poll(waits, count, -1) < 0 && errno != EINTR) return failed("poll");
       if (waits[0].revents != 0 && told_to_end()) return Status();
@@ -76,30 +72,29 @@ class PerfServer {
  private:
   bool told_to_end() {
     signalfd_siginfo caught{};
-    while (::read(signals_, &caught, sizeof(caught)) == sizeof(caught)) {
+    while (::read(signals_.number(), &caught, sizeof(caught)) == sizeof(caught)) {
       if (caught.ssi_signo != SIGCHLD) return true;
     }
     return false;
   }
 
   Status accept() {
-    const int client = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (client < 0) {
+    Descriptor client(::accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!client.valid()) {
       return errno == EAGAIN || errno == ECONNABORTED ? Status() : failed("accept");
     }
     Result<ChildProcess> session = ChildProcess::start([&] {
-      ::close(listener_);
-      say(describe(serve_session(client, token_)));
+      { const Descriptor unused = std::move(listener_); }
+      say(describe(serve_session(std::move(client), token_)));
     });
-    ::close(client);
     MEMPOOL_RETURN_IF_ERROR(session.status());
     session_.emplace(std::move(*session));
     return Status();
   }
 
-  const int listener_;
+  Descriptor listener_;
   const std::string token_;
-  int signals_ = -1;
+  Descriptor signals_;
   std::optional<ChildProcess> session_;
 };
 
@@ -111,7 +106,7 @@ Status run_perf_server(const std::string& listen, const std::string& token,
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(listen, host, port));
   MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(host, port, token));
-  PerfServer server(bound.descriptor, token);
+  PerfServer server(Descriptor(bound.descriptor), token);
   MEMPOOL_RETURN_IF_ERROR(server.open());
   on_ready(join_address(bound.host, bound.port));
   return server.run();

@@ -58,13 +58,12 @@ Result<SocketHosts> hosts_of(int descriptor) {
 }
 
 Result<ServiceLink> dial_service(const std::string& address, const std::string& token) {
-  MEMPOOL_ASSIGN_OR_RETURN(const int connected, connect_to(address, TimeLeft(kConnectTime)));
-  Channel channel(connected);
-  const Status proven =
-      exchange_proofs(connected, ProofRole::kDialer, token, kServicePurpose, TimeLeft(kTurnTime));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor socket, connect_to(address, TimeLeft(kConnectTime)));
+  const Status proven = exchange_proofs(socket.number(), ProofRole::kDialer, token, kServicePurpose,
+                                        TimeLeft(kTurnTime));
   if (!proven.ok()) return explain(proven, address);
-  MEMPOOL_ASSIGN_OR_RETURN(SocketHosts hosts, hosts_of(connected));
-  return ServiceLink{std::move(channel), {std::move(hosts.far), token}};
+  MEMPOOL_ASSIGN_OR_RETURN(SocketHosts hosts, hosts_of(socket.number()));
+  return ServiceLink{Channel(std::move(socket)), {std::move(hosts.far), token}};
 }
 
 }  // namespace mempool

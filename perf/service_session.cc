@@ -58,15 +58,15 @@ Status obey(const ChannelMessage& order, const TransferSite& site, Channel& chan
 
 }  // namespace
 
-SessionOutcome serve_session(int descriptor, const std::string& token) {
-  Channel channel(descriptor);
+SessionOutcome serve_session(Descriptor socket, const std::string& token) {
+  Channel channel(std::move(socket));
   SessionOutcome outcome;
-  const Result<SocketHosts> hosts = hosts_of(descriptor);
+  const Result<SocketHosts> hosts = hosts_of(channel.descriptor());
   outcome.client = hosts.ok() ? hosts->far : "somebody";
   outcome.status = hosts.status();
   if (outcome.status.ok()) {
-    outcome.status = exchange_proofs(descriptor, ProofRole::kAcceptor, token, kServicePurpose,
-                                     TimeLeft(kProofTime));
+    outcome.status = exchange_proofs(channel.descriptor(), ProofRole::kAcceptor, token,
+                                     kServicePurpose, TimeLeft(kProofTime));
   }
   if (!outcome.status.ok()) return outcome;
   const Result<ChannelMessage> order = channel.receive();

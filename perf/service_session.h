@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
 
 namespace mempool {
@@ -16,7 +17,7 @@ struct SessionOutcome {
 };
 
 /// Prove the token, then serve one case to the client, or measure one towards another service, as
-/// it asks. Takes the descriptor.
-SessionOutcome serve_session(int descriptor, const std::string& token);
+/// it asks.
+SessionOutcome serve_session(Descriptor socket, const std::string& token);
 
 }  // namespace mempool

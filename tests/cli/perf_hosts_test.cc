@@ -112,16 +112,15 @@ TEST_F(PerfHosts, service_outlives_a_client_that_leaves_in_the_middle) {
 TEST_F(PerfHosts, clients_take_turns) {
   const TimeLeft time_left(std::chrono::seconds(30));
   auto first = std::make_unique<ServiceLink>(dial_service(at_, "").value());
-  const int second = connect_to(at_, time_left).value();
-  ASSERT_TRUE(send_all(second, encode_hello({}), time_left).ok());
+  const Descriptor second = connect_to(at_, time_left).value();
+  ASSERT_TRUE(send_all(second.number(), encode_hello({}), time_left).ok());
   ASSERT_TRUE(begin(*first).ok());
-  pollfd wait{second, POLLIN, 0};
+  pollfd wait{second.number(), POLLIN, 0};
   EXPECT_EQ(::poll(&wait, 1, 0), 0) << "answered while the first is served";
   first.reset();
   std::array<std::byte, kAnswerBytes> answer;
-  EXPECT_TRUE(receive_all(second, answer, time_left).ok());
+  EXPECT_TRUE(receive_all(second.number(), answer, time_left).ok());
   EXPECT_TRUE(decode_answer(answer).ok());
-  ::close(second);
 }
 
 TEST_F(PerfHosts, sigterm_ends_the_service_and_the_case_under_way) {

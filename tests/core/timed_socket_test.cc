@@ -63,12 +63,11 @@ TEST(TimedSocket, end_that_closes_early_is_told_apart_from_a_silent_one) {
 TEST(TimedSocket, connect_reaches_a_listener_and_shows_the_socket_before) {
   const ListenSocket listener = listen_on("127.0.0.1", 0, "").value();
   int seen = -1;
-  const Result<int> connected =
+  const Result<Descriptor> connected =
       connect_to(join_address("localhost", listener.port), TimeLeft(milliseconds(10000)),
                  [&](int descriptor) { seen = descriptor; });
   ASSERT_TRUE(connected.ok()) << connected.status().to_string();
-  EXPECT_EQ(seen, *connected);
-  ::close(*connected);
+  EXPECT_EQ(seen, connected->number());
   ::close(listener.descriptor);
 }
 

@@ -35,7 +35,7 @@ TEST(Channel, end_that_went_is_an_error) {
 TEST(Channel, text_that_claims_to_be_too_long_is_refused_before_it_is_taken) {
   int ends[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
-  Channel channel(ends[0]);
+  Channel channel{Descriptor(ends[0])};
   const std::string header(16, '\xff');
   ASSERT_EQ(::send(ends[1], header.data(), header.size(), 0), 16);
   EXPECT_EQ(channel.receive().status().code(), StatusCode::kInvalidArgument);
