@@ -48,7 +48,10 @@ std::vector<std::string> NetworkNamespaces::under(size_t which) const {
 
 bool NetworkNamespaces::hold(size_t which) {
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) return false;
+  if (::pipe2(ends, O_CLOEXEC) != 0) {
+    refusal_ = fmt::format("no pipe: {}", std::strerror(errno));
+    return false;
+  }
   holders_[which] = ::fork();
   if (holders_[which] == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -56,9 +59,10 @@ bool NetworkNamespaces::hold(size_t which) {
     if (::write(ends[1], &error, sizeof(error)) == sizeof(error)) ::pause();
     ::_exit(0);
   }
+  ::close(ends[1]);  // so that its end is seen
   int error = EIO;
   (void)!::read(ends[0], &error, sizeof(error));
-  for (const int end : ends) ::close(end);
+  ::close(ends[0]);
   if (error != 0) refusal_ = fmt::format("no network namespace: {}", std::strerror(error));
   return error == 0;
 }
