@@ -49,7 +49,7 @@ struct FinishData {
   };
   TransferId transfer = 0;
   std::vector<Sum> resum;
-  BlockLayout target_layout;
+  std::vector<BlockLayout> target_layouts;  // by shard
 };
 /// Post nothing more of it; answer by on_data_done() once nothing reads its source blocks.
 struct StopData {
@@ -67,8 +67,8 @@ struct EndCall {
 struct VerifyFetch {
   TransferId transfer = 0;
   std::vector<uint32_t> blocks;
-  std::vector<uint64_t> sums;  // what each should have
-  BlockLayout holder_layout;
+  std::vector<uint64_t> sums;               // what each should have
+  std::vector<BlockLayout> holder_layouts;  // by shard
 };
 struct OpenSlot {
   SessionId session = 0;

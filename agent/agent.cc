@@ -54,27 +54,31 @@ Status Agent::unpin(std::span<const BlockAddress> blocks) {
   return impl_->embedded_.unpin(blocks);
 }
 
-Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer,
-                                          uint32_t part) const {
+Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer, uint32_t part,
+                                          uint32_t shard) const {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
-  const BlockView view = impl_->pool_->view(block.index());
-  MEMPOOL_RETURN_IF_ERROR(check_piece(*view.layout, layer, part));
+  MEMPOOL_RETURN_IF_ERROR(check_piece(layout(), shards(), layer, part, shard));
+  const BlockView view = impl_->pool_->view(block.index(), shard);
   return std::span(view.piece(layer, part), view.layout->piece_bytes);
 }
 
-const BlockLayout& Agent::layout(size_t segment) const {
-  return impl_->pool_->segments()[segment].layout;
+uint32_t Agent::shards() const {
+  return impl_->pool_->shards();
+}
+
+const BlockLayout& Agent::layout(size_t segment, uint32_t shard) const {
+  const std::span<const PoolSegment> segments = impl_->pool_->segments();
+  return segments[segments.size() / shards() * shard + segment].layout;
 }
 
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
-  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, layout()));
+  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, impl_->pool_->block_bytes()));
   MEMPOOL_ASSIGN_OR_RETURN(const std::optional<uint64_t> sealed,
                            impl_->embedded_.begin_read(block));
-  const BlockView view = impl_->pool_->view(block.index());
-  const Status status = copy_block(*view.layout, view.segment, view.block, block, sealed, out);
+  const Status status = copy_block(impl_->pool_->views(block.index()), block, sealed, out);
   impl_->embedded_.end_read(block, !status.ok());
   return status;
 }

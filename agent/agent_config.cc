@@ -100,9 +100,12 @@ Result<uint64_t> pool_blocks(const Config& config, uint64_t block_bytes) {
 
 /// Cut the pool into segments whose sizes differ by at most one block.
 Result<std::vector<uint32_t>> segment_blocks(const Config& config, const AgentOptions& options) {
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Placement> shards,
+                           make_shards(options.content, options.placement, options.shards));
   MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
-                           make_layout(options.content, options.placement, 1));
-  MEMPOOL_ASSIGN_OR_RETURN(const uint64_t blocks, pool_blocks(config, layout.block_bytes));
+                           make_layout(options.content, shards.front(), 1));  // each is as large
+  MEMPOOL_ASSIGN_OR_RETURN(const uint64_t blocks,
+                           pool_blocks(config, layout.block_bytes * shards.size()));
   const uint64_t segments = number(config, "pool.segments");
   if (segments > blocks) {
     return invalid_argument(fmt::format(
@@ -170,6 +173,7 @@ Result<AgentOptions> agent_options(const Config& config) {
 
   options.content = content_spec(config);
   options.placement = placement(config);
+  options.shards = number(config, "pool.shards");
   MEMPOOL_ASSIGN_OR_RETURN(options.segment_blocks, segment_blocks(config, options));
   options.verify = config.get_string("verify.mode");
   options.huge_pages = config.get_string("pool.huge_pages");

@@ -11,6 +11,7 @@
 #include "core/check.h"
 #include "core/checksum.h"
 #include "core/log.h"
+#include "transport/shard_pairs.h"
 
 namespace mempool {
 
@@ -106,7 +107,15 @@ void Agent::Impl::on_dialed(const std::string& name, SessionId session, const Pe
     state.welcome = welcome;
   }
   liveness_.add(session, clock_.now());
-  connect_transport(session, 0);
+  // What serves another content is refused transfer by transfer, with that as the reason.
+  const Status checked = peer.model == content_.model
+                             ? check_shards(peer.segments, options_.content.kv_heads)
+                             : Status();
+  if (checked.ok()) {
+    connect_transport(session, 0);
+  } else {
+    control_->close(session, checked.with_context("peer '" + name + "'"));
+  }
   pump();
 }
 
@@ -453,8 +462,7 @@ void Agent::Impl::recheck_sources(const Transfer::State& call) {
   }
   std::vector<uint64_t> sums;
   for (const BlockAddress& block : published) {
-    const BlockView view = pool_->view(block.index());
-    sums.push_back(block_checksum(*view.layout, view.segment, view.block));
+    sums.push_back(block_checksum(pool_->views(block.index())));
   }
   const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < published.size(); ++i) {

@@ -105,8 +105,8 @@ Status Agent::Impl::serve() {
   MEMPOOL_RETURN_IF_ERROR(control_->listen(options_.listen));
   MEMPOOL_RETURN_IF_ERROR(open_attach());
   serving_ = true;
-  log().info("agent '{}' listens on {}, {} blocks of {} bytes", options_.name, control_->address(),
-             pool_->blocks(), pool_->block_bytes());
+  log().info("agent '{}' listens on {}, {} blocks of {} bytes in {} shards", options_.name,
+             control_->address(), pool_->blocks(), pool_->block_bytes(), pool_->shards());
   return {};
 }
 
@@ -123,15 +123,14 @@ Status Agent::Impl::check_options() const {
                                         options_.peer_timeout.count()));
   }
   const Placement& placement = options_.placement;
-  const ContentSpec& content = options_.content;
-  if (placement.shard_count > 1 || placement.replicated || placement.first_layer > 0 ||
-      placement.first_head > 0 || (placement.layers != 0 && placement.layers != content.layers) ||
-      (placement.heads != 0 && placement.heads != content.kv_heads)) {
-    return unsupported("an agent serves one shard that holds all layers and heads, for now");
+  if (placement.first_layer > 0 ||
+      (placement.layers != 0 && placement.layers != options_.content.layers)) {
+    return unsupported("an agent holds all layers of its model, for now");
   }
-  if (options_.segment_blocks.size() > kSegmentsMax) {
-    return invalid_argument(fmt::format("{} segments; peers are told of at most {}",
-                                        options_.segment_blocks.size(), kSegmentsMax));
+  if (options_.segment_blocks.size() * options_.shards > kSegmentsMax) {
+    return invalid_argument(fmt::format("{} segments in {} shards; peers are told of at most {}",
+                                        options_.segment_blocks.size(), options_.shards,
+                                        kSegmentsMax));
   }
   return {};
 }
@@ -146,7 +145,7 @@ Status Agent::Impl::open_pool() {
   const HugePages huge = options_.huge_pages == "auto" ? HugePages::kWhereFree : HugePages::kNever;
   MEMPOOL_ASSIGN_OR_RETURN(pool_,
                            BlockPool::create({Medium::kHost, options_.content, options_.placement,
-                                              options_.segment_blocks, huge},
+                                              options_.shards, options_.segment_blocks, huge},
                                              incarnation_));
   const HostMemory& memory = pool_->segments().front().memory;
   if (!memory.page_note().empty()) {
@@ -246,7 +245,7 @@ std::vector<PlanSegment> Agent::Impl::plan_segments() const {
   std::vector<PlanSegment> result;
   for (const PoolSegment& segment : pool_->segments()) {
     result.push_back({static_cast<uint32_t>(result.size()), segment.first_block, segment.blocks,
-                      segment.layout});
+                      segment.layout, segment.shard});
   }
   return result;
 }
@@ -286,8 +285,7 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
     }
   }
   for (SealedSum& sum : sums) {
-    const BlockView view = pool_->view(blocks[sum.position].index());
-    sum.checksum = block_checksum(*view.layout, view.segment, view.block);
+    sum.checksum = block_checksum(pool_->views(blocks[sum.position].index()));
   }
   return sums;
 }
@@ -421,6 +419,7 @@ AgentStatus Agent::Impl::status() const {
   result.listen = control_->address();
   if (admin_ != nullptr) result.admin = admin_->address();
   const std::lock_guard lock(mutex_);
+  result.shards = pool_->shards();
   result.block_bytes = pool_->block_bytes();
   const HostMemory& memory = pool_->segments().front().memory;
   result.page_bytes = memory.page_bytes();

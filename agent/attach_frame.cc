@@ -59,7 +59,8 @@ class Encoder {
         welcome.incarnation, &model, static_cast<uint8_t>(welcome.verify),
         static_cast<uint8_t>(shape.element), shape.layers, shape.kv_heads, shape.head_size,
         shape.mla_rank, shape.tokens_per_block, static_cast<uint8_t>(welcome.placement.form),
-        static_cast<uint8_t>(welcome.placement.order), builder_.CreateVector(segments)));
+        static_cast<uint8_t>(welcome.placement.order), builder_.CreateVector(segments),
+        welcome.shards));
   }
 
   Packed operator()(const AttachCall& call) {
@@ -177,6 +178,7 @@ class Decoder {
     out.shape.mla_rank = welcome.mla_rank();
     out.shape.tokens_per_block = welcome.tokens_per_block();
     out.placement = placement(welcome.form(), welcome.order());
+    out.shards = welcome.shards();
     if (welcome.segments() == nullptr) return out;
     if (!bounded("segments", welcome.segments()->size(), kAttachSegmentsMax)) return out;
     for (const wire::MappedSegment* segment : *welcome.segments()) {

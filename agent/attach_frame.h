@@ -48,7 +48,8 @@ struct AttachWelcome {
   Verify verify = Verify::kOff;
   ContentSpec shape;  // without its names
   Placement placement;
-  std::vector<Segment> segments;
+  uint32_t shards = 1;
+  std::vector<Segment> segments;  // shard by shard
 };
 
 enum class AttachOperation : uint8_t {

@@ -2,7 +2,10 @@
 // Owns the door that engines knock at.
 #include "agent/attach_server.h"
 
+#include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "agent/attach_session.h"
 
@@ -52,8 +55,25 @@ const AttachSession* AttachServer::holder_of(uint32_t shard) const {
   return nullptr;
 }
 
+void AttachServer::on_rank_lost(const AttachSession& rank) {
+  bool alone = true;
+  for (const auto& [id, session] : sessions_) {
+    if (session.get() == &rank || !session->shard()) continue;
+    alone = false;
+    session->cancel_all();
+  }
+  if (alone) return;
+  broken_ = unavailable(fmt::format(
+      "rank {}, process {}, is gone, maybe amid its share of a block; end the other ranks, and "
+      "attach all anew",
+      *rank.shard(), rank.process()));
+}
+
 void AttachServer::remove(SessionId session) {
   sessions_.erase(session);
+  const bool none = std::ranges::none_of(
+      sessions_, [](const auto& item) { return item.second->shard().has_value(); });
+  if (none) broken_ = {};
 }
 
 }  // namespace mempool

@@ -31,6 +31,11 @@ class AttachServer {
 
   /// The engine that has a rank, attached or leaving; or null.
   const AttachSession* holder_of(uint32_t shard) const;
+  /// A rank went without a word: what the others have open is taken back.
+  void on_rank_lost(const AttachSession& rank);
+  /// Why the engine may start, insert and commit nothing until all its ranks have left: one of them
+  /// may have died amid its share of a block. Ok else.
+  const Status& broken() const { return broken_; }
   /// An engine is gone, and its blocks are given back.
   void remove(SessionId session);
 
@@ -38,7 +43,7 @@ class AttachServer {
   AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener);
   void accept();
 
-  static constexpr size_t kSessionsMax = 64;  // more than any engine has ranks
+  static constexpr size_t kSessionsMax = 2 * kShardsMax;  // all ranks, and as many at the door
 
   Agent::Impl& agent_;
   EventLoop& loop_;
@@ -46,6 +51,7 @@ class AttachServer {
   Watch watch_;
   std::map<SessionId, std::shared_ptr<AttachSession>> sessions_;  // shared with their own handlers
   SessionId next_session_ = kFirstEngineSession;
+  Status broken_;
 };
 
 }  // namespace mempool

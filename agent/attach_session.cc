@@ -19,6 +19,25 @@
 #include "core/log.h"
 
 namespace mempool {
+namespace {
+
+/// Tell whether an operation makes something of what all ranks have written.
+bool needs_all_ranks(AttachOperation operation) {
+  switch (operation) {
+    case AttachOperation::kAlloc:
+    case AttachOperation::kInsert:
+    case AttachOperation::kInsertKeys:
+    case AttachOperation::kTransfer:
+    case AttachOperation::kFetch:
+    case AttachOperation::kHandOver:
+    case AttachOperation::kCheckCommit:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 AttachSession::AttachSession(AttachServer& server, Agent::Impl& agent, EventLoop& loop,
                              SessionId id, Descriptor socket)
@@ -72,9 +91,11 @@ Status AttachSession::check_hello(const AttachHello& hello) const {
     return permission_denied(fmt::format("the engine's process is of user {}, the agent's of {}",
                                          peer_.user, geteuid()));
   }
-  if (hello.shards != 1 || hello.shard != 0) {
-    return invalid_argument(fmt::format(
-        "the engine is rank {} of {}; this agent's pool has one shard", hello.shard, hello.shards));
+  if (hello.shards != agent_.options_.shards || hello.shard >= hello.shards) {
+    return invalid_argument(
+        fmt::format("the engine is rank {} of {}; this agent's pool has {} "
+                    "shards (pool.shards)",
+                    hello.shard, hello.shards, agent_.options_.shards));
   }
   const Placement& own = agent_.options_.placement;
   if (hello.placement &&
@@ -125,6 +146,7 @@ Status AttachSession::welcome(Descriptor events) {
   welcome.verify = agent_.verify_;
   welcome.shape = agent_.options_.content;
   welcome.placement = agent_.options_.placement;
+  welcome.shards = pool.shards();
   std::vector<Descriptor> descriptors;
   descriptors.push_back(std::move(events));
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,
@@ -163,6 +185,8 @@ void AttachSession::handle(AttachCall& call) {
 
 AttachAnswer AttachSession::answer(AttachCall& call) {
   AttachAnswer out;
+  if (needs_all_ranks(call.operation)) out.status = server_.broken();
+  if (!out.status.ok()) return out;
   switch (call.operation) {
     case AttachOperation::kAlloc:
     case AttachOperation::kFree:
@@ -363,17 +387,22 @@ void AttachSession::leave(const Status& why) {
   state_ = State::kLeaving;
   if (shard_) {
     log().info("process {} of rank {} has left: {}", peer_.process, *shard_, why.message());
+    if (mapped_) server_.on_rank_lost(*this);
     const std::lock_guard lock(agent_.mutex_);
     agent_.engines_[id_].attached = false;
   }
   loop_.post([self = shared_from_this()] {  // this call may come from inside of what goes here
     self->link_.reset();
     self->events_.reset();
-    const auto open = self->open_;  // those that end at once leave the table
-    for (const auto& [ticket, state] : open) state->owner.cancel(state->id);
+    self->cancel_all();
     self->watch_process_end();
     self->end_if_over();
   });
+}
+
+void AttachSession::cancel_all() {
+  const auto open = open_;  // those that end at once leave the table
+  for (const auto& [ticket, state] : open) state->owner.cancel(state->id);
 }
 
 void AttachSession::watch_process_end() {

@@ -32,6 +32,8 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   pid_t process() const { return peer_.process; }
   /// Tell whether arrivals are its: the engine's first rank has them.
   bool receives() const { return state_ == State::kAttached && shard_ == 0u; }
+  /// Take back every transfer that it has open.
+  void cancel_all();
   /// Hand over an arrival, pinned for the caller until then.
   void deliver(const Arrival& arrival);
 

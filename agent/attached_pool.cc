@@ -76,11 +76,17 @@ Status AttachedPool::map(std::vector<Descriptor> descriptors) {
     return corruption("attach frame: a welcome without its memory");
   }
   events_ = std::make_unique<AttachStream>(std::move(descriptors[0]));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Placement> placements,
+                           make_shards(welcome_.shape, welcome_.placement, welcome_.shards));
+  const size_t in_a_shard = welcome_.segments.size() / placements.size();
+  if (in_a_shard * placements.size() != welcome_.segments.size()) {
+    return corruption("attach frame: shards of different segments");
+  }
   uint64_t blocks = 0;
   for (size_t i = 0; i < welcome_.segments.size(); ++i) {
     const AttachWelcome::Segment& given = welcome_.segments[i];
     MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
-                             make_layout(welcome_.shape, welcome_.placement, given.blocks));
+                             make_layout(welcome_.shape, placements[i / in_a_shard], given.blocks));
     MEMPOOL_ASSIGN_OR_RETURN(
         MemoryMapping memory,
         MemoryMapping::map(descriptors[2 + i], given.bytes, Access::kReadWrite));
@@ -159,14 +165,15 @@ Status AttachedPool::unpin(std::span<const BlockAddress> blocks) {
   return ask_about(AttachOperation::kUnpin, blocks);
 }
 
-Result<const AttachedPool::Segment*> AttachedPool::find(const BlockAddress& block) const {
+Result<size_t> AttachedPool::find(const BlockAddress& block) const {
   const uint32_t index = block.index();
-  const auto after = std::ranges::upper_bound(segments_, index, {}, &Segment::first_block);
+  const auto first_shard = std::span(segments_).first(in_a_shard());
+  const auto after = std::ranges::upper_bound(first_shard, index, {}, &Segment::first_block);
   if (block.incarnation != welcome_.incarnation) {
     return stale(fmt::format("block {} is of another agent, or of another life of this one",
                              to_string(block)));
   }
-  if (block.medium() != Medium::kHost || after == segments_.begin() ||
+  if (block.medium() != Medium::kHost || after == first_shard.begin() ||
       index - std::prev(after)->first_block >= std::prev(after)->blocks) {
     return invalid_argument(fmt::format("block {} is not of this pool", to_string(block)));
   }
@@ -174,26 +181,36 @@ Result<const AttachedPool::Segment*> AttachedPool::find(const BlockAddress& bloc
   if (static_cast<uint32_t>(words[index].load(std::memory_order_acquire)) != block.generation) {
     return stale(fmt::format("block {} has been freed", to_string(block)));
   }
-  return &*std::prev(after);
+  return static_cast<size_t>(std::prev(after) - first_shard.begin());
+}
+
+BlockView AttachedPool::view(size_t segment, const BlockAddress& block, uint32_t shard) const {
+  const Segment& its = segments_[in_a_shard() * shard + segment];
+  return {its.memory.data(), block.index() - its.first_block, &its.layout};
+}
+
+std::vector<BlockView> AttachedPool::views(size_t segment, const BlockAddress& block) const {
+  std::vector<BlockView> result;
+  for (uint32_t shard = 0; shard < shards(); ++shard) {
+    result.push_back(view(segment, block, shard));
+  }
+  return result;
 }
 
 Result<std::span<std::byte>> AttachedPool::piece(const BlockAddress& block, uint32_t layer,
-                                                 uint32_t part) const {
-  MEMPOOL_ASSIGN_OR_RETURN(const Segment* const segment, find(block));
-  const BlockLayout& layout = segment->layout;
-  MEMPOOL_RETURN_IF_ERROR(check_piece(layout, layer, part));
-  const uint64_t offset = layout.piece_offset(block.index() - segment->first_block, layer, part);
-  return std::span(segment->memory.data() + offset, layout.piece_bytes);
+                                                 uint32_t part, uint32_t shard) const {
+  MEMPOOL_ASSIGN_OR_RETURN(const size_t segment, find(block));
+  MEMPOOL_RETURN_IF_ERROR(check_piece(layout(0, 0), shards(), layer, part, shard));
+  const BlockView its = view(segment, block, shard);
+  return std::span(its.piece(layer, part), its.layout->piece_bytes);
 }
 
 Status AttachedPool::read(const BlockAddress& block, std::span<std::byte> out) {
-  MEMPOOL_ASSIGN_OR_RETURN(const Segment* const segment, find(block));
-  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, segment->layout));
+  MEMPOOL_ASSIGN_OR_RETURN(const size_t segment, find(block));
+  MEMPOOL_RETURN_IF_ERROR(check_buffer(out, shards() * layout(0, 0).block_bytes));
   MEMPOOL_ASSIGN_OR_RETURN(const AttachAnswer begun,
                            ask({.operation = AttachOperation::kBeginRead, .blocks = {block}}));
-  const Status status =
-      copy_block(segment->layout, segment->memory.data(), block.index() - segment->first_block,
-                 block, begun.checksum, out);
+  const Status status = copy_block(views(segment, block), block, begun.checksum, out);
   tell({.operation = AttachOperation::kEndRead, .blocks = {block}, .corrupt = !status.ok()});
   return status;
 }
@@ -204,10 +221,9 @@ std::vector<SealedSum> AttachedPool::sums_of(std::span<const BlockAddress> block
   for (uint32_t position = 0; position < blocks.size(); ++position) {
     const BlockAddress& block = blocks[position];
     if (!picks(welcome_.verify, block.index(), block.generation)) continue;
-    const Result<const Segment*> segment = find(block);
+    const Result<size_t> segment = find(block);
     if (!segment.ok()) continue;
-    sums.push_back({position, block_checksum((*segment)->layout, (*segment)->memory.data(),
-                                             block.index() - (*segment)->first_block)});
+    sums.push_back({position, block_checksum(views(*segment, block))});
   }
   return sums;
 }
@@ -288,7 +304,7 @@ Result<Transfer> AttachedPool::transfer_with_insert(const std::string& target, c
                   .user_data = options.user_data};
   if (!call.in_layers) call.sums = sums_of(blocks);
   MEMPOOL_RETURN_IF_ERROR(start(call, options, state));
-  state->send_when(options.ready, {layout(0).first_layer, layout(0).layers});
+  state->send_when(options.ready, {layout(0, 0).first_layer, layout(0, 0).layers});
   return Transfer(std::move(state));
 }
 

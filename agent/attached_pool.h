@@ -15,6 +15,7 @@
 #include "agent/arrival_queue.h"
 #include "agent/attach_stream.h"
 #include "agent/transfer.h"
+#include "core/block_view.h"
 #include "core/gate.h"
 #include "core/memory_mapping.h"
 #include "mempool/attach.h"
@@ -32,9 +33,12 @@ class AttachedPool final : public Pool, public TransferOwner {
   Status free(std::span<const BlockAddress> blocks) override;
   Status pin(std::span<const BlockAddress> blocks) override;
   Status unpin(std::span<const BlockAddress> blocks) override;
-  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer,
-                                     uint32_t part) const override;
-  const BlockLayout& layout(size_t segment) const override { return segments_[segment].layout; }
+  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer, uint32_t part,
+                                     uint32_t shard) const override;
+  uint32_t shards() const override { return welcome_.shards; }
+  const BlockLayout& layout(size_t segment, uint32_t shard) const override {
+    return segments_[in_a_shard() * shard + segment].layout;
+  }
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks) override;
   MatchResult match(const Prompt& prompt) override;
@@ -80,8 +84,12 @@ class AttachedPool final : public Pool, public TransferOwner {
   /// Ask for what `state` stands for. Errors: those of the call that come at once.
   Status start(AttachCall& call, const TransferOptions& options,
                const std::shared_ptr<Transfer::State>& state);
-  /// Where a live block lies. Errors: kStale; kInvalidArgument.
-  Result<const Segment*> find(const BlockAddress& block) const;
+  size_t in_a_shard() const { return segments_.size() / welcome_.shards; }
+  /// Give the segment of a live block in the first shard. Errors: kStale; kInvalidArgument.
+  Result<size_t> find(const BlockAddress& block) const;
+  /// Where a block of that segment lies in a shard, and in all of them.
+  BlockView view(size_t segment, const BlockAddress& block, uint32_t shard) const;
+  std::vector<BlockView> views(size_t segment, const BlockAddress& block) const;
   std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
   void hear();
   void on_event(AttachFrame frame);
@@ -92,7 +100,7 @@ class AttachedPool final : public Pool, public TransferOwner {
   Status gone_;
 
   const AttachWelcome welcome_;
-  std::vector<Segment> segments_;
+  std::vector<Segment> segments_;  // shard by shard
   std::unique_ptr<MemoryMapping> generations_;
   const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();  // shared with handles
   ArrivalQueue arrivals_;

@@ -7,17 +7,18 @@
 #include <optional>
 #include <span>
 
-#include "mempool/content.h"
+#include "core/block_view.h"
+#include "mempool/status.h"
 #include "mempool/types.h"
 
 namespace mempool {
 
-/// Errors: kInvalidArgument for a buffer of another size than a block.
-Status check_buffer(std::span<const std::byte> buffer, const BlockLayout& layout);
-/// Copy block `block` of a segment in (layer, part) order, without gaps, and compare the copy with
-/// the sum that was sealed. Errors: kCorruption. Requires: the block is pinned; check_buffer().
-Status copy_block(const BlockLayout& layout, const std::byte* segment, uint64_t block,
-                  const BlockAddress& address, std::optional<uint64_t> sealed,
-                  std::span<std::byte> out);
+/// Errors: kInvalidArgument for a buffer of another size than a block, in all shards.
+Status check_buffer(std::span<const std::byte> buffer, uint64_t block_bytes);
+/// Copy a block of which `shards` are all parts, one after the other, each in (layer, part) order
+/// without gaps, and compare the copy with the sum that was sealed. Errors: kCorruption.
+/// Requires: the block is pinned; check_buffer().
+Status copy_block(std::span<const BlockView> shards, const BlockAddress& address,
+                  std::optional<uint64_t> sealed, std::span<std::byte> out);
 
 }  // namespace mempool

@@ -62,11 +62,12 @@ Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys)
   return ids;
 }
 
-Status check_piece(const BlockLayout& layout, uint32_t layer, uint32_t part) {
-  if (layer < layout.layers && part < layout.parts) return {};
-  return invalid_argument(
-      fmt::format("no piece (layer {}, part {}); a block has {} layers of {} parts", layer, part,
-                  layout.layers, layout.parts));
+Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
+                   uint32_t shard) {
+  if (layer < layout.layers && part < layout.parts && shard < shards) return {};
+  return invalid_argument(fmt::format(
+      "no piece (layer {}, part {}, shard {}); a block has {} layers of {} parts in {} shards",
+      layer, part, shard, layout.layers, layout.parts, shards));
 }
 
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,

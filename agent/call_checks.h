@@ -18,8 +18,9 @@ Result<Content> name_content(const ContentSpec& spec, const ContentSpec& pool,
 Status check_model(const Content& content, const ContentId& model);
 /// Check and hash keys. Errors: kInvalidArgument.
 Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys);
-/// Errors: kInvalidArgument for a layer or part that blocks do not have.
-Status check_piece(const BlockLayout& layout, uint32_t layer, uint32_t part);
+/// Errors: kInvalidArgument for a layer, part or shard that blocks do not have.
+Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
+                   uint32_t shard);
 /// Check a call's input against the bounds of one transfer. Errors: kInvalidArgument.
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
                       size_t block_tokens);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "transport/shard_pairs.h"
 
 namespace mempool {
 namespace {
@@ -60,36 +61,51 @@ void DataMover::start(const PostData& data) {
         {});
     return;
   }
-  Result<GatherPlan> plan = GatherPlan::create({own_segments_, data.local_blocks},
-                                               {link.remote_segments, data.remote_blocks});
-  if (!plan.ok()) {
-    done_(data.transfer, plan.status(), {});
-    return;
-  }
-  const PlanSegment& filled = read ? own_segments_.front() : link.remote_segments.front();
-  const uint64_t filled_bytes = data.local_blocks.size() * filled.layout.block_bytes;
-  if (plan->bytes() != filled_bytes) {
-    done_(data.transfer,
-          unsupported(fmt::format("the layouts share {} of the {} bytes of the blocks to fill; "
-                                  "both ends must hold the same layers and heads",
-                                  plan->bytes(), filled_bytes)),
-          {});
+  Result<std::vector<GatherPlan>> plans = make_plans(link, data);
+  if (!plans.ok()) {
+    done_(data.transfer, plans.status(), {});
     return;
   }
   auto send = std::make_unique<Send>(Send{.id = data.transfer,
                                           .session = data.session,
                                           .slot = data.slot,
                                           .operation = data.operation,
-                                          .plan = std::move(*plan)});
+                                          .plans = std::move(*plans)});
   send->report.transport = link.offers.name;
-  send->report.bytes = send->plan.bytes();
-  send->report.paper_calls = send->plan.paper_calls();
-  send->layers.reserve(send->plan.layers().count);  // at the most one by one
+  for (GatherPlan& plan : send->plans) {
+    send->report.bytes += plan.bytes();
+    send->report.paper_calls += plan.paper_calls();
+    plan.select_layers({});
+  }
+  send->layers.reserve(send->plans.front().layers().count);  // at the most one by one
   send->pairs.resize(kPairsPerCall);
-  send->plan.select_layers({});
   send->system_calls_before = link.endpoint->counts().system_calls;
   sends_[data.transfer] = std::move(send);
   ++link.sends;
+}
+
+Result<std::vector<GatherPlan>> DataMover::make_plans(const Link& link,
+                                                      const PostData& data) const {
+  const bool read = data.operation == Operation::kRead;
+  const std::span<const PlanSegment> filled = read ? own_segments_ : link.remote_segments;
+  uint64_t bytes = 0;
+  std::vector<GatherPlan> plans;
+  for (const ShardPair& pair : pair_shards(read ? link.remote_segments : own_segments_, filled)) {
+    const PlanSide local{read ? pair.to : pair.from, data.local_blocks};
+    const PlanSide remote{read ? pair.from : pair.to, data.remote_blocks};
+    MEMPOOL_ASSIGN_OR_RETURN(GatherPlan plan, GatherPlan::create(local, remote));
+    bytes += plan.bytes();
+    plans.push_back(std::move(plan));
+  }
+  uint64_t to_fill = 0;
+  for (const BlockLayout& layout : layouts_of(filled)) {
+    to_fill += data.local_blocks.size() * layout.block_bytes;
+  }
+  if (bytes == to_fill) return plans;
+  return unsupported(
+      fmt::format("the layouts share {} of the {} bytes of the blocks to fill; both ends must hold "
+                  "the same layers and heads",
+                  bytes, to_fill));
 }
 
 void DataMover::post_layers(TransferId transfer, LayerRange layers) {
@@ -123,14 +139,22 @@ void DataMover::stop(TransferId transfer, const Status& why) {
   end_if_quiet(transfer);
 }
 
-// Make the next call ready, of the next layers where some are through. Without one, tells whether
-// the notification is next.
+// Make the next call ready: of the next plan where one is through, of the next layers where all
+// are. Without one, tells whether the notification is next.
 bool DataMover::prepare(const Link& link, Send& send) {
   while (send.pending_pairs == 0) {
-    send.pending_pairs = send.plan.next_call(link.offers.limits(send.operation), send.pairs);
-    if (send.pending_pairs > 0) break;
+    if (send.walked < send.plans.size()) {
+      GatherPlan& plan = send.plans[send.walked];
+      const uint64_t run_pairs = plan.run_pairs();
+      send.pending_pairs = plan.next_call(link.offers.limits(send.operation), send.pairs);
+      send.report.run_pair_calls += plan.run_pairs() - run_pairs;
+      send.walked += send.pending_pairs == 0;
+      continue;
+    }
     if (send.next_layers == send.layers.size()) return send.finished;
-    send.plan.select_layers(send.layers[send.next_layers++]);
+    for (GatherPlan& plan : send.plans) plan.select_layers(send.layers[send.next_layers]);
+    ++send.next_layers;
+    send.walked = 0;
   }
   return true;
 }
@@ -152,7 +176,6 @@ Status DataMover::post_one(Link& link, Send& send) {
                     std::span(send.pairs).first(send.pending_pairs)};
     MEMPOOL_RETURN_IF_ERROR(link.endpoint->post(call));
     send.report.network_calls += 1;
-    send.report.run_pair_calls = send.plan.run_pairs();
     send.pending_pairs = 0;
   }
   ++send.outstanding;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the data plane of outbound transfers: one endpoint a session, plans posted call by call,
-// transfers of one session taking turns.
+// Owns the data plane of outbound transfers: one endpoint a session, the plans of all pairs of
+// shards posted call by call, transfers of one session taking turns.
 #pragma once
 
 #include <cstdint>
@@ -52,8 +52,9 @@ class DataMover {
     SessionId session = 0;
     Slot slot;
     Operation operation = Operation::kWrite;
-    GatherPlan plan;
-    std::vector<LayerRange> layers;  // handed over; those before next_layers are in the plan
+    std::vector<GatherPlan> plans;   // one for each pair of shards
+    size_t walked = 0;               // plans that are through with the layers at hand
+    std::vector<LayerRange> layers;  // handed over; those before next_layers are in the plans
     size_t next_layers = 0;
     size_t pending_pairs = 0;  // of a call that found no room
     std::vector<RunPair> pairs;
@@ -74,6 +75,7 @@ class DataMover {
     uint32_t sends = 0;
   };
 
+  Result<std::vector<GatherPlan>> make_plans(const Link& link, const PostData& data) const;
   void wake(Send& send);
   void post_turns(SessionId session);
   bool prepare(const Link& link, Send& send);

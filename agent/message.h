@@ -96,7 +96,7 @@ struct PeerInfo {
   std::string name;
   uint64_t incarnation = 0;
   ContentId model;                    // of Content::model; tokens per block are in it
-  std::vector<PlanSegment> segments;  // the target's blocks; empty from the source
+  std::vector<PlanSegment> segments;  // the target's, in rank order; empty from the source
 };
 
 }  // namespace mempool

@@ -33,7 +33,7 @@ class SumCheck {
   const BlockPool& pool_;
   std::vector<uint32_t> blocks_;
   std::vector<uint64_t> sums_;
-  BlockLayout layout_;  // of the holder; no layers: the pool's own
+  std::vector<BlockLayout> layouts_;  // by shard of the holder; none: the pool's own
   size_t next_ = 0;
   std::vector<uint32_t> bad_;
 };

@@ -8,6 +8,7 @@
 
 #include "agent/source_machine.h"
 #include "agent/source_parts.h"
+#include "transport/shard_pairs.h"
 
 namespace mempool {
 
@@ -54,7 +55,7 @@ void SourceMachine::read_leased(TransferId id, Outbound& transfer, const OfferRe
 
 void SourceMachine::verify_fetched(TransferId id, Outbound& transfer, TimePoint now) {
   const TransferRequest& request = transfer.request;
-  VerifyFetch verify{id, {}, {}, peers_.at(transfer.peer).info.segments.front().layout};
+  VerifyFetch verify{id, {}, {}, layouts_of(peers_.at(transfer.peer).info.segments)};
   for (const SealedSum& sum : request.sums) {
     if (sum.position < request.have || sum.position - request.have >= transfer.fetched) continue;
     verify.blocks.push_back(request.blocks[sum.position - request.have].index());

@@ -10,6 +10,7 @@
 #include "agent/source_parts.h"
 #include "core/check.h"
 #include "core/checksum.h"
+#include "transport/shard_pairs.h"
 
 namespace mempool {
 SourceMachine::SourceMachine(const Options& options, BlockPool& pool)
@@ -35,7 +36,7 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   transfer.started = now;
   transfer.report.tokens = transfer.request.tokens.size();
   transfer.finished = !transfer.request.by_layer;
-  const BlockLayout& layout = pool_.segments().front().layout;
+  const BlockLayout& layout = pool_.layouts().front();  // all shards have the same layers
   transfer.handed.assign(layout.layers, transfer.finished);
   if (transfer.finished) transfer.layers.push_back({layout.first_layer, layout.layers});
   Peer& state = peers_[peer];
@@ -106,7 +107,7 @@ Status SourceMachine::check_open(TransferId id) const {
 Status SourceMachine::hand_over(TransferId id, LayerRange layers) {
   MEMPOOL_RETURN_IF_ERROR(check_open(id));
   Outbound& transfer = transfers_.at(id);
-  const BlockLayout& layout = pool_.segments().front().layout;
+  const BlockLayout& layout = pool_.layouts().front();
   const uint64_t first = uint64_t{layers.first} - layout.first_layer;
   if (layers.count == 0 || layers.first < layout.first_layer ||
       first + layers.count > layout.layers) {
@@ -140,10 +141,10 @@ Status SourceMachine::check_commit(TransferId id) const {
   if (transfer.finished) return invalid_argument("the transfer was committed before");
   const auto missing = std::ranges::find(transfer.handed, false);
   if (missing == transfer.handed.end()) return {};
-  return invalid_argument(fmt::format(
-      "layer {} was not handed over; send_layers() all of them "
-      "before commit()",
-      pool_.segments().front().layout.first_layer + (missing - transfer.handed.begin())));
+  return invalid_argument(
+      fmt::format("layer {} was not handed over; send_layers() all of them "
+                  "before commit()",
+                  pool_.layouts().front().first_layer + (missing - transfer.handed.begin())));
 }
 
 void SourceMachine::commit(TransferId id, std::vector<SealedSum> sums, TimePoint now) {
@@ -381,9 +382,9 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
 
 void SourceMachine::finish_data(TransferId id, const Outbound& transfer) {
   FinishData finish{id, {}, {}};
-  const std::vector<PlanSegment>& theirs = peers_.at(transfer.peer).info.segments;
-  if (!theirs.empty() && !same_sums(theirs.front().layout, pool_.segments().front().layout)) {
-    finish.target_layout = theirs.front().layout;
+  std::vector<BlockLayout> theirs = layouts_of(peers_.at(transfer.peer).info.segments);
+  if (!theirs.empty() && !same_sums(theirs, pool_.layouts())) {
+    finish.target_layouts = std::move(theirs);
     for (const SealedSum& sum : transfer.request.sums) {
       if (sum.position < transfer.matched.size()) continue;
       const uint32_t block = transfer.request.blocks[sum.position].index();

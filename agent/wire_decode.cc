@@ -127,7 +127,9 @@ class Decoder {
   PlanSegment read(const wire::Segment& segment) {
     PlanSegment out{.region = segment.region(),
                     .first_block = segment.first_block(),
-                    .blocks = segment.blocks()};
+                    .blocks = segment.blocks(),
+                    .shard = segment.shard()};
+    demand(out.shard < kShardsMax, "Segment.shard is out of bounds");
     demand(out.blocks != 0 && uint64_t{out.first_block} + out.blocks <= kBlocks,
            "Segment.blocks is 0, or past the last block index");
     if (segment.groups()->size() != 1) {
@@ -152,6 +154,7 @@ class Decoder {
     out.first_head = group.first_head();
     demand(out.first_layer <= kLayoutDimensionMax, "LayoutGroup.first_layer is out of bounds");
     demand(out.first_head <= kLayoutDimensionMax, "LayoutGroup.first_head is out of bounds");
+    out.replicated = group.replicated();
     out.order = one_of("LayoutGroup.order", group.order(), TokenOrder::kHeadToken);
     out.vector_bytes = group.vector_bytes();
     demand(out.vector_bytes >= 1 && out.vector_bytes <= kVectorBytesMax,

@@ -162,9 +162,9 @@ class Encoder {
     const auto group = wire::CreateLayoutGroup(
         builder_, layout.layers, layout.parts, layout.heads, layout.tokens, layout.first_layer,
         layout.first_head, static_cast<uint8_t>(layout.order), layout.vector_bytes,
-        layout.block_stride, layout.layer_stride, layout.part_stride);
+        layout.block_stride, layout.layer_stride, layout.part_stride, layout.replicated);
     return wire::CreateSegment(builder_, segment.region, segment.first_block, segment.blocks,
-                               builder_.CreateVector(&group, 1));
+                               builder_.CreateVector(&group, 1), segment.shard);
   }
 
   fb::Offset<wire::TransportOffer> add(const TransportOffer& offer) {

@@ -145,10 +145,13 @@ DoctorCheck check_dev_shm() {
 }  // namespace
 
 uint64_t pool_bytes(const AgentOptions& options) {
+  const Result<std::vector<Placement>> shards =
+      make_shards(options.content, options.placement, options.shards);
+  if (!shards.ok()) return 0;
   uint64_t sum = 0;
   for (const uint32_t blocks : options.segment_blocks) {
-    const Result<BlockLayout> layout = make_layout(options.content, options.placement, blocks);
-    if (layout.ok()) sum += layout->block_bytes * blocks;
+    const Result<BlockLayout> layout = make_layout(options.content, shards->front(), blocks);
+    if (layout.ok()) sum += layout->block_bytes * blocks * shards->size();  // each is as large
   }
   return sum;
 }

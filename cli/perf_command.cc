@@ -24,6 +24,7 @@ output. Spreads are written min/median/max.
 Examples:
   mempool perf alloc
   mempool perf index --json index.json
+  mempool perf latency
   mempool perf layers --tokens 1024 --layer-ms 5
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB --verify off,always
   mempool perf serve --config perf.toml                          # on one host, and on another
@@ -57,12 +58,13 @@ int report(const std::string& text, const nlohmann::ordered_json& rows, const st
 
 Command add_perf_command(CLI::App& parent) {
   CLI::App* app = parent.add_subcommand(
-      "perf", "Measure alloc, the index, or transfers, here or between hosts");
+      "perf", "Measure alloc, the index, single calls, or transfers, here or between hosts");
   app->require_subcommand(1);
   app->footer(kHelp);
-  std::vector<Command> commands = {add_perf_alloc_command(*app),  add_perf_index_command(*app),
-                                   add_perf_layers_command(*app), add_perf_matrix_command(*app),
-                                   add_perf_serve_command(*app),  add_perf_transfer_command(*app)};
+  std::vector<Command> commands = {add_perf_alloc_command(*app),   add_perf_index_command(*app),
+                                   add_perf_latency_command(*app), add_perf_layers_command(*app),
+                                   add_perf_matrix_command(*app),  add_perf_serve_command(*app),
+                                   add_perf_transfer_command(*app)};
   return {app, [commands = std::move(commands)] {
             configure_log(LogLevel::kWarning, LogFormat::kText);  // the report stands alone
             const auto named = std::ranges::find_if(

@@ -13,6 +13,7 @@ namespace mempool {
 
 Command add_perf_alloc_command(CLI::App& perf);
 Command add_perf_index_command(CLI::App& perf);
+Command add_perf_latency_command(CLI::App& perf);
 Command add_perf_layers_command(CLI::App& perf);
 Command add_perf_matrix_command(CLI::App& perf);
 Command add_perf_serve_command(CLI::App& perf);

@@ -61,7 +61,8 @@ void print_pool(const nlohmann::json& pool) {
   fmt::print("\npool        {} blocks of {} bytes, {:.1f} MiB, {} pins\n", total, block_bytes,
              static_cast<double>(total * block_bytes) / kMebibyte, pool.at("pins").get<uint64_t>());
   const std::string note = pool.at("page_note");
-  fmt::print("            in pages of {} bytes{}\n", pool.at("page_bytes").get<uint64_t>(),
+  fmt::print("            in {} shards, in pages of {} bytes{}\n",
+             pool.at("shards").get<uint32_t>(), pool.at("page_bytes").get<uint64_t>(),
              note.empty() ? "" : ": " + note);
   for (const auto& [state, count] : pool.at("blocks").items()) {
     const auto blocks = count.get<uint64_t>();
@@ -85,6 +86,15 @@ void print_peers(const nlohmann::json& peers) {
   }
 }
 
+void print_engines(const nlohmann::json& engines) {
+  fmt::print("\nengines     {}\n", engines.empty() ? "none attached" : "");
+  for (const nlohmann::json& engine : engines) {
+    fmt::print("  rank {:<5}process {:<12}{}\n", engine.at("shard").get<uint32_t>(),
+               engine.at("process").get<int64_t>(),
+               engine.at("attached").get<bool>() ? "attached" : "leaving");
+  }
+}
+
 void print_status(const nlohmann::json& status) {
   fmt::print("agent       {} ({})\nlisten      {}\n", status.at("name").get<std::string>(),
              status.at("incarnation").get<std::string>(), status.at("listen").get<std::string>());
@@ -93,6 +103,7 @@ void print_status(const nlohmann::json& status) {
   fmt::print("\nindex       {} blocks in {} nodes, {} bytes\n", index.at("blocks").get<uint64_t>(),
              index.at("nodes").get<uint64_t>(), index.at("bytes").get<uint64_t>());
   print_peers(status.at("peers"));
+  print_engines(status.at("engines"));
   fmt::print("\naudit       {}\nready       {}\n", status.at("audit").get<std::string>(),
              status.at("ready").get<std::string>());
 }

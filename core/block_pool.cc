@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <new>
+#include <numeric>
 #include <utility>
 
 #include "core/memory_room.h"
@@ -19,22 +20,29 @@ Status refuse(const BlockAddress& address, std::string_view reason) {
   return invalid_argument(fmt::format("block {}: {}", to_string(address), reason));
 }
 
-/// The layout of each segment. Errors: kInvalidArgument for a list that makes no pool.
-Result<std::vector<BlockLayout>> make_layouts(const PoolOptions& options) {
-  std::vector<BlockLayout> layouts;
-  uint64_t blocks = 0;
-  for (const uint32_t count : options.segment_blocks) {
-    MEMPOOL_ASSIGN_OR_RETURN(BlockLayout layout,
-                             make_layout(options.shape, options.placement, count));
-    layouts.push_back(layout);
-    blocks += count;
-  }
+/// The segments of all shards, without their memory. Errors: kInvalidArgument for options that make
+/// no pool.
+Result<std::vector<PoolSegment>> make_segments(const PoolOptions& options) {
+  const uint64_t blocks =
+      std::accumulate(options.segment_blocks.begin(), options.segment_blocks.end(), uint64_t{0});
   if (blocks == 0 || blocks - 1 > BlockAddress::kIndexMax) {
-    return invalid_argument(fmt::format("{} pool: {} blocks in {} segments, give 1 to {}",
-                                        to_string(options.medium), blocks, layouts.size(),
-                                        BlockAddress::kIndexMax + 1));
+    return invalid_argument(
+        fmt::format("{} pool: {} blocks in {} segments, give 1 to {}", to_string(options.medium),
+                    blocks, options.segment_blocks.size(), BlockAddress::kIndexMax + 1));
   }
-  return layouts;
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Placement> shards,
+                           make_shards(options.shape, options.placement, options.shards));
+  std::vector<PoolSegment> segments;
+  for (uint32_t shard = 0; shard < shards.size(); ++shard) {
+    uint32_t first_block = 0;
+    for (const uint32_t count : options.segment_blocks) {
+      MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
+                               make_layout(options.shape, shards[shard], count));
+      segments.push_back({shard, first_block, count, layout, HostMemory()});
+      first_block += count;
+    }
+  }
+  return segments;
 }
 
 }  // namespace
@@ -65,17 +73,16 @@ Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
     return unsupported(fmt::format("{} pool: this build keeps blocks in host memory only",
                                    to_string(options.medium)));
   }
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockLayout> layouts, make_layouts(options));
   std::unique_ptr<BlockPool> pool(new BlockPool());
+  MEMPOOL_ASSIGN_OR_RETURN(pool->segments_, make_segments(options));
   pool->medium_ = options.medium;
   pool->incarnation_ = incarnation;
   pool->shape_ = options.shape;
-  uint32_t first_block = 0;
-  for (size_t i = 0; i < layouts.size(); ++i) {
-    pool->segments_.push_back({first_block, options.segment_blocks[i], layouts[i], HostMemory()});
-    first_block += options.segment_blocks[i];
+  for (const PoolSegment& segment : pool->segments_) {
+    if (segment.first_block == 0) pool->layouts_.push_back(segment.layout);
   }
-  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(first_block, options.huge_pages));
+  const PoolSegment& last = pool->segments_.back();
+  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(last.first_block + last.blocks, options.huge_pages));
   return pool;
 }
 
@@ -96,8 +103,9 @@ Status BlockPool::map_memory(uint32_t blocks, HugePages huge) {
   }
   for (PoolSegment& segment : segments_) {
     MEMPOOL_ASSIGN_OR_RETURN(
-        segment.memory, HostMemory::create(fmt::format("mempool-blocks-{}", segment.first_block),
-                                           segment.layout.block_bytes * segment.blocks, huge));
+        segment.memory,
+        HostMemory::create(fmt::format("mempool-blocks-{}-{}", segment.shard, segment.first_block),
+                           segment.layout.block_bytes * segment.blocks, huge));
   }
   MEMPOOL_ASSIGN_OR_RETURN(generation_memory_,
                            HostMemory::create("mempool-generations", blocks * sizeof(uint64_t)));
@@ -112,11 +120,17 @@ Status BlockPool::map_memory(uint32_t blocks, HugePages huge) {
   return Status();
 }
 
-BlockView BlockPool::view(uint32_t index) const {
-  size_t i = segments_.size() - 1;
+BlockView BlockPool::view(uint32_t index, uint32_t shard) const {
+  size_t i = segments_.size() / layouts_.size() * (shard + 1) - 1;
   while (segments_[i].first_block > index) --i;
   const PoolSegment& segment = segments_[i];
   return {segment.memory.data(), index - segment.first_block, &segment.layout};
+}
+
+std::vector<BlockView> BlockPool::views(uint32_t index) const {
+  std::vector<BlockView> result;
+  for (uint32_t shard = 0; shard < shards(); ++shard) result.push_back(view(index, shard));
+  return result;
 }
 
 Status BlockPool::explain_dead(const BlockAddress& address) const {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the blocks of one medium: their memory, states, generations, pins and quarantine.
+// Owns the blocks of one medium: their memory, states, generations, pins and quarantine. Block i
+// lies in every shard of the instance, under the same index; all the rest it has once.
 //
 //   free -> reserved -> private <-> published -> free     a peer's transfer lands in it
 //   free -> writing  -> private <-> published -> free     the local engine fills it
@@ -24,6 +25,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/block_view.h"
 #include "core/check.h"
 #include "core/free_map.h"
 #include "core/host_memory.h"
@@ -60,27 +62,18 @@ struct PoolOptions {
   Medium medium = Medium::kHost;
   ContentSpec shape;  // decides the size of a block; its names do not matter here
   Placement placement;
+  uint32_t shards = 1;                   // over which the heads are divided, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
   HugePages huge_pages = HugePages::kNever;
 };
 
-/// One segment: consecutive block indices in one sealed memfd.
+/// One segment of one shard: consecutive block indices in one sealed memfd.
 struct PoolSegment {
+  uint32_t shard = 0;
   uint32_t first_block = 0;
   uint32_t blocks = 0;
   BlockLayout layout;
   HostMemory memory;
-};
-
-/// Where one block lies.
-struct BlockView {
-  std::byte* segment = nullptr;  // first byte of the segment
-  uint64_t block = 0;            // index inside the segment
-  const BlockLayout* layout = nullptr;
-
-  std::byte* piece(uint32_t layer, uint32_t part) const {
-    return segment + layout->piece_offset(block, layer, part);
-  }
 };
 
 inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
@@ -104,7 +97,7 @@ struct PoolAudit : PoolCounts {
 /// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
 class BlockPool {
  public:
-  /// Errors: kInvalidArgument for a shape or segment list that makes no pool; kUnsupported for a
+  /// Errors: kInvalidArgument for a shape, shards or segments that make no pool; kUnsupported for a
   /// medium other than host; kResourceExhausted when the machine has not that much memory left.
   static Result<std::unique_ptr<BlockPool>> create(const PoolOptions& options,
                                                    uint64_t incarnation);
@@ -114,11 +107,18 @@ class BlockPool {
   Medium medium() const { return medium_; }
   uint64_t incarnation() const { return incarnation_; }
   const ContentSpec& shape() const { return shape_; }
+  uint32_t shards() const { return static_cast<uint32_t>(layouts_.size()); }
+  /// The segments of the first shard, then those of the second, which begin at the same blocks...
   std::span<const PoolSegment> segments() const { return segments_; }
-  uint64_t block_bytes() const { return segments_.front().layout.block_bytes; }
+  /// By shard: how its first segment is laid out.
+  std::span<const BlockLayout> layouts() const { return layouts_; }
+  /// Of a whole block, in all shards.
+  uint64_t block_bytes() const { return layouts_.front().block_bytes * layouts_.size(); }
   uint64_t bytes() const { return block_bytes() * blocks(); }
-  /// Requires: index < blocks(), here and wherever an index is taken.
-  BlockView view(uint32_t index) const;
+  /// Requires: index < blocks(), here and wherever an index is taken; shard < shards().
+  BlockView view(uint32_t index, uint32_t shard = 0) const;
+  /// Of all shards, in rank order.
+  std::vector<BlockView> views(uint32_t index) const;
   uint32_t free_blocks() const { return free_.count(); }
   /// Published blocks that nobody pins: what eviction can free at the most.
   uint64_t evictable_blocks() const { return evictable_; }
@@ -242,6 +242,7 @@ class BlockPool {
   uint64_t incarnation_ = 0;
   ContentSpec shape_;
   std::vector<PoolSegment> segments_;
+  std::vector<BlockLayout> layouts_;  // by shard
   HostMemory generation_memory_;
   std::atomic<uint64_t>* generations_ = nullptr;
   std::vector<Record> records_;

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <vector>
 
+#include "mempool/content.h"
+
 namespace mempool {
 namespace {
 
@@ -70,6 +72,8 @@ constexpr ConfigKey kKeys[] = {
     integer("pool.blocks", 0, (1 << 28) - 1, "0", "Size of the pool in blocks; 0 goes by bytes."),
     choice("pool.huge_pages", "auto|off", "auto",
            "Pages of 2 MiB for the pool where enough of them are free."),
+    integer("pool.shards", 1, kShardsMax, "1",
+            "Tensor-parallel ranks, over which the KV heads are divided."),
     integer("pool.segments", 1, 1024, "1", "Memory segments that the pool is cut into."),
 
     text("content.model", "llama-3-8b", "Model whose KV this is; only equal contents share it."),

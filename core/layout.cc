@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the arithmetic from a content and a placement to the byte strides of a segment.
+// Owns the arithmetic from a content and a placement to the shards of an instance and the byte
+// strides of a segment.
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "core/check.h"
 #include "mempool/content.h"
@@ -19,24 +22,42 @@ Result<uint32_t> resolve_count(std::string_view name, uint32_t first, uint32_t c
                                       name, first, uint64_t{first} + resolved - 1, all));
 }
 
-Status check_placement(const Placement& placement, uint32_t segment_blocks) {
-  if (placement.shard >= placement.shard_count) {
-    return invalid_argument(fmt::format("placement: shard {} of {}: shards count from 0",
-                                        placement.shard, placement.shard_count));
-  }
-  if (segment_blocks == 0 || segment_blocks - 1 > BlockAddress::kIndexMax) {
-    return invalid_argument(fmt::format("placement: a segment of {} blocks, give 1 to {}",
-                                        segment_blocks, BlockAddress::kIndexMax + 1));
-  }
-  return Status();
-}
-
 }  // namespace
+
+Result<std::vector<Placement>> make_shards(const ContentSpec& spec, const Placement& placement,
+                                           uint32_t shards) {
+  MEMPOOL_RETURN_IF_ERROR(check_shape(spec));
+  if (shards == 0 || shards > kShardsMax) {
+    return invalid_argument(fmt::format("{} shards: give 1 to {}", shards, kShardsMax));
+  }
+  if (placement.first_head != 0 || placement.heads != 0 || placement.replicated) {
+    return invalid_argument(
+        "placement: which heads a shard holds follows from the number of shards; leave first_head, "
+        "heads and replicated out");
+  }
+  if (spec.kv_heads % shards != 0 && shards % spec.kv_heads != 0) {
+    return invalid_argument(
+        fmt::format("{} KV heads do not divide over {} shards: one number must be a multiple of "
+                    "the other",
+                    spec.kv_heads, shards));
+  }
+  const uint32_t holders = std::max(shards / spec.kv_heads, 1u);  // of each head
+  std::vector<Placement> result(shards, placement);
+  for (uint32_t shard = 0; shard < shards; ++shard) {
+    result[shard].heads = std::max(spec.kv_heads / shards, 1u);
+    result[shard].first_head = shard / holders * result[shard].heads;
+    result[shard].replicated = holders > 1;
+  }
+  return result;
+}
 
 Result<BlockLayout> make_layout(const ContentSpec& spec, const Placement& placement,
                                 uint32_t segment_blocks) {
   MEMPOOL_RETURN_IF_ERROR(check_shape(spec));
-  MEMPOOL_RETURN_IF_ERROR(check_placement(placement, segment_blocks));
+  if (segment_blocks == 0 || segment_blocks - 1 > BlockAddress::kIndexMax) {
+    return invalid_argument(fmt::format("placement: a segment of {} blocks, give 1 to {}",
+                                        segment_blocks, BlockAddress::kIndexMax + 1));
+  }
   const bool mla = spec.mla_rank != 0;
   BlockLayout layout;
   MEMPOOL_ASSIGN_OR_RETURN(
@@ -47,6 +68,7 @@ Result<BlockLayout> make_layout(const ContentSpec& spec, const Placement& placem
   layout.tokens = spec.tokens_per_block;
   layout.first_layer = placement.first_layer;
   layout.first_head = placement.first_head;
+  layout.replicated = placement.replicated;
   layout.order = placement.order;
   layout.vector_bytes =
       uint64_t{mla ? spec.mla_rank : spec.head_size} * element_bytes(spec.element);

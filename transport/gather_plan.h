@@ -33,6 +33,7 @@ struct PlanSegment {
   uint32_t first_block = 0;
   uint32_t blocks = 0;
   BlockLayout layout;
+  uint32_t shard = 0;
   bool operator==(const PlanSegment&) const = default;
 };
 
@@ -43,7 +44,7 @@ struct LayerRange {
   bool operator==(const LayerRange&) const = default;
 };
 
-/// One side of a plan: where blocks may lie, and which blocks, in token order. Borrowed.
+/// One side of a plan, a shard: where blocks may lie, and which blocks, in token order. Borrowed.
 struct PlanSide {
   std::span<const PlanSegment> segments;
   std::span<const uint32_t> blocks;

@@ -29,8 +29,9 @@ struct AgentOptions {
   std::string engine_socket;     // path where engines of other processes attach; empty: none can
   bool deliver_arrivals = true;  // false: no engine receives here; arrivals are released at once
 
-  ContentSpec content;  // decides the size of a block
-  Placement placement;
+  ContentSpec content;                   // decides the size of a block
+  Placement placement;                   // form and order, in every shard
+  uint32_t shards = 1;                   // tensor-parallel ranks, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
   std::string huge_pages = "auto";       // auto | off: pages of 2 MiB where enough are free
   std::string verify = "sampled";        // off | sampled | always
@@ -55,9 +56,10 @@ struct AgentStatus {
   uint64_t incarnation = 0;
   std::string listen;  // host:port that was bound
   std::string admin;   // likewise, empty for none
-  uint64_t block_bytes = 0;
-  uint64_t page_bytes = 0;  // of the pool's memory
-  std::string page_note;    // why it has no huge pages, and the mend; empty when it has
+  uint32_t shards = 0;
+  uint64_t block_bytes = 0;  // in all shards
+  uint64_t page_bytes = 0;   // of the pool's memory
+  std::string page_note;     // why it has no huge pages, and the mend; empty when it has
   uint64_t total = 0;
   std::map<std::string, uint64_t> blocks;  // by state
   uint64_t pins = 0;
@@ -107,9 +109,10 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   Status free(std::span<const BlockAddress> blocks) override;
   Status pin(std::span<const BlockAddress> blocks) override;
   Status unpin(std::span<const BlockAddress> blocks) override;
-  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer,
-                                     uint32_t part) const override;
-  const BlockLayout& layout(size_t segment = 0) const override;
+  Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer, uint32_t part,
+                                     uint32_t shard = 0) const override;
+  uint32_t shards() const override;
+  const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const override;
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks) override;
   MatchResult match(const Prompt& prompt) override;

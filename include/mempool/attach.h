@@ -27,7 +27,8 @@ struct AttachOptions {
 /// one thread, which waits for the ends of transfers and for arrivals. Once the agent has gone,
 /// match() and erase() find nothing and every other call gives kUnavailable; attach anew then. The
 /// end of the pool, or of the process, gives back every block it holds and takes back its
-/// transfers. A forked child must not use it.
+/// transfers. A forked child must not use it. Each rank maps all shards and fills its own; the one
+/// that inserts or sends the blocks does so for all, when all have filled theirs.
 /// Errors: kUnavailable when no agent answers; kAlreadyExists when another process has this rank;
 /// kInvalidArgument for ranks or a placement that are not the agent's; kPermissionDenied for
 /// another user; kUnsupported for an agent of another version.

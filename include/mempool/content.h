@@ -74,20 +74,29 @@ enum class BlockForm : uint8_t { kDiscrete, kAggregated };
 /// The order inside one piece: [token][head][element] or [head][token][element].
 enum class TokenOrder : uint8_t { kTokenHead, kHeadToken };
 
+/// The most tensor-parallel ranks of one instance.
+inline constexpr uint32_t kShardsMax = 64;
+
 /// Where one shard keeps its part of every block, and in what shape. Never part of a key: two sides
 /// exchange placements and the gather plan maps one onto the other.
 struct Placement {
   BlockForm form = BlockForm::kDiscrete;
   TokenOrder order = TokenOrder::kTokenHead;
-  uint32_t shard = 0;  // this tensor-parallel rank
-  uint32_t shard_count = 1;
   uint32_t first_layer = 0;  // pipeline stage: layers [first_layer, first_layer + layers)
   uint32_t layers = 0;       // 0: all of the content's
   uint32_t first_head = 0;   // KV heads [first_head, first_head + heads)
   uint32_t heads = 0;        // 0: all of the content's
-  bool replicated = false;   // other shards hold the same heads; one holder sends
+  bool replicated = false;   // other shards hold the same heads
   bool operator==(const Placement&) const = default;
 };
+
+/// Divide a content's heads over the shards of an instance, in rank order: as many consecutive
+/// heads each, or, where there are fewer heads than shards (MLA has one), each head on as many
+/// shards. `placement` says form and order, the same for all. Errors: kInvalidArgument for heads
+/// and shards of which neither divides the other, and for a placement that names heads itself.
+MEMPOOL_EXPORT Result<std::vector<Placement>> make_shards(const ContentSpec& spec,
+                                                          const Placement& placement,
+                                                          uint32_t shards);
 
 /// Byte strides of one shard's blocks inside one segment: the piece of (block, layer, part) starts
 /// at block * block_stride + layer * layer_stride + part * part_stride and is piece_bytes long.
@@ -99,6 +108,7 @@ struct BlockLayout {
   uint32_t tokens = 0;
   uint32_t first_layer = 0;
   uint32_t first_head = 0;
+  bool replicated = false;  // other shards hold the same heads; one of them is enough to send
   TokenOrder order = TokenOrder::kTokenHead;
   uint64_t vector_bytes = 0;  // one head's vector of one token
   uint64_t piece_bytes = 0;   // heads * tokens * vector_bytes

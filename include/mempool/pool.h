@@ -138,13 +138,17 @@ class MEMPOOL_EXPORT Pool {
   virtual Status pin(std::span<const BlockAddress> blocks) = 0;
   /// Let go; the last unpin of a block that no index holds frees it.
   virtual Status unpin(std::span<const BlockAddress> blocks) = 0;
-  /// Where a block's piece of one layer and part lies: layout().piece_bytes writable bytes, valid
-  /// while the caller pins the block. Errors: kStale; kInvalidArgument.
+  /// Where a shard's piece of one layer and part of a block lies: layout().piece_bytes writable
+  /// bytes, valid while the caller pins the block. Errors: kStale; kInvalidArgument.
   virtual Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer,
-                                             uint32_t part) const = 0;
-  /// The strides of every block of segment `segment`.
-  virtual const BlockLayout& layout(size_t segment = 0) const = 0;
-  /// Copy a sealed block out, in (layer, part) order, into layout().block_bytes bytes.
+                                             uint32_t part, uint32_t shard = 0) const = 0;
+  /// Tensor-parallel ranks: every block lies in each of these shards.
+  virtual uint32_t shards() const = 0;
+  /// Which heads a shard holds, and the strides of every block of a segment in it. Shards differ in
+  /// their heads only. Requires: the pool has that segment and shard.
+  virtual const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const = 0;
+  /// Copy a sealed block out, shard by shard, each in (layer, part) order, into
+  /// shards() * layout().block_bytes bytes.
   /// Errors: kStale when it was freed meanwhile; kCorruption when its bytes are not those sealed.
   virtual Status read(const BlockAddress& block, std::span<std::byte> out) = 0;
 

@@ -124,6 +124,18 @@ TEST(AgentConfig, pool_bytes_are_rounded_down_to_blocks) {
   EXPECT_THAT(options_of("[pool]\nbytes = \"5MiB\"").value().segment_blocks, ElementsAre(2));
 }
 
+TEST(AgentConfig, the_pool_holds_as_many_blocks_as_all_shards_have_room_for) {
+  const std::string shape =
+      "[content]\nlayers = 2\nkv_heads = 2\nhead_size = 8\ntokens_per_block = 4\n"
+      "[pool]\nbytes = 65536\nshards = ";  // a block has 512 bytes
+  const AgentOptions two = options_of(shape + "2").value();
+  EXPECT_EQ(two.shards, 2u);
+  EXPECT_THAT(two.segment_blocks, ElementsAre(128));
+  EXPECT_THAT(options_of(shape + "4").value().segment_blocks, ElementsAre(64))
+      << "each head lies in two shards";
+  EXPECT_THAT(refusal(shape + "3"), HasSubstr("2 KV heads do not divide over 3 shards"));
+}
+
 TEST(AgentConfig, segments_share_the_blocks_evenly) {
   EXPECT_THAT(options_of("[pool]\nblocks = 8\nsegments = 3").value().segment_blocks,
               ElementsAre(3, 3, 2));

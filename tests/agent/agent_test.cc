@@ -341,6 +341,9 @@ TEST(AgentStart, options_that_make_no_agent_say_which_and_why) {
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
   options = small_options("a");
   options.placement.heads = 1;
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);
+  options = small_options("a");
+  options.placement.first_layer = 1;
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kUnsupported);
   options = small_options("");
   EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kInvalidArgument);

@@ -155,6 +155,7 @@ PlanSegment any_segment() {
   segment.region = any<uint32_t>();
   segment.first_block = *rc::gen::inRange<uint32_t>(0, 1u << 27);
   segment.blocks = *rc::gen::inRange<uint32_t>(1, 1u << 20);
+  segment.shard = *rc::gen::inRange<uint32_t>(0, kShardsMax);
   BlockLayout& layout = segment.layout;
   layout.layers = any_dimension();
   layout.parts = *rc::gen::element(1, 2);
@@ -162,6 +163,7 @@ PlanSegment any_segment() {
   layout.tokens = any_dimension();
   layout.first_layer = any_dimension();
   layout.first_head = any_dimension();
+  layout.replicated = any<bool>();
   layout.order = *rc::gen::element(TokenOrder::kTokenHead, TokenOrder::kHeadToken);
   layout.vector_bytes = any_dimension();
   layout.piece_bytes = layout.vector_bytes * layout.heads * layout.tokens;
@@ -542,13 +544,10 @@ Welcome good_welcome() {
 
 TEST(Wire, layouts_without_a_dimension_are_refused) {
   ASSERT_TRUE(decode(body_of(good_welcome())).ok());
-  const auto broken = [](auto breaks) {
+  const auto each = [](auto breaks, std::string_view words) {
     Welcome welcome = good_welcome();
     breaks(welcome.segments[0], welcome.segments[0].layout);
-    return welcome;
-  };
-  const auto each = [&](auto breaks, std::string_view words) {
-    expect_refused(broken(breaks), words);
+    expect_refused(welcome, words);
   };
   each([](auto&, auto& layout) { layout.layers = 0; }, "LayoutGroup.layers");
   each([](auto&, auto& layout) { layout.parts = 3; }, "LayoutGroup.parts");
@@ -562,6 +561,7 @@ TEST(Wire, layouts_without_a_dimension_are_refused) {
   each([](auto& segment, auto&) { segment.first_block = BlockAddress::kIndexMax; },
        "Segment.blocks");
   each([](auto& segment, auto&) { segment.first_block = UINT32_MAX; }, "Segment.blocks");
+  each([](auto& segment, auto&) { segment.shard = kShardsMax; }, "Segment.shard");
 }
 
 TEST(Wire, layouts_past_63_bits_are_refused) {

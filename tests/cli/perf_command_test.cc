@@ -43,6 +43,21 @@ TEST(PerfCommand, churn_that_is_no_list_of_numbers_is_wrong_usage) {
   }
 }
 
+TEST(PerfCommand, latency_gives_a_row_for_each_call) {
+  const auto rows = rows_of({"perf", "latency", "--blocks", "2", "--repeat", "2", "--json", "-"});
+  ASSERT_EQ(rows.size(), 2u);
+  for (const auto& row : rows) {
+    EXPECT_GT(row.at("call_p50_us"), 0);
+    EXPECT_GT(row.at("bare_p50_us"), 0);
+  }
+  EXPECT_EQ(rows[0].at("call"), "attached alloc of 2 blocks");
+  EXPECT_EQ(rows[1].at("request_bytes"), 2 << 20);
+}
+
+TEST(PerfCommand, latency_of_more_blocks_than_the_pool_has_is_wrong_usage) {
+  EXPECT_EQ(run_command({"perf", "latency", "--blocks", "100000"}).exit_code, 2);
+}
+
 TEST(PerfCommand, index_gives_a_row) {
   const auto rows = rows_of({"perf", "index", "--sequences", "10", "--repeat", "1", "--json", "-"});
   ASSERT_EQ(rows.size(), 1u);

@@ -30,7 +30,7 @@ class StatusCommand : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     agent_ = new BackgroundAgent({"--agent.name=prefill0", "--content.layers=1", "--pool.blocks=16",
-                                  "--peers.decode0=127.0.0.1:1"});
+                                  "--pool.shards=2", "--peers.decode0=127.0.0.1:1"});
     admin_ = agent_->ready("admin");
   }
   static void TearDownTestSuite() {
@@ -46,8 +46,8 @@ std::string StatusCommand::admin_;
 TEST_F(StatusCommand, table_shows_pool_index_peers_and_audit) {
   const CommandResult result = run_command({"status", "--at", admin_});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
-  for (const char* words :
-       {"agent       prefill0", "16 blocks of", "free", "index", "peers", "audit       ok"}) {
+  for (const char* words : {"agent       prefill0", "16 blocks of", "in 2 shards", "free", "index",
+                            "peers", "engines     none", "audit       ok"}) {
     EXPECT_THAT(result.output, HasSubstr(words));
   }
 }

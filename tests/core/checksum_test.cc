@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <vector>
 
 #include "core/random.h"
@@ -34,7 +36,8 @@ struct Segment {
     std::byte* piece = bytes.data() + layout.piece_offset(block, layer, part);
     for (uint64_t i = 0; i < layout.piece_bytes; ++i) piece[i] = std::byte(random.next() & 0xff);
   }
-  uint64_t sum(uint32_t block) const { return block_checksum(layout, bytes.data(), block); }
+  BlockView view(uint32_t block) { return {bytes.data(), block, &layout}; }
+  uint64_t sum(uint32_t block) { return block_checksum(std::array{view(block)}); }
 };
 
 const ContentSpec kSpec = {.layers = 3, .kv_heads = 2, .head_size = 40};
@@ -43,44 +46,109 @@ const ContentSpec kMla = {.layers = 3, .kv_heads = 1, .mla_rank = 24};
 
 TEST(Checksum, is_equal_for_discrete_and_aggregated_copies) {
   for (const ContentSpec& spec : {kSpec, kTiny, kMla}) {
-    const Segment discrete(spec, BlockForm::kDiscrete, 1);
-    const Segment aggregated(spec, BlockForm::kAggregated, 1);
+    Segment discrete(spec, BlockForm::kDiscrete, 1);
+    Segment aggregated(spec, BlockForm::kAggregated, 1);
     for (uint32_t block = 0; block < kBlocks; ++block) {
       EXPECT_EQ(discrete.sum(block), aggregated.sum(block));
     }
   }
 }
 
-TEST(Checksum, as_another_side_lays_it_out_is_that_sides_own) {
-  const Segment here(kSpec, BlockForm::kDiscrete, 1);
-  Placement other;
-  other.order = TokenOrder::kHeadToken;
-  const BlockLayout there = make_layout(kSpec, other, kBlocks).value();
-  EXPECT_FALSE(same_sums(here.layout, there));
-  std::vector<std::byte> bytes(there.block_bytes * kBlocks);
-  for (uint32_t layer = 0; layer < there.layers; ++layer) {
-    for (uint32_t part = 0; part < there.parts; ++part) {
-      for (uint32_t token = 0; token < there.tokens; ++token) {
-        for (uint32_t head = 0; head < there.heads; ++head) {
-          const std::byte* from = here.bytes.data() + here.layout.piece_offset(1, layer, part) +
-                                  here.layout.vector_offset(token, head);
-          std::copy_n(
-              from, here.layout.vector_bytes,
-              bytes.data() + there.piece_offset(1, layer, part) + there.vector_offset(token, head));
+/// One block in all shards of an instance; every vector has bytes of its own, wherever it lies.
+struct ShardedBlock {
+  std::vector<BlockLayout> layouts;
+  std::vector<std::vector<std::byte>> bytes;
+
+  ShardedBlock(const ContentSpec& spec, uint32_t shards, TokenOrder order) {
+    const auto placements = make_shards(spec, {.order = order}, shards);
+    for (const Placement& placement : *placements) {
+      layouts.push_back(make_layout(spec, placement, 1).value());
+      bytes.emplace_back(layouts.back().block_bytes);
+    }
+    for (const BlockView& shard : views()) fill(shard);
+  }
+
+  static void fill(const BlockView& shard) {
+    const BlockLayout& layout = *shard.layout;
+    for (uint32_t layer = 0; layer < layout.layers; ++layer) {
+      for (uint32_t part = 0; part < layout.parts; ++part) {
+        for (uint32_t token = 0; token < layout.tokens; ++token) {
+          for (uint32_t head = 0; head < layout.heads; ++head) {
+            Random random(layer << 24 | part << 16 | token << 8 | (layout.first_head + head));
+            std::byte* vector = shard.piece(layer, part) + layout.vector_offset(token, head);
+            for (uint64_t i = 0; i < layout.vector_bytes; ++i) {
+              vector[i] = std::byte(random.next() & 0xff);
+            }
+          }
         }
       }
     }
   }
-  const uint64_t sum = block_checksum_as(there, here.layout, here.bytes.data(), 1);
-  EXPECT_EQ(sum, block_checksum(there, bytes.data(), 1));
-  EXPECT_NE(sum, here.sum(1));
+
+  std::vector<BlockView> views() {
+    std::vector<BlockView> views;
+    for (size_t i = 0; i < layouts.size(); ++i) views.push_back({bytes[i].data(), 0, &layouts[i]});
+    return views;
+  }
+};
+
+TEST(Checksum, as_another_side_holds_it_is_that_sides_own) {
+  const ContentSpec spec = {.layers = 2, .kv_heads = 4, .head_size = 5};
+  const std::vector<uint32_t> counts = {1, 2, 4, 8};  // of 8 shards, two hold each head
+  for (const TokenOrder here_order : {TokenOrder::kTokenHead, TokenOrder::kHeadToken}) {
+    for (const uint32_t here_shards : counts) {
+      ShardedBlock here(spec, here_shards, here_order);
+      for (const TokenOrder there_order : {TokenOrder::kTokenHead, TokenOrder::kHeadToken}) {
+        for (const uint32_t there_shards : counts) {
+          ShardedBlock there(spec, there_shards, there_order);
+          const bool same = here_order == there_order && here_shards == there_shards;
+          EXPECT_EQ(same_sums(here.layouts, there.layouts), same);
+          ASSERT_TRUE(maps(there.layouts, here.layouts));
+          const uint64_t sum = block_checksum_as(there.layouts, here.views());
+          EXPECT_EQ(sum, block_checksum(there.views()));
+          if (here_shards != there_shards) {
+            EXPECT_NE(sum, block_checksum(here.views()));
+          }
+        }
+      }
+    }
+  }
 }
 
-TEST(Checksum, as_its_own_layout_is_its_own_sum) {
-  const Segment segment(kSpec, BlockForm::kDiscrete, 1);
-  EXPECT_TRUE(same_sums(segment.layout, segment.layout));
-  EXPECT_EQ(block_checksum_as(segment.layout, segment.layout, segment.bytes.data(), 2),
-            segment.sum(2));
+TEST(Checksum, of_several_shards_changes_with_any_of_them_and_with_their_order) {
+  ShardedBlock block({.layers = 2, .kv_heads = 4, .head_size = 5}, 4, TokenOrder::kTokenHead);
+  const uint64_t before = block_checksum(block.views());
+  for (std::vector<std::byte>& bytes : block.bytes) {
+    bytes.back() ^= std::byte{4};
+    EXPECT_NE(block_checksum(block.views()), before);
+    bytes.back() ^= std::byte{4};
+  }
+  std::swap(block.bytes[1], block.bytes[2]);
+  EXPECT_NE(block_checksum(block.views()), before);
+}
+
+TEST(Checksum, replicas_agree_until_a_byte_of_one_differs) {
+  ShardedBlock block({.layers = 2, .kv_heads = 2, .head_size = 5}, 4, TokenOrder::kTokenHead);
+  EXPECT_TRUE(replicas_agree(block.views()));
+  for (std::vector<std::byte>& bytes : block.bytes) {
+    bytes.back() ^= std::byte{4};
+    EXPECT_FALSE(replicas_agree(block.views()));
+    bytes.back() ^= std::byte{4};
+  }
+}
+
+TEST(Checksum, what_another_side_holds_more_of_does_not_map) {
+  const ContentSpec spec = {.layers = 2, .kv_heads = 4, .head_size = 5};
+  const ShardedBlock whole(spec, 2, TokenOrder::kTokenHead);
+  const std::span<const BlockLayout> half = std::span(whole.layouts).first(1);
+  EXPECT_TRUE(maps(half, whole.layouts));
+  EXPECT_FALSE(maps(whole.layouts, half));
+  std::vector<BlockLayout> other = whole.layouts;
+  other[1].first_layer = 1;
+  EXPECT_FALSE(maps(other, whole.layouts));
+  other = whole.layouts;
+  other[1].vector_bytes *= 2;
+  EXPECT_FALSE(maps(other, whole.layouts));
 }
 
 TEST(Checksum, changes_with_any_bit_of_the_block_and_none_of_its_neighbours) {

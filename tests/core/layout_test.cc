@@ -2,6 +2,7 @@
 // Tests the strides of blocks against sizes worked out by hand and against a walk over every piece.
 #include <gtest/gtest.h>
 
+#include <utility>
 #include <vector>
 
 #include "mempool/content.h"
@@ -70,8 +71,7 @@ TEST(Layout, orders_swap_tokens_and_heads_inside_a_piece) {
 }
 
 TEST(Layout, shard_holds_its_layers_and_heads_only) {
-  const Placement placement = {
-      .shard = 1, .shard_count = 2, .first_layer = 10, .layers = 30, .first_head = 20, .heads = 20};
+  const Placement placement = {.first_layer = 10, .layers = 30, .first_head = 20, .heads = 20};
   const BlockLayout layout = layout_of(llama_2_13b(), placement);
   EXPECT_EQ(layout.layers, 30u);
   EXPECT_EQ(layout.heads, 20u);
@@ -109,8 +109,6 @@ TEST(Layout, placement_beyond_the_content_is_refused) {
       {.layers = UINT32_MAX},
       {.first_head = 39, .heads = 2},
       {.first_head = UINT32_MAX, .heads = 1},
-      {.shard = 1, .shard_count = 1},
-      {.shard_count = 0},
   };
   for (const Placement& placement : bad) {
     EXPECT_EQ(make_layout(llama_2_13b(), placement, kBlocks).status().code(),
@@ -139,6 +137,61 @@ TEST(Layout, empty_segment_and_bad_content_are_refused) {
   EXPECT_EQ(make_layout(llama_2_13b(), {}, BlockAddress::kIndexMax + 2).status().code(),
             StatusCode::kInvalidArgument);
   EXPECT_EQ(make_layout(ContentSpec{}, {}, 1).status().code(), StatusCode::kInvalidArgument);
+}
+
+// ---- shards -----------------------------------------------------------------------------------
+
+/// First head and number of heads of each shard.
+std::vector<std::pair<uint32_t, uint32_t>> heads_of(const ContentSpec& spec, uint32_t shards,
+                                                    bool replicated) {
+  std::vector<std::pair<uint32_t, uint32_t>> heads;
+  const auto placements = make_shards(spec, {}, shards);
+  for (const Placement& shard : *placements) {
+    heads.emplace_back(shard.first_head, shard.heads);
+    EXPECT_EQ(shard.replicated, replicated);
+    EXPECT_EQ(layout_of(spec, shard).replicated, replicated);
+  }
+  return heads;
+}
+
+using Heads = std::vector<std::pair<uint32_t, uint32_t>>;
+
+TEST(MakeShards, heads_are_divided_in_rank_order) {
+  const ContentSpec spec = {.layers = 1, .kv_heads = 8, .head_size = 128};
+  EXPECT_EQ(heads_of(spec, 1, false), (Heads{{0, 8}}));
+  EXPECT_EQ(heads_of(spec, 4, false), (Heads{{0, 2}, {2, 2}, {4, 2}, {6, 2}}));
+  EXPECT_EQ(heads_of(spec, 8, false).back(), std::make_pair(7u, 1u));
+}
+
+TEST(MakeShards, fewer_heads_than_shards_lie_on_several) {
+  const ContentSpec spec = {.layers = 1, .kv_heads = 2, .head_size = 128};
+  EXPECT_EQ(heads_of(spec, 4, true), (Heads{{0, 1}, {0, 1}, {1, 1}, {1, 1}}));
+  const ContentSpec mla = {.layers = 1, .kv_heads = 1, .mla_rank = 512};
+  EXPECT_EQ(heads_of(mla, 3, true), (Heads{{0, 1}, {0, 1}, {0, 1}}));
+  EXPECT_EQ(heads_of(mla, 1, false), (Heads{{0, 1}}));
+}
+
+TEST(MakeShards, form_and_order_are_those_of_all) {
+  const Placement all = {.form = BlockForm::kAggregated, .order = TokenOrder::kHeadToken};
+  const auto placements = make_shards(llama_2_13b(), all, 4);
+  for (const Placement& shard : *placements) {
+    EXPECT_EQ(shard.form, BlockForm::kAggregated);
+    EXPECT_EQ(shard.order, TokenOrder::kHeadToken);
+  }
+}
+
+TEST(MakeShards, what_does_not_divide_is_refused) {
+  const ContentSpec spec = {.layers = 1, .kv_heads = 8, .head_size = 128};
+  const auto refused = [&](const Placement& placement, uint32_t shards) {
+    return make_shards(spec, placement, shards).status().code() == StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(refused({}, 0));
+  EXPECT_TRUE(refused({}, 3));
+  EXPECT_TRUE(refused({}, 12));
+  EXPECT_TRUE(refused({}, kShardsMax + 8));
+  EXPECT_TRUE(refused({.first_head = 4}, 2));
+  EXPECT_TRUE(refused({.heads = 4}, 2));
+  EXPECT_TRUE(refused({.replicated = true}, 2));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "tests/simulation/instance.h"
 #include "tests/simulation/network.h"
+#include "transport/shard_pairs.h"
 
 namespace mempool::simulation {
 namespace {
@@ -36,17 +37,21 @@ void DataPlane::post(Instance& source, const PostData& data) {
   send->reads = data.operation == Operation::kRead;
   send->open = 1;
   send->turn = run_.now();
-  const std::vector<PlanSegment> local = source.plan_segments();
-  auto plan = GatherPlan::create({local, data.local_blocks},
-                                 {connection.target.segments, data.remote_blocks});
-  if (!plan.ok()) {
-    run_.fail("a plan of the simulation's own layouts: " + plan.status().to_string());
-    return;
-  }
-  send->plan = std::move(*plan);
   send->report.transport = "simulated";
   send->report.lanes = static_cast<uint32_t>(connection.lanes.size());
-  send->report.bytes = send->plan->bytes();
+  const std::vector<PlanSegment> local = source.plan_segments();
+  const std::vector<PlanSegment>& remote = connection.target.segments;
+  for (const ShardPair& pair :
+       send->reads ? pair_shards(remote, local) : pair_shards(local, remote)) {
+    auto plan = GatherPlan::create({send->reads ? pair.to : pair.from, data.local_blocks},
+                                   {send->reads ? pair.from : pair.to, data.remote_blocks});
+    if (!plan.ok()) {
+      run_.fail("a plan of the simulation's own layouts: " + plan.status().to_string());
+      return;
+    }
+    send->report.bytes += plan->bytes();
+    send->plans.push_back(std::move(*plan));
+  }
   sends_[{&source, data.transfer}] = send;
 }
 
@@ -54,19 +59,25 @@ void DataPlane::post_layers(Instance& source, const PostLayers& data) {
   const auto it = sends_.find({&source, data.transfer});
   if (it == sends_.end() || it->second->stopped) return;
   const SendRef send = it->second;
-  send->plan->select_layers(data.layers);
-  std::array<RunPair, kMostPairs> pairs;
-  while (const size_t count = send->plan->next_call(run_.options().call_limits, pairs)) {
-    Write& write = send->writes.emplace_back();
-    write.pairs.assign(pairs.begin(), pairs.begin() + count);
-    write.lane = static_cast<uint32_t>(run_.random().below(send->connection->lanes.size()));
-    ++send->open;
-    // Hardware works on while its process is stopped, not when it is gone.
-    const bool by_process = run_.options().checked_writes;
-    take_turn(send, by_process, [this, send, index = send->writes.size() - 1] {
-      send->reads ? ask(send, index) : begin(send, index);
-    });
+  for (GatherPlan& plan : send->plans) {
+    plan.select_layers(data.layers);
+    std::array<RunPair, kMostPairs> pairs;
+    while (const size_t count = plan.next_call(run_.options().call_limits, pairs)) {
+      post_call(send, std::span(pairs).first(count));
+    }
   }
+}
+
+void DataPlane::post_call(const SendRef& send, std::span<const RunPair> pairs) {
+  Write& write = send->writes.emplace_back();
+  write.pairs.assign(pairs.begin(), pairs.end());
+  write.lane = static_cast<uint32_t>(run_.random().below(send->connection->lanes.size()));
+  ++send->open;
+  // Hardware works on while its process is stopped, not when it is gone.
+  const bool by_process = run_.options().checked_writes;
+  take_turn(send, by_process, [this, send, index = send->writes.size() - 1] {
+    send->reads ? ask(send, index) : begin(send, index);
+  });
 }
 
 void DataPlane::finish(Instance& source, TransferId transfer) {

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -63,7 +64,7 @@ class DataPlane {
     TransferId id = 0;
     Connection* connection = nullptr;
     Slot slot;
-    std::optional<GatherPlan> plan;
+    std::vector<GatherPlan> plans;  // one for each pair of shards
     std::vector<Write> writes;
     TimePoint turn;   // of the last call
     size_t open = 0;  // writes not ended, and one for the notifications
@@ -77,6 +78,7 @@ class DataPlane {
   };
   using SendRef = std::shared_ptr<Send>;  // shared with the events that carry its calls
 
+  void post_call(const SendRef& send, std::span<const RunPair> pairs);
   void take_turn(const SendRef& send, bool by_process, std::function<void()> act);
   void begin(const SendRef& send, size_t index);
   void land(const SendRef& send, size_t index);

@@ -108,8 +108,7 @@ void Engine::insert(Hold& hold) {
   std::vector<Seal> seals;
   for (size_t i = 0; i < whole; ++i) {
     if (!picks(run_.options().verify, blocks[i].index(), blocks[i].generation)) continue;
-    const BlockView view = pool.view(blocks[i].index());
-    seals.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
+    seals.push_back({i, block_checksum(pool.views(blocks[i].index()))});
   }
   const auto outcome =
       instance_.index().insert(kCallerSession, {hold.content, hold.tokens}, blocks, seals);
@@ -163,8 +162,7 @@ std::vector<SealedSum> Engine::sums_of(std::span<const BlockAddress> blocks) con
   for (uint32_t i = 0; i < blocks.size(); ++i) {
     const BlockAddress& block = blocks[i];
     if (!picks(run_.options().verify, block.index(), block.generation)) continue;
-    const BlockView view = instance_.pool().view(block.index());
-    sums.push_back({i, block_checksum(*view.layout, view.segment, view.block)});
+    sums.push_back({i, block_checksum(instance_.pool().views(block.index()))});
   }
   return sums;
 }

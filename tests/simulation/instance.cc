@@ -26,6 +26,7 @@ std::unique_ptr<BlockPool> make_pool(Run& run, uint64_t incarnation) {
   if (!run.options().one_order && run.random().chance(0.5)) {
     options.placement.order = TokenOrder::kHeadToken;
   }
+  options.shards = run.options().shards != 0 ? run.options().shards : draw_shards(run.random());
   options.segment_blocks.assign(run.options().segments, run.options().segment_blocks);
   auto pool = BlockPool::create(options, incarnation);
   MEMPOOL_CHECK(pool.ok());
@@ -88,7 +89,7 @@ std::vector<PlanSegment> Instance::plan_segments() const {
   std::vector<PlanSegment> segments;
   for (const PoolSegment& segment : pool_->segments()) {
     segments.push_back({static_cast<uint32_t>(segments.size()), segment.first_block, segment.blocks,
-                        segment.layout});
+                        segment.layout, segment.shard});
   }
   return segments;
 }

@@ -19,13 +19,11 @@ uint64_t mix(uint64_t word, uint64_t more) {
   return Random(word ^ (more * 0x9fb21c651e98df25)).next();
 }
 
-/// Call `visit(address, bytes, word)` for each vector that these layers of the block must have,
-/// `word` being what it must hold.
+/// Call `visit(address, bytes, word)` for each vector that these layers of a shard's part of the
+/// block must have, `word` being what it must hold.
 template <typename Visit>
-void for_each_vector(const BlockPool& pool, uint32_t block, const Content& content,
-                     std::span<const TokenId> tokens, size_t position, LayerRange layers,
-                     Visit visit) {
-  const BlockView view = pool.view(block);
+void for_each_vector(const BlockView& view, const Content& content, std::span<const TokenId> tokens,
+                     size_t position, LayerRange layers, Visit visit) {
   const BlockLayout& layout = *view.layout;
   const size_t first = position * layout.tokens;
   uint64_t prefix = mix(content.id.words[0], content.id.words[1]);
@@ -38,8 +36,21 @@ void for_each_vector(const BlockPool& pool, uint32_t block, const Content& conte
         for (uint32_t head = 0; head < layout.heads; ++head) {
           std::byte* at = view.piece(layer, part) +
                           layout.vector_offset(static_cast<uint32_t>(i - first), head);
-          visit(at, layout.vector_bytes, mix(prefix, layer << 16 | part << 8 | head));
+          const uint32_t model_head = layout.first_head + head;
+          visit(at, layout.vector_bytes, mix(prefix, layer << 16 | part << 8 | model_head));
         }
+      }
+    }
+  }
+}
+
+/// Call `visit(piece)` for each piece of the block in every shard.
+template <typename Visit>
+void for_each_piece(const BlockPool& pool, uint32_t block, Visit visit) {
+  for (const BlockView& view : pool.views(block)) {
+    for (uint32_t layer = 0; layer < view.layout->layers; ++layer) {
+      for (uint32_t part = 0; part < view.layout->parts; ++part) {
+        visit(std::span(view.piece(layer, part), view.layout->piece_bytes));
       }
     }
   }
@@ -49,42 +60,39 @@ void for_each_vector(const BlockPool& pool, uint32_t block, const Content& conte
 
 void write_kv(const BlockPool& pool, uint32_t block, const Content& content,
               std::span<const TokenId> tokens, size_t position, std::optional<LayerRange> layers) {
-  for_each_vector(pool, block, content, tokens, position,
-                  layers.value_or(LayerRange{0, pool.view(block).layout->layers}),
-                  [](std::byte* at, uint64_t bytes, uint64_t word) {
-                    std::memcpy(at, &word, std::min(bytes, sizeof(word)));
-                  });
+  for (const BlockView& view : pool.views(block)) {
+    for_each_vector(view, content, tokens, position,
+                    layers.value_or(LayerRange{0, view.layout->layers}),
+                    [](std::byte* at, uint64_t bytes, uint64_t word) {
+                      std::memcpy(at, &word, std::min(bytes, sizeof(word)));
+                    });
+  }
 }
 
 bool has_kv(const BlockPool& pool, uint32_t block, const Content& content,
             std::span<const TokenId> tokens, size_t position) {
   bool right = true;
-  for_each_vector(pool, block, content, tokens, position,
-                  LayerRange{0, pool.view(block).layout->layers},
-                  [&](const std::byte* at, uint64_t bytes, uint64_t word) {
-                    right = right && std::memcmp(at, &word, std::min(bytes, sizeof(word))) == 0;
-                  });
+  for (const BlockView& view : pool.views(block)) {
+    for_each_vector(view, content, tokens, position, LayerRange{0, view.layout->layers},
+                    [&](const std::byte* at, uint64_t bytes, uint64_t word) {
+                      right = right && std::memcmp(at, &word, std::min(bytes, sizeof(word))) == 0;
+                    });
+  }
   return right;
 }
 
 void poison(const BlockPool& pool, uint32_t block) {
-  const BlockView view = pool.view(block);
-  for (uint32_t layer = 0; layer < view.layout->layers; ++layer) {
-    for (uint32_t part = 0; part < view.layout->parts; ++part) {
-      std::fill_n(view.piece(layer, part), view.layout->piece_bytes, kPoison);
-    }
-  }
+  for_each_piece(pool, block,
+                 [](std::span<std::byte> piece) { std::ranges::fill(piece, kPoison); });
 }
 
 bool is_poisoned(const BlockPool& pool, uint32_t block) {
-  const BlockView view = pool.view(block);
-  for (uint32_t layer = 0; layer < view.layout->layers; ++layer) {
-    for (uint32_t part = 0; part < view.layout->parts; ++part) {
-      const std::span piece(view.piece(layer, part), view.layout->piece_bytes);
-      if (!std::ranges::all_of(piece, [](std::byte byte) { return byte == kPoison; })) return false;
-    }
-  }
-  return true;
+  bool poisoned = true;
+  for_each_piece(pool, block, [&](std::span<const std::byte> piece) {
+    poisoned =
+        poisoned && std::ranges::all_of(piece, [](std::byte byte) { return byte == kPoison; });
+  });
+  return poisoned;
 }
 
 void IndexModel::apply(const ChangeRecord& record) {

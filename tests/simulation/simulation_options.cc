@@ -51,6 +51,10 @@ std::string to_string(const DelayRange& range) {
 
 }  // namespace
 
+uint32_t draw_shards(Random& random) {
+  return one_of(random, {1u, 2u, 4u});
+}
+
 SimulationOptions options_from(uint64_t seed) {
   Random random(seed);
   SimulationOptions options;
@@ -67,6 +71,7 @@ SimulationOptions options_from(uint64_t seed) {
   options.call_limits.bytes = one_of(random, {uint64_t{24}, uint64_t{200}, UINT64_MAX});
   // A sum is over a block's bytes as they lie; where the orders differ there is none to compare.
   options.one_order = random.chance(0.5);
+  options.shards = random.chance(0.5) ? draw_shards(random) : 0;
 
   options.operations = 60 + static_cast<uint32_t>(random.below(60));
   options.pace = one_of<Duration>(random, {milliseconds(1), milliseconds(4), milliseconds(15)});
@@ -81,7 +86,8 @@ std::string to_string(const SimulationOptions& options) {
   return fmt::format(
       "seed {}: {} instances, {} x {} blocks, max_inbound {}, verify {}, {} writes, {} lanes, "
       "calls "
-      "of {} pieces, {} ranges, {} bytes, {}; {} operations each, {} ms apart, short deadlines {}; "
+      "of {} pieces, {} ranges, {} bytes, {}, {} shards; {} operations each, {} ms apart, short "
+      "deadlines {}; "
       "control {}{}, data {}; drop {}, duplicate {}, dial failure {}, lost notification {}, "
       "corrupt {}, disturbed every {} ms",
       options.seed, options.instances, options.segments, options.segment_blocks,
@@ -89,10 +95,11 @@ std::string to_string(const SimulationOptions& options) {
       options.checked_writes ? "checked" : "unchecked", options.lanes,
       options.call_limits.local_pieces, options.call_limits.remote_ranges,
       options.call_limits.bytes, options.one_order ? "one order" : "orders differ",
-      options.operations, in_milliseconds(options.pace), options.short_deadlines,
-      to_string(options.control), options.ordered_control ? " in order" : "",
-      to_string(options.data), options.drop, options.duplicate, options.dial_failure,
-      options.lost_notification, options.corrupt, in_milliseconds(options.disturb_every));
+      options.shards == 0 ? "any number of" : std::to_string(options.shards), options.operations,
+      in_milliseconds(options.pace), options.short_deadlines, to_string(options.control),
+      options.ordered_control ? " in order" : "", to_string(options.data), options.drop,
+      options.duplicate, options.dial_failure, options.lost_notification, options.corrupt,
+      in_milliseconds(options.disturb_every));
 }
 
 }  // namespace mempool::simulation

@@ -7,6 +7,7 @@
 
 #include "core/checksum.h"
 #include "core/clock.h"
+#include "core/random.h"
 #include "transport/gather_plan.h"
 
 namespace mempool::simulation {
@@ -32,6 +33,7 @@ struct SimulationOptions {
   uint32_t lanes = 1;
   CallLimits call_limits;
   bool one_order = true;  // of tokens and heads, at all instances
+  uint32_t shards = 1;    // of all instances; 0: each draws its own
 
   // ---- workload ----
   uint32_t operations = 0;  // of each instance's engine
@@ -50,6 +52,8 @@ struct SimulationOptions {
   Duration disturb_every{};  // mean time between stops, kills, clogs and broken sessions; 0: none
 };
 
+/// A number of shards that the two heads divide over: of four shards, two hold each of them.
+uint32_t draw_shards(Random& random);
 /// Everything from the seed, and nothing else.
 SimulationOptions options_from(uint64_t seed);
 std::string to_string(const SimulationOptions& options);
