@@ -16,7 +16,10 @@ namespace mempool {
 
 Agent::Agent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Agent::~Agent() = default;
+Agent::~Agent() {
+  // A fork has copies of the thread's data but no thread to stop, and the parent's sockets.
+  if (!impl_->made_in_.here()) (void)impl_.release();
+}
 
 Result<std::unique_ptr<Agent>> Agent::start(const AgentOptions& options) {
   auto impl = std::make_unique<Impl>(options);
@@ -25,29 +28,35 @@ Result<std::unique_ptr<Agent>> Agent::start(const AgentOptions& options) {
 }
 
 Result<Content> Agent::content(const ContentSpec& spec) const {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return name_content(spec, impl_->options_.content, impl_->content_.model);
 }
 
 // ---- blocks ----------------------------------------------------------------------------------
 
 Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->embedded_.alloc(count, medium);
 }
 
 Status Agent::free(std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->embedded_.free(blocks);
 }
 
 Status Agent::pin(std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->embedded_.pin(blocks);
 }
 
 Status Agent::unpin(std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->embedded_.unpin(blocks);
 }
 
 Result<std::span<std::byte>> Agent::piece(const BlockAddress& block, uint32_t layer, uint32_t part,
                                           uint32_t shard) const {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   const std::lock_guard lock(impl_->mutex_);
   MEMPOOL_RETURN_IF_ERROR(impl_->noted(impl_->pool_->check(block)));
   MEMPOOL_RETURN_IF_ERROR(check_piece(layout(), shards(), layer, part, shard));
@@ -65,6 +74,7 @@ const BlockLayout& Agent::layout(size_t segment, uint32_t shard) const {
 }
 
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_RETURN_IF_ERROR(check_buffer(out, impl_->pool_->block_bytes()));
   MEMPOOL_ASSIGN_OR_RETURN(const std::optional<uint64_t> sealed,
                            impl_->embedded_.begin_read(block));
@@ -76,31 +86,37 @@ Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
 // ---- index -----------------------------------------------------------------------------------
 
 Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
   return impl_->embedded_.insert(prompt, blocks, sums);
 }
 
 MatchResult Agent::match(const Prompt& prompt) {
+  if (!impl_->made_in_.here()) return {};
   return impl_->embedded_.match(prompt);
 }
 
 size_t Agent::erase(const Prompt& prompt) {
+  if (!impl_->made_in_.here()) return 0;
   return impl_->embedded_.erase(prompt);
 }
 
 Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
                                         std::span<const BlockAddress> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
   return impl_->embedded_.insert_keys(ids, blocks, sums);
 }
 
 Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
   return impl_->embedded_.match_keys(ids);
 }
 
 Result<size_t> Agent::erase_keys(std::span<const std::string_view> keys) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
   return impl_->embedded_.erase_keys(ids);
 }
@@ -110,6 +126,7 @@ Result<size_t> Agent::erase_keys(std::span<const std::string_view> keys) {
 Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Prompt& prompt,
                                              std::span<const BlockAddress> blocks,
                                              const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_RETURN_IF_ERROR(
       check_transfer(prompt, blocks.size(), options, impl_->options_.content.tokens_per_block));
   auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options, blocks);
@@ -125,6 +142,7 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
 
 Result<Transfer> Agent::fetch(const std::string& source, const Prompt& prompt,
                               const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options,
                                                  std::span<const BlockAddress>());
   MEMPOOL_RETURN_IF_ERROR(impl_->embedded_.fetch(source, prompt, options, state));
@@ -132,6 +150,7 @@ Result<Transfer> Agent::fetch(const std::string& source, const Prompt& prompt,
 }
 
 Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   const Visit visit(*impl_->visitors_);  // the agent waits until nobody is in here any more
   if (!visit) return cancelled("the agent stops");
   MEMPOOL_ASSIGN_OR_RETURN(Arrival arrival, impl_->arrivals_.pop(timeout));
@@ -140,22 +159,29 @@ Result<Arrival> Agent::receive(std::chrono::milliseconds timeout) {
 }
 
 Result<int> Agent::arrival_descriptor() {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->arrivals_.descriptor();
 }
 
 void Agent::add_peer(const std::string& name, const std::string& address) {
+  if (!impl_->made_in_.here()) return;
   impl_->embedded_.add_peer(name, address);
 }
 
 AgentStatus Agent::status() const {
+  if (const Status here = impl_->made_in_.check(); !here.ok()) {
+    return {.audit = here, .ready = here};
+  }
   return impl_->status();
 }
 
 Status Agent::drain(std::chrono::milliseconds timeout) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->drain(timeout);
 }
 
 std::string Agent::metrics() const {
+  if (!impl_->made_in_.here()) return {};
   return impl_->metrics_text();
 }
 

@@ -31,6 +31,7 @@
 #include "agent/transfer.h"
 #include "core/block_pool.h"
 #include "core/clock.h"
+#include "core/fork_mark.h"
 #include "core/metrics.h"
 #include "index/local_index.h"
 #include "mempool/agent.h"
@@ -74,6 +75,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
 
   EngineCalls embedded_{*this, kCallerSession};  // of the caller in this process
 
+  const ForkMark made_in_;
   const AgentOptions options_;
   const uint64_t incarnation_;
   const Clock& clock_;

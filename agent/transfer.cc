@@ -101,25 +101,30 @@ std::vector<SealedSum> Transfer::State::with_stored(std::vector<SealedSum> fresh
 }
 
 Status Transfer::wait() const {
+  MEMPOOL_RETURN_IF_ERROR(state_->made_in.check());
   std::unique_lock lock(state_->mutex);
   state_->ended.wait(lock, [this] { return state_->done; });
   return state_->status;
 }
 
 bool Transfer::done() const {
+  if (!state_->made_in.here()) return true;  // wait() tells
   const std::lock_guard lock(state_->mutex);
   return state_->done;
 }
 
 Result<int> Transfer::event_descriptor() const {
+  MEMPOOL_RETURN_IF_ERROR(state_->made_in.check());
   return state_->descriptor();
 }
 
 void Transfer::cancel() {
+  if (!state_->made_in.here()) return;
   if (const Visit visit(*state_->gate); visit) state_->owner.cancel(state_->id);
 }
 
 Status Transfer::send_layers(uint32_t first, uint32_t count, const Fence& ready) {
+  MEMPOOL_RETURN_IF_ERROR(state_->made_in.check());
   if (!state_->by_layer) {
     return invalid_argument("send_layers() is for transfers with mode = by_layer");
   }
@@ -127,6 +132,7 @@ Status Transfer::send_layers(uint32_t first, uint32_t count, const Fence& ready)
 }
 
 Status Transfer::commit() {
+  MEMPOOL_RETURN_IF_ERROR(state_->made_in.check());
   if (!state_->by_layer) {
     return invalid_argument("commit() is for transfers with mode = by_layer");
   }
@@ -134,6 +140,7 @@ Status Transfer::commit() {
 }
 
 TransferReport Transfer::report() const {
+  if (!state_->made_in.here()) return {};
   const std::lock_guard lock(state_->mutex);
   MEMPOOL_CHECK(state_->done);  // a report of a running transfer would change under its reader
   return state_->report;

@@ -13,6 +13,7 @@
 
 #include "agent/action.h"
 #include "core/descriptor.h"
+#include "core/fork_mark.h"
 #include "core/gate.h"
 #include "mempool/agent.h"
 
@@ -44,6 +45,7 @@ struct Transfer::State : std::enable_shared_from_this<State> {
   State(TransferOwner& owner, std::shared_ptr<Gate> gate, const TransferOptions& options,
         std::span<const BlockAddress> blocks);
 
+  const ForkMark made_in;
   TransferOwner& owner;
   const std::shared_ptr<Gate> gate;  // shared by all handles of an owner
   const bool by_layer;               // the caller hands over layers

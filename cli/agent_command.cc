@@ -96,8 +96,7 @@ void end_on_next(const sigset_t& signals) {
 int run_agent(const CLI::App& app, AgentArguments arguments) {
   const Status flags = add_setting_flags(app.remaining(), arguments.settings);
   if (!flags.ok()) return fail(flags);
-  const Result<Config> config =
-      Config::load({arguments.file, process_environment(), arguments.settings});
+  const Result<Config> config = load_settings(arguments);
   if (!config.ok()) return fail(config.status());
   const Result<AgentOptions> options = agent_options(*config);
   if (!options.ok()) return fail(options.status());

@@ -24,6 +24,10 @@ void add_setting_options(CLI::App& app, SettingArguments& into) {
       ->allow_extra_args(false);
 }
 
+Result<Config> load_settings(const SettingArguments& arguments) {
+  return Config::load({arguments.file, process_environment(), arguments.settings});
+}
+
 int fail(const Status& status) {
   print_error(status.message());
   return status.code() == StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/config.h"
 #include "mempool/status.h"
 
 namespace CLI {
@@ -37,6 +38,9 @@ struct SettingArguments {
 
 /// Hang `--config FILE` and `--set SECTION.KEY=VALUE` into a command. Requires: `into` outlives it.
 void add_setting_options(CLI::App& app, SettingArguments& into);
+
+/// Load what they name, over the environment. Errors: those of Config::load().
+Result<Config> load_settings(const SettingArguments& arguments);
 
 /// Say on one line of standard error what went wrong.
 void print_error(std::string_view message);

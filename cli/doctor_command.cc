@@ -43,8 +43,7 @@ std::string_view state_text(CheckState state) {
 }
 
 Result<AgentOptions> load_options(const DoctorArguments& arguments) {
-  MEMPOOL_ASSIGN_OR_RETURN(const Config config, Config::load({arguments.file, process_environment(),
-                                                              arguments.settings}));
+  MEMPOOL_ASSIGN_OR_RETURN(const Config config, load_settings(arguments));
   return agent_options(config);
 }
 

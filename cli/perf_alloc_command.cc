@@ -41,7 +41,7 @@ int run_alloc(const AllocPerfOptions& options, const std::string& json) {
                                       {"alloc_ns", to_json(result->alloc_ns)},
                                       {"free_ns", to_json(result->free_ns)},
                                       {"alloc_free_ns", to_json(result->alloc_free_ns)}};
-  return report(table, nlohmann::ordered_json::array({row}), json);
+  return report(table.text(), nlohmann::ordered_json::array({row}), json);
 }
 
 int run_churn(const ChurnPerfOptions& options, const std::string& json) {
@@ -64,7 +64,7 @@ int run_churn(const ChurnPerfOptions& options, const std::string& json) {
                     {"run_pair_calls_aggregated", to_json(row.ours.aggregated)},
                     {"lifo_run_pair_calls_aggregated", to_json(row.lifo.aggregated)}});
   }
-  return report(table, rows, json);
+  return report(table.text(), rows, json);
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 #include <CLI/App.hpp>
 #include <nlohmann/json.hpp>
 
+#include "agent/agent_config.h"
+#include "core/config.h"
 #include "core/log.h"
 
 namespace mempool {
@@ -24,9 +26,16 @@ Examples:
   mempool perf index --json index.json
   mempool perf latency
   mempool perf layers --tokens 1024 --layer-ms 5
-  mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB --verify off,always)";
+  mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB --verify off,always
+  mempool perf serve --config perf.toml                          # on one host, and on another
+  mempool perf transfer --to 10.0.0.7:7171 --config perf.toml
+  mempool perf matrix --hosts hosts.toml --plot matrix.svg)";
 
 }  // namespace
+
+Result<std::string> token_of(const Config& config) {
+  return shared_token(config.get_string("agent.token"), config.get_string("agent.token_file"));
+}
 
 std::string check_output_file(const std::string& path) {
   return path == "-" ? "" : std::string(check_writable(path).message());
@@ -40,20 +49,21 @@ std::shared_ptr<std::string> add_json_option(CLI::App& app) {
   return path;
 }
 
-int report(const TextTable& table, const nlohmann::ordered_json& rows, const std::string& json) {
-  if (json != "-") fmt::print("{}", table.text());
+int report(const std::string& text, const nlohmann::ordered_json& rows, const std::string& json) {
+  if (json != "-") fmt::print("{}", text);
   if (json.empty()) return kExitOk;
   const Status written = write_rows(json, rows);
   return written.ok() ? kExitOk : fail(written);
 }
 
 Command add_perf_command(CLI::App& parent) {
-  CLI::App* app =
-      parent.add_subcommand("perf", "Measure alloc, the index, transfers, or single calls");
+  CLI::App* app = parent.add_subcommand(
+      "perf", "Measure alloc, the index, single calls, or transfers, here or between hosts");
   app->require_subcommand(1);
   app->footer(kHelp);
-  std::vector<Command> commands = {add_perf_alloc_command(*app), add_perf_index_command(*app),
+  std::vector<Command> commands = {add_perf_alloc_command(*app),   add_perf_index_command(*app),
                                    add_perf_latency_command(*app), add_perf_layers_command(*app),
+                                   add_perf_matrix_command(*app),  add_perf_serve_command(*app),
                                    add_perf_transfer_command(*app)};
   return {app, [commands = std::move(commands)] {
             configure_log(LogLevel::kWarning, LogFormat::kText);  // the report stands alone

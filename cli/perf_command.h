@@ -15,7 +15,12 @@ Command add_perf_alloc_command(CLI::App& perf);
 Command add_perf_index_command(CLI::App& perf);
 Command add_perf_latency_command(CLI::App& perf);
 Command add_perf_layers_command(CLI::App& perf);
+Command add_perf_matrix_command(CLI::App& perf);
+Command add_perf_serve_command(CLI::App& perf);
 Command add_perf_transfer_command(CLI::App& perf);
+
+/// Give the secret of the settings. Errors: those of shared_token().
+Result<std::string> token_of(const Config& config);
 
 /// Refuse a file that cannot be written before anything is measured; "-" is none.
 std::string check_output_file(const std::string& path);
@@ -23,7 +28,8 @@ std::string check_output_file(const std::string& path);
 /// Give where `--json FILE` will point, once parsed.
 std::shared_ptr<std::string> add_json_option(CLI::App& app);
 
-/// Print the table and what is behind it, or write the rows where `--json` points; both for a file.
-int report(const TextTable& table, const nlohmann::ordered_json& rows, const std::string& json);
+/// Print the text, a table and what is behind it, or write the rows where `--json` points; both for
+/// a file.
+int report(const std::string& text, const nlohmann::ordered_json& rows, const std::string& json);
 
 }  // namespace mempool

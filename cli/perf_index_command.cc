@@ -43,7 +43,7 @@ int run_index(const IndexPerfOptions& options, const std::string& json) {
                                       {"match_us", to_json(result->match_us)},
                                       {"unpin_us", to_json(result->unpin_us)},
                                       {"index_bytes_per_block", result->index_bytes_per_block}};
-  return report(table, nlohmann::ordered_json::array({row}), json);
+  return report(table.text(), nlohmann::ordered_json::array({row}), json);
 }
 
 }  // namespace

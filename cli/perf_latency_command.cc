@@ -30,7 +30,7 @@ int run_latency(const LatencyCase& measured, const std::string& json) {
   if (!rows.ok()) return fail(rows.status());
   nlohmann::ordered_json json_rows = nlohmann::ordered_json::array();
   for (const LatencyRow& row : *rows) json_rows.push_back(to_json(row));
-  return report(latency_table(*rows), json_rows, json);
+  return report(latency_table(*rows).text(), json_rows, json);
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ int run_layers(const LayerArguments& arguments, const std::string& json) {
       json_rows.push_back(to_json(rows.back()));
     }
   }
-  return report(layer_table(rows), json_rows, json);
+  return report(layer_table(rows).text(), json_rows, json);
 }
 
 }  // namespace

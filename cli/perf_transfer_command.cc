@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns `mempool perf transfer`.
+#include <algorithm>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/App.hpp>
-#include <CLI/Validators.hpp>
 #include <nlohmann/json.hpp>
 
 #include "cli/perf_command.h"
+#include "cli/transfer_arguments.h"
 #include "core/check.h"
-#include "core/config_value.h"
+#include "core/config.h"
 #include "perf/transfer_perf.h"
 
 namespace mempool {
 namespace {
 
 constexpr char kHelp[] =
-    R"(Two processes on this machine. A write is transfer_with_insert between two agents; a
-read goes over the transport's raw endpoints, since an agent only pushes. Beside each, in turns, a
-bare sendmsg/recvmsg moves the same list over one loopback connection; ratio is to that. For shm
-it is a bare memcpy of the same list by one thread. Connecting is timed once, apart.
+    R"(Between two processes: a fork of this one, or with --to the mempool perf serve of another
+host. A write is transfer_with_insert between two agents; a read goes over the transport's raw
+endpoints, since an agent only pushes. Beside each, in turns, a bare sendmsg/recvmsg moves the same
+list over one connection between the same two; ratio is to that. For shm it is a bare memcpy of the
+same list by one thread. Connecting is timed once, apart.
+
+A transport that cannot do a case gives a row with its refusal. The exit code is 1 when none could.
 
 Patterns:
   scattered   one piece a block, no two neighbours in memory on either side
@@ -32,105 +38,80 @@ Patterns:
 Examples:
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB
   mempool perf transfer --piece-bytes 32KiB --pieces 8192 --verify off,sampled,always
-  mempool perf transfer --transport shm --op write,read
-  mempool perf transfer --op read --pattern discrete,aggregated --json rows.json)";
+  mempool perf transfer --transports shm,tcp --op write,read
+  mempool perf transfer --op read --pattern discrete,aggregated --json rows.json
+  mempool perf transfer --to 10.0.0.7:7171 --config perf.toml --transports tcp,shm)";
 
-struct TransferArguments {
-  TransferCase shared;
-  std::vector<std::string> ops = {"write"};
-  std::vector<std::string> piece_bytes = {"4KiB", "32KiB", "160KiB"};
-  std::vector<std::string> patterns = {"scattered"};
-  std::vector<std::string> verify = {"off"};
-  std::string send_buffer = "0";
-  std::string receive_buffer = "0";
+struct RunArguments {
+  TransferArguments transfer;
+  SettingArguments settings;
+  std::string to;
   std::string plot;
 };
 
-/// Give one case for each combination of what was listed.
-Result<std::vector<TransferCase>> cases_of(const TransferArguments& arguments) {
-  std::vector<TransferCase> cases;
-  TransferCase measured = arguments.shared;
-  MEMPOOL_ASSIGN_OR_RETURN(measured.send_buffer, parse_size(arguments.send_buffer));
-  MEMPOOL_ASSIGN_OR_RETURN(measured.receive_buffer, parse_size(arguments.receive_buffer));
-  for (const std::string& op : arguments.ops) {
-    measured.read = op == "read";
-    for (const std::string& pattern : arguments.patterns) {
-      MEMPOOL_ASSIGN_OR_RETURN(measured.pattern, parse_transfer_pattern(pattern));
-      for (const std::string& bytes : arguments.piece_bytes) {
-        MEMPOOL_ASSIGN_OR_RETURN(measured.piece_bytes, parse_size(bytes));
-        for (const std::string& verify : arguments.verify) {
-          measured.verify = verify;
-          if (measured.read && verify != "off") {
-            return invalid_argument(
-                "a raw read seals nothing; measure --op read with --verify off");
-          }
-          MEMPOOL_RETURN_IF_ERROR(shape_of(measured).status());
-          cases.push_back(measured);
-        }
-      }
-    }
-  }
-  return cases;
+/// Measure a case between this process and a fork of it, or the service at `to`.
+Result<TransferRow> run_case(const TransferCase& measured, Result<ServiceLink>* target,
+                             const OnRepeat& on_repeat) {
+  if (target == nullptr) return run_transfer_perf(measured, on_repeat);
+  MEMPOOL_RETURN_IF_ERROR(target->status());
+  return run_transfer_perf(measured, **target, on_repeat);
 }
 
-int run_transfer(const TransferArguments& arguments, const std::string& json) {
-  const Result<std::vector<TransferCase>> cases = cases_of(arguments);
-  if (!cases.ok()) return fail(cases.status());
+/// Measure each case; one that cannot be becomes a row that says why. Errors: kCorruption, which is
+/// no refusal; what keeps the first case from the other host, for no case could do better.
+Result<std::vector<TransferRow>> run_cases(const std::vector<TransferCase>& cases,
+                                           const std::string& to, const std::string& token) {
   std::vector<TransferRow> rows;
-  nlohmann::ordered_json json_rows = nlohmann::ordered_json::array();
-  for (const TransferCase& measured : *cases) {
+  for (const TransferCase& measured : cases) {
+    std::optional<Result<ServiceLink>> target;
+    if (!to.empty()) target.emplace(dial_service(to, token));
+    if (target && rows.empty()) MEMPOOL_RETURN_IF_ERROR(target->status());
     ProgressLine progress;
-    const std::string what = fmt::format("row {} of {}, repeat", rows.size() + 1, cases->size());
-    Result<TransferRow> row = run_transfer_perf(
-        measured, [&](uint32_t repeat) { progress.show(what, repeat, measured.repeat); });
-    if (!row.ok()) return fail(row.status());
-    rows.push_back(std::move(*row));
-    json_rows.push_back(to_json(rows.back()));
+    const std::string what = fmt::format("row {} of {}, repeat", rows.size() + 1, cases.size());
+    Result<TransferRow> row = run_case(measured, target ? &*target : nullptr, [&](uint32_t repeat) {
+      progress.show(what, repeat, measured.repeat);
+    });
+    if (row.status().code() == StatusCode::kCorruption) return row.status();
+    rows.push_back(row.ok() ? std::move(*row) : refused_row(measured, row.status()));
   }
-  if (!arguments.plot.empty()) {
-    const Status written = write_text(arguments.plot, transfer_plot(rows));
-    if (!written.ok()) return fail(written);
+  return rows;
+}
+
+int run_transfer(const RunArguments& arguments, const std::string& json) {
+  const Result<std::vector<TransferCase>> cases = cases_of(arguments.transfer);
+  if (!cases.ok()) return fail(cases.status());
+  std::string token;
+  if (!arguments.to.empty()) {
+    const Result<Config> config = load_settings(arguments.settings);
+    const Result<std::string> shared = config.ok() ? token_of(*config) : config.status();
+    if (!shared.ok()) return fail(shared.status());
+    token = *shared;
   }
-  return report(transfer_table(rows), json_rows, json);
+  const Result<std::vector<TransferRow>> rows = run_cases(*cases, arguments.to, token);
+  if (!rows.ok()) return fail(rows.status());
+  nlohmann::ordered_json json_rows = nlohmann::ordered_json::array();
+  for (const TransferRow& row : *rows) json_rows.push_back(to_json(row));
+  const int reported = report(transfer_table(*rows).text(), json_rows, json);
+  if (reported != kExitOk) return reported;
+  if (std::ranges::none_of(*rows, &Status::ok, &TransferRow::refused)) {
+    return fail(
+        unavailable(fmt::format("no row could be measured: {}", rows->front().refused.message())));
+  }
+  if (arguments.plot.empty()) return kExitOk;
+  const Status written = write_text(arguments.plot, transfer_plot(*rows));
+  return written.ok() ? kExitOk : fail(written);
 }
 
 }  // namespace
 
 Command add_perf_transfer_command(CLI::App& perf) {
   CLI::App* app = perf.add_subcommand("transfer", "Measure transfers between two processes");
-  auto arguments = std::make_shared<TransferArguments>();  // shared by the parser and run
-  TransferCase& shared = arguments->shared;
-  app->add_option("--transport", shared.transport, "Transport")->capture_default_str();
-  app->add_option("--op", arguments->ops, "write, read, or both as a list")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"write", "read"}))
-      ->capture_default_str();
-  app->add_option("--pattern", arguments->patterns, "How the pieces lie; may be a list")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"scattered", "contiguous", "discrete", "aggregated"}))
-      ->capture_default_str();
-  app->add_option("--piece-bytes", arguments->piece_bytes, "Bytes of one piece; may be a list")
-      ->delimiter(',')
-      ->type_name("SIZE")
-      ->capture_default_str();
-  app->add_option("--pieces", shared.pieces,
-                  "Pieces of one move; 0: as many as make 256 MiB, at most 16384")
-      ->capture_default_str();
-  app->add_option("--repeat", shared.repeat, "Samples of each row")->capture_default_str();
-  app->add_option("--verify", arguments->verify, "Seal checksums: off, sampled, always; a list")
-      ->delimiter(',')
-      ->check(CLI::IsMember({"off", "sampled", "always"}))
-      ->capture_default_str();
-  app->add_option("--streams", shared.streams, "Connections of tcp")->capture_default_str();
-  app->add_option("--copy-threads", shared.copy_threads, "Threads of shm that share one list")
-      ->capture_default_str();
-  app->add_option("--send-buffer", arguments->send_buffer, "SO_SNDBUF; 0: the kernel's choice")
-      ->type_name("SIZE")
-      ->capture_default_str();
-  app->add_option("--receive-buffer", arguments->receive_buffer, "SO_RCVBUF; likewise")
-      ->type_name("SIZE")
-      ->capture_default_str();
-  app->add_option("--plot", arguments->plot, "Draw the rows beside the bare stream as SVG")
+  auto arguments = std::make_shared<RunArguments>();  // shared by the parser and run
+  add_transfer_options(*app, arguments->transfer);
+  app->add_option("--to", arguments->to, "Measure towards a mempool perf serve")
+      ->type_name("HOST:PORT");
+  add_setting_options(*app, arguments->settings);
+  app->add_option("--plot", arguments->plot, "Draw the rows beside the bare ones as SVG")
       ->type_name("FILE")
       ->check(check_output_file);
   auto json = add_json_option(*app);

@@ -157,7 +157,7 @@ int run_replay(const ReplayArguments& arguments, const std::string& json) {
     const Status written = write_text(arguments.plot, replay_plot(*rows, *trace));
     if (!written.ok()) return fail(written);
   }
-  return report(replay_table(*rows), replay_json(*rows, *trace), json);
+  return report(replay_table(*rows).text(), replay_json(*rows, *trace), json);
 }
 
 }  // namespace

@@ -92,6 +92,8 @@ Result<HostMemory> HostMemory::make(const std::string& name, uint64_t bytes, uin
   if (mapping == MAP_FAILED) return refused(name, "mmap");
   memory.data_ = static_cast<std::byte*>(mapping);
   memory.size_ = size;
+  // What a fork wrote would land here, among blocks that peers read.
+  if (madvise(mapping, size, MADV_DONTFORK) != 0) return refused(name, "madvise");
   if (fcntl(memory.descriptor_, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
     return refused(name, "fcntl(F_ADD_SEALS)");
   }

@@ -2,11 +2,11 @@
 // Owns the loops over sendmsg and recvmsg.
 #include "perf/bare_stream.h"
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <sys/time.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -19,40 +19,45 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "core/listen_socket.h"
+#include "core/timed_socket.h"
+#include "perf/channel.h"
+#include "perf/proof_exchange.h"
 
 namespace mempool {
 namespace {
 
 // A receiver that waits for this much is woken less often; more than this was not faster.
 constexpr size_t kReceiveBytes = 1 << 20;
+constexpr char kPurpose[] = "perf:bare";
+constexpr std::chrono::seconds kProofTime{5};
 
 Status failed(const char* what) {
-  return unavailable(fmt::format("bare socket: {}: {}", what, std::strerror(errno)));
+  const bool silent = errno == EAGAIN;
+  return unavailable(fmt::format(
+      "bare socket: {}: {}", what,
+      silent ? fmt::format("nothing moved for {} s", kSilenceMax.count()) : std::strerror(errno)));
 }
 
 void set_option(int descriptor, int level, int name, int value) {
   (void)::setsockopt(descriptor, level, name, &value, sizeof(value));
 }
 
-int make_socket(const SocketBuffers& buffers) {
-  const int descriptor = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-  if (descriptor < 0) return descriptor;
-  set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
+void set_buffers(int descriptor, const SocketBuffers& buffers) {
   if (buffers.send > 0) {
     set_option(descriptor, SOL_SOCKET, SO_SNDBUF, static_cast<int>(buffers.send));
   }
   if (buffers.receive > 0) {
     set_option(descriptor, SOL_SOCKET, SO_RCVBUF, static_cast<int>(buffers.receive));
   }
-  return descriptor;
 }
 
-sockaddr_in loopback(uint16_t port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(port);
-  return address;
+/// Make a connected socket a stream's: prompt, and never waiting for ever.
+void set_stream_options(int descriptor) {
+  constexpr timeval kSilence{kSilenceMax.count(), 0};
+  set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
+  (void)::setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &kSilence, sizeof(kSilence));
+  (void)::setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &kSilence, sizeof(kSilence));
 }
 
 /// Step over `bytes` of pieces from `first` on.
@@ -103,59 +108,52 @@ std::vector<iovec> merged(const std::vector<iovec>& pieces) {
   return result;
 }
 
-Result<BareStream> BareStream::connect(uint16_t port, const SocketBuffers& buffers) {
-  BareStream stream(make_socket(buffers));
-  const sockaddr_in address = loopback(port);
-  if (::connect(stream.descriptor_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
-      0) {
-    return failed("connect");
-  }
-  return stream;
-}
-
-BareStream::BareStream(BareStream&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-BareStream::~BareStream() {
-  if (descriptor_ >= 0) ::close(descriptor_);
+Result<BareStream> BareStream::connect(const TransferSite& site, uint16_t port,
+                                       const SocketBuffers& buffers) {
+  const auto prepare = [&](int socket) { set_buffers(socket, buffers); };
+  MEMPOOL_ASSIGN_OR_RETURN(
+      Descriptor socket, connect_to(join_address(site.host, port), TimeLeft(kProofTime), prepare));
+  set_stream_options(socket.number());
+  MEMPOOL_RETURN_IF_ERROR(exchange_proofs(socket.number(), ProofRole::kDialer, site.token, kPurpose,
+                                          TimeLeft(kProofTime)));
+  return BareStream(std::move(socket));
 }
 
 Status BareStream::send(std::vector<iovec> pieces) {
   return move_all(pieces, SIZE_MAX, "sendmsg", [this](const msghdr& message) {
-    return ::sendmsg(descriptor_, &message, MSG_NOSIGNAL);
+    return ::sendmsg(socket_.number(), &message, MSG_NOSIGNAL);
   });
 }
 
 Status BareStream::receive(std::vector<iovec> pieces) {
   return move_all(pieces, kReceiveBytes, "recvmsg", [this](msghdr& message) {
-    return ::recvmsg(descriptor_, &message, MSG_WAITALL);
+    return ::recvmsg(socket_.number(), &message, MSG_WAITALL);
   });
 }
 
-Result<BareListener> BareListener::open(const SocketBuffers& buffers) {
-  BareListener listener(make_socket(buffers), 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof(address);
-  auto* const named = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(listener.descriptor_, named, length) != 0) return failed("bind");
-  if (::listen(listener.descriptor_, 1) != 0) return failed("listen");
-  if (::getsockname(listener.descriptor_, named, &length) != 0) return failed("getsockname");
-  listener.port_ = ntohs(address.sin_port);
-  return listener;
+Result<BareListener> BareListener::open(const TransferSite& site, const SocketBuffers& buffers) {
+  MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(site.host, 0, site.token));
+  set_buffers(bound.descriptor, buffers);  // who is accepted inherits them
+  return BareListener(Descriptor(bound.descriptor), bound.port, site.token);
 }
 
-BareListener::BareListener(BareListener&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)), port_(other.port_) {}
-
-BareListener::~BareListener() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-Result<BareStream> BareListener::accept() {
-  BareStream stream(::accept4(descriptor_, nullptr, nullptr, SOCK_CLOEXEC));
-  if (stream.descriptor_ < 0) return failed("accept");
-  set_option(stream.descriptor_, IPPROTO_TCP, TCP_NODELAY, 1);
-  return stream;
+Result<BareStream> BareListener::accept(int alive) {
+  for (;;) {
+    pollfd waits[] = {{socket_.number(), POLLIN, 0}, {alive, POLLIN, 0}};
+    const int ready = ::poll(waits, std::size(waits),
+                             static_cast<int>(std::chrono::milliseconds(kSilenceMax).count()));
+    if (ready < 0 && errno != EINTR) return failed("poll");
+    if (ready == 0 || waits[1].revents != 0) {
+      return unavailable("bare socket: the other process has gone");
+    }
+    Descriptor socket(::accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!socket.valid() && errno != EAGAIN && errno != ECONNABORTED) return failed("accept");
+    if (!socket.valid()) continue;
+    set_stream_options(socket.number());
+    const Status proven = exchange_proofs(socket.number(), ProofRole::kAcceptor, token_, kPurpose,
+                                          TimeLeft(kProofTime));
+    if (proven.ok()) return BareStream(std::move(socket));  // a stranger loses his turn
+  }
 }
 
 }  // namespace mempool

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the fork, and the packets of the channel.
+// Owns the fork.
 #include "perf/child_process.h"
 
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,84 +19,42 @@
 #include "core/check.h"
 
 namespace mempool {
-namespace {
 
-constexpr size_t kPacketBytesMax = 16 << 10;
-constexpr size_t kHeaderBytes = sizeof(uint32_t) + sizeof(uint64_t);
-constexpr timeval kSilenceMax{60, 0};
-
-}  // namespace
-
-Channel::~Channel() {
-  ::close(descriptor_);
-}
-
-Status Channel::send(const ChannelMessage& message) {
-  std::string packet(kHeaderBytes, '\0');
-  std::memcpy(packet.data(), &message.kind, sizeof(message.kind));
-  std::memcpy(packet.data() + sizeof(message.kind), &message.number, sizeof(message.number));
-  packet += message.text.substr(0, kPacketBytesMax - kHeaderBytes);
-  if (::send(descriptor_, packet.data(), packet.size(), MSG_NOSIGNAL) >= 0) return Status();
-  return unavailable(fmt::format("the other process is gone: {}", std::strerror(errno)));
-}
-
-Result<ChannelMessage> Channel::receive() {
-  std::string packet(kPacketBytesMax, '\0');
-  const ssize_t got = ::recv(descriptor_, packet.data(), packet.size(), 0);
-  if (got < static_cast<ssize_t>(kHeaderBytes)) {
-    return unavailable(
-        fmt::format("the other process {}", got < 0 ? std::strerror(errno) : "has ended"));
-  }
-  ChannelMessage message;
-  std::memcpy(&message.kind, packet.data(), sizeof(message.kind));
-  std::memcpy(&message.number, packet.data() + sizeof(message.kind), sizeof(message.number));
-  message.text = packet.substr(kHeaderBytes, static_cast<size_t>(got) - kHeaderBytes);
-  return message;
-}
-
-Result<ChannelMessage> Channel::ask(const ChannelMessage& order) {
-  MEMPOOL_RETURN_IF_ERROR(send(order));
-  return receive();
-}
-
-Result<ChildProcess> ChildProcess::start(const std::function<void(Channel&)>& body) {
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
-    return unavailable(fmt::format("no channel to a second process: {}", std::strerror(errno)));
-  }
+Result<ChildProcess> ChildProcess::start(const std::function<void()>& body) {
   std::fflush(nullptr);  // what is still buffered would be written twice
   const pid_t process = ::fork();
-  if (process < 0) {
-    ::close(ends[0]);
-    ::close(ends[1]);
-    return unavailable(fmt::format("no second process: {}", std::strerror(errno)));
-  }
+  if (process < 0) return unavailable(fmt::format("no second process: {}", std::strerror(errno)));
   if (process == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::close(ends[0]);
-    {
-      Channel channel(ends[1]);
-      body(channel);
-    }
+    body();
+    std::fflush(nullptr);
     ::_exit(0);
   }
-  ::close(ends[1]);
-  ::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &kSilenceMax, sizeof(kSilenceMax));
-  return ChildProcess(process, ends[0]);
+  return ChildProcess(process);
 }
 
-ChildProcess::ChildProcess(pid_t process, int descriptor)
-    : process_(process), channel_(std::make_unique<Channel>(descriptor)) {}
-
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
-    : process_(std::exchange(other.process_, -1)), channel_(std::move(other.channel_)) {}
+    : process_(std::exchange(other.process_, -1)) {}
 
 ChildProcess::~ChildProcess() {
   if (process_ < 0) return;
-  channel_.reset();
   ::kill(process_, SIGKILL);  // it holds nothing that its end could lose, and may wait for us
   while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
   }
+}
+
+bool ChildProcess::ended() {
+  if (process_ >= 0 && ::waitpid(process_, nullptr, WNOHANG) == process_) process_ = -1;
+  return process_ < 0;
+}
+
+Result<ToldProcess> start_told(const std::function<void(Channel&)>& body) {
+  MEMPOOL_ASSIGN_OR_RETURN(auto ends, open_channel());
+  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess process, ChildProcess::start([&] {
+                             { const Channel unused = std::move(ends.first); }
+                             body(ends.second);
+                           }));
+  return ToldProcess{std::move(process), std::move(ends.first)};
 }
 
 double cpu_seconds() {

@@ -1,59 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the second process of a measurement, and the channel over which it is told what to do.
+// Owns the second process of a measurement.
 #pragma once
 
 #include <sys/types.h>
 
-#include <cstdint>
 #include <functional>
-#include <memory>
-#include <string>
 
 #include "mempool/status.h"
+#include "perf/channel.h"
 
 namespace mempool {
 
-/// One packet of the channel: an order to the child, or its answer.
-struct ChannelMessage {
-  uint32_t kind = 0;
-  uint64_t number = 0;
-  std::string text;
-};
-
-/// One end of a pair of connected sockets that keep packets apart. Thread: confined.
-class Channel {
- public:
-  explicit Channel(int descriptor) : descriptor_(descriptor) {}
-  Channel(const Channel&) = delete;
-  Channel& operator=(const Channel&) = delete;
-  ~Channel();
-
-  Status send(const ChannelMessage& message);
-  /// Errors: kUnavailable when the other process has ended or said nothing for a minute.
-  Result<ChannelMessage> receive();
-  /// Send, and give the answer.
-  Result<ChannelMessage> ask(const ChannelMessage& order);
-
- private:
-  int descriptor_;
-};
-
-/// Thread: confined. Its end is the child's end.
+/// A fork of this process; its end is the child's end. Thread: confined.
 class ChildProcess {
  public:
-  /// Fork, and run `body` in the child, which ends after it. Requires: no thread but this one runs.
-  static Result<ChildProcess> start(const std::function<void(Channel&)>& body);
+  /// Run `body` in the child, which ends after it. Requires: no thread but this one runs.
+  static Result<ChildProcess> start(const std::function<void()>& body);
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&&) = delete;
   ~ChildProcess();
 
-  Channel& channel() { return *channel_; }
+  /// Tell whether it has ended, without waiting.
+  bool ended();
 
  private:
-  ChildProcess(pid_t process, int descriptor);
-  pid_t process_;
-  std::unique_ptr<Channel> channel_;
+  explicit ChildProcess(pid_t process) : process_(process) {}
+  pid_t process_;  // -1: none any more
 };
+
+/// A child that is told what to do over a channel. Its parts go in this order: the channel first.
+struct ToldProcess {
+  ChildProcess process;
+  Channel channel;
+};
+
+/// Run `body` over the other end of the channel. Requires and errors: as ChildProcess::start().
+Result<ToldProcess> start_told(const std::function<void(Channel&)>& body);
 
 /// CPU seconds that this process has used, in user and system mode.
 double cpu_seconds();

@@ -89,7 +89,7 @@ Result<std::pair<Descriptor, Descriptor>> tcp_pair() {
 Result<EchoProcess> EchoProcess::start(EchoOver over) {
   MEMPOOL_ASSIGN_OR_RETURN(auto ends, over == EchoOver::kUnix ? unix_pair() : tcp_pair());
   MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child,
-                           ChildProcess::start([&](Channel&) { echo(ends.second.number()); }));
+                           ChildProcess::start([&] { echo(ends.second.number()); }));
   return EchoProcess(std::move(child), std::move(ends.first));
 }
 

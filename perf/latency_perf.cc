@@ -150,10 +150,9 @@ Result<std::vector<LatencyRow>> run_latency_perf(const LatencyCase& measured,
       std::filesystem::temp_directory_path() / fmt::format("mempool_perf_{}.sock", ::getpid());
   MEMPOOL_ASSIGN_OR_RETURN(EchoProcess local, EchoProcess::start(EchoOver::kUnix));
   MEMPOOL_ASSIGN_OR_RETURN(EchoProcess remote, EchoProcess::start(EchoOver::kTcp));
-  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::start([&](Channel& channel) {
-                             serve(measured, socket, channel);
-                           }));
-  MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, child.channel().receive());
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess child,
+                           start_told([&](Channel& channel) { serve(measured, socket, channel); }));
+  MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, child.channel.receive());
   if (ready.kind == 0) return unavailable(ready.text);
   std::vector<LatencyRow> rows;
   {

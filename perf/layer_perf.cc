@@ -49,15 +49,13 @@ Status settle(Channel& channel, uint32_t repeat, bool check) {
 Result<LayerRow> run_layer_perf(const LayerCase& measured,
                                 const std::function<void(uint32_t repeat)>& on_repeat) {
   MEMPOOL_ASSIGN_OR_RETURN(const TransferCase transfer, whole_case(measured));
-  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::start([&](Channel& channel) {
-                             serve_transfers(transfer, channel);
-                           }));
-  Channel& channel = child.channel();
-  MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, await_ready(channel));
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(transfer));
+  Channel& channel = target.channel;
+  MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, await_answer(channel));
   MEMPOOL_ASSIGN_OR_RETURN(const BareStream unused,
-                           BareStream::connect(static_cast<uint16_t>(ready.number), {}));
+                           BareStream::connect({}, static_cast<uint16_t>(ready.number), {}));
   MEMPOOL_ASSIGN_OR_RETURN(const std::unique_ptr<MovingEnd> end,
-                           open_writing_end(transfer, ready.text));
+                           open_writing_end(transfer, {}, ready.text));
   std::vector<double> alone;
   std::vector<double> tail;
   LayerRow row;

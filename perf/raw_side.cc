@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 
 #include "core/check.h"
+#include "perf/channel.h"
 #include "transport/transport_registry.h"
 
 namespace mempool {
@@ -14,8 +15,8 @@ namespace mempool {
 RawSide::RawSide() : io_(std::make_unique<boost::asio::io_context>(1)) {}
 
 Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
-                                               const TransferShape& shape, uint32_t blocks,
-                                               uint64_t incarnation) {
+                                               const TransferShape& shape, const TransferSite& site,
+                                               uint32_t blocks, uint64_t incarnation) {
   std::unique_ptr<RawSide> side(new RawSide());
   side->segment_.blocks = blocks;
   MEMPOOL_ASSIGN_OR_RETURN(side->segment_.layout,
@@ -28,6 +29,8 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   context.io = side->io_.get();
   context.events = side.get();
   context.incarnation = incarnation;
+  context.bind_host = site.host;
+  context.token = site.token;
   const std::string prefix = measured.transport + ".";
   for (const auto& [key, value] : transport_options(measured)) {
     context.options[key.substr(prefix.size())] = value;
@@ -56,7 +59,8 @@ std::span<std::byte> RawSide::piece(uint32_t block, uint32_t piece) const {
 }
 
 void RawSide::wait_event() {
-  io_->run_one();
+  if (io_->run_one_for(kSilenceMax) == 1 || !failure_.ok()) return;
+  failure_ = unavailable(fmt::format("nothing moved for {} s", kSilenceMax.count()));
 }
 
 void RawSide::serve() {

@@ -18,11 +18,11 @@ namespace mempool {
 /// Every block of a case in one registered region. Thread: confined, but for serve().
 class RawSide : public TransportEvents {
  public:
-  /// Open the transport and register `blocks` blocks. Errors: those of the transport; kUnsupported
-  /// for one that cannot read.
+  /// Open the transport on the site's host and register `blocks` blocks. Errors: those of the
+  /// transport; kUnsupported for one that cannot read.
   static Result<std::unique_ptr<RawSide>> open(const TransferCase& measured,
-                                               const TransferShape& shape, uint32_t blocks,
-                                               uint64_t incarnation);
+                                               const TransferShape& shape, const TransferSite& site,
+                                               uint32_t blocks, uint64_t incarnation);
   ~RawSide() override;
 
   const BlockLayout& layout() const { return segment_.layout; }
@@ -32,7 +32,8 @@ class RawSide : public TransportEvents {
 
   /// Run the loop in a thread of its own from now on.
   void serve();
-  /// Run the loop here until one more event has been handled. Requires: serve() was not called.
+  /// Run the loop here until one more event has been handled, or none came for kSilenceMax, which
+  /// is a failure. Requires: serve() was not called.
   void wait_event();
 
   /// Calls that completed, and the first failure among them.

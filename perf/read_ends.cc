@@ -50,19 +50,22 @@ class ReadingEnd : public MovingEnd {
  public:
   /// `address` is the holder's transport address and region key, each led by its length.
   static Result<std::unique_ptr<MovingEnd>> open(const TransferCase& measured,
+                                                 const TransferSite& site,
                                                  const std::string& address) {
     auto end = std::make_unique<ReadingEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     end->blocks_ = list_order(end->shape_);
     end->held_ = held_blocks(end->shape_);
-    MEMPOOL_ASSIGN_OR_RETURN(end->side_,
-                             RawSide::open(measured, end->shape_, end->shape_.blocks, kReader));
+    MEMPOOL_ASSIGN_OR_RETURN(end->side_, RawSide::open(measured, end->shape_, {.token = site.token},
+                                                       end->shape_.blocks, kReader));
     end->remote_.blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
     MEMPOOL_ASSIGN_OR_RETURN(
         end->remote_.layout,
         make_layout(end->shape_.content, end->shape_.placement, end->remote_.blocks));
-    const size_t split = static_cast<unsigned char>(address[0]);
-    MEMPOOL_RETURN_IF_ERROR(end->connect(to_bytes(std::string_view(address).substr(1, split))));
+    const size_t split = address.empty() ? 0 : static_cast<unsigned char>(address[0]);
+    if (address.size() <= split) return invalid_argument("the other side gave no address");
+    MEMPOOL_RETURN_IF_ERROR(
+        end->connect(site.host, to_bytes(std::string_view(address).substr(1, split))));
     MEMPOOL_RETURN_IF_ERROR(
         end->endpoint_->import_key(0, to_bytes(std::string_view(address).substr(1 + split))));
     return std::unique_ptr<MovingEnd>(std::move(end));
@@ -111,17 +114,17 @@ class ReadingEnd : public MovingEnd {
   }
 
  private:
-  Status connect(const std::vector<std::byte>& address) {
+  Status connect(const std::string& host, const std::vector<std::byte>& address) {
     std::optional<Status> connected;
     const Stopwatch watch;
-    side_->transport().connect(kHolder, "127.0.0.1", address,
+    side_->transport().connect(kHolder, host, address,
                                [&](Result<std::unique_ptr<Endpoint>> endpoint) {
                                  connected = endpoint.status();
                                  if (endpoint.ok()) endpoint_ = std::move(*endpoint);
                                });
-    while (!connected) side_->wait_event();
+    while (!connected && side_->failure().ok()) side_->wait_event();
     connect_us_ = watch.seconds() * 1e6;
-    return *connected;
+    return connected ? *connected : side_->failure();
   }
 
   Status post_all(GatherPlan& plan, MoveSample& sample) {
@@ -157,11 +160,13 @@ class ReadingEnd : public MovingEnd {
 /// Thread: confined.
 class ReadEnd : public ServingEnd {
  public:
-  static Result<std::unique_ptr<ServingEnd>> open(const TransferCase& measured) {
+  static Result<std::unique_ptr<ServingEnd>> open(const TransferCase& measured,
+                                                  const TransferSite& site) {
     auto end = std::make_unique<ReadEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     const uint32_t blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
-    MEMPOOL_ASSIGN_OR_RETURN(end->side_, RawSide::open(measured, end->shape_, blocks, kHolder));
+    MEMPOOL_ASSIGN_OR_RETURN(end->side_,
+                             RawSide::open(measured, end->shape_, site, blocks, kHolder));
     const std::vector<uint32_t> held = held_blocks(end->shape_);
     for (size_t position = 0; position < held.size(); ++position) {
       for (uint32_t piece = 0; piece < end->shape_.pieces_per_block; ++piece) {
@@ -196,12 +201,14 @@ class ReadEnd : public ServingEnd {
 }  // namespace
 
 Result<std::unique_ptr<MovingEnd>> open_reading_end(const TransferCase& measured,
+                                                    const TransferSite& site,
                                                     const std::string& address) {
-  return ReadingEnd::open(measured, address);
+  return ReadingEnd::open(measured, site, address);
 }
 
-Result<std::unique_ptr<ServingEnd>> open_read_end(const TransferCase& measured) {
-  return ReadEnd::open(measured);
+Result<std::unique_ptr<ServingEnd>> open_read_end(const TransferCase& measured,
+                                                  const TransferSite& site) {
+  return ReadEnd::open(measured, site);
 }
 
 }  // namespace mempool

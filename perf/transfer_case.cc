@@ -8,7 +8,10 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
+#include "core/check.h"
+#include "core/config_value.h"
 #include "core/random.h"
 
 namespace mempool {
@@ -66,6 +69,53 @@ Result<TransferPattern> parse_transfer_pattern(std::string_view text) {
 
 std::string_view to_string(TransferPattern pattern) {
   return kPatterns[static_cast<size_t>(pattern)].first;
+}
+
+std::string print_case(const TransferCase& measured) {
+  return nlohmann::ordered_json{{"transport", measured.transport},
+                                {"read", measured.read},
+                                {"pattern", to_string(measured.pattern)},
+                                {"piece_bytes", measured.piece_bytes},
+                                {"pieces", measured.pieces},
+                                {"repeat", measured.repeat},
+                                {"streams", measured.streams},
+                                {"copy_threads", measured.copy_threads},
+                                {"send_buffer", measured.send_buffer},
+                                {"receive_buffer", measured.receive_buffer},
+                                {"verify", measured.verify}}
+      .dump();
+}
+
+Result<TransferCase> parse_case(const std::string& text) {
+  TransferCase measured;
+  std::string pattern;
+  try {
+    const auto json = nlohmann::json::parse(text);
+    json.at("transport").get_to(measured.transport);
+    json.at("read").get_to(measured.read);
+    json.at("pattern").get_to(pattern);
+    json.at("piece_bytes").get_to(measured.piece_bytes);
+    json.at("pieces").get_to(measured.pieces);
+    json.at("repeat").get_to(measured.repeat);
+    json.at("streams").get_to(measured.streams);
+    json.at("copy_threads").get_to(measured.copy_threads);
+    json.at("send_buffer").get_to(measured.send_buffer);
+    json.at("receive_buffer").get_to(measured.receive_buffer);
+    json.at("verify").get_to(measured.verify);
+  } catch (const nlohmann::json::exception& error) {
+    return invalid_argument(fmt::format("malformed case: {}", error.what()));
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(measured.pattern, parse_transfer_pattern(pattern));
+  MEMPOOL_RETURN_IF_ERROR(shape_of(measured).status());
+  return measured;
+}
+
+std::string describe(const TransferCase& measured) {
+  const Result<TransferShape> shape = shape_of(measured);
+  return fmt::format("{} over {}, {}, {} pieces of {}", measured.read ? "read" : "write",
+                     measured.transport, to_string(measured.pattern),
+                     shape.ok() ? shape->pieces() : measured.pieces,
+                     print_size(measured.piece_bytes));
 }
 
 Result<TransferShape> shape_of(const TransferCase& measured) {

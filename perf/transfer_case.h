@@ -40,6 +40,13 @@ struct TransferCase {
   std::string verify = "off";
 };
 
+/// Where a case runs: the host on which the serving end listens and by which the moving end reaches
+/// it, and the secret of both. Thread: confined.
+struct TransferSite {
+  std::string host = "127.0.0.1";
+  std::string token;
+};
+
 /// The pools and lists that a case needs.
 struct TransferShape {
   ContentSpec content;
@@ -50,6 +57,12 @@ struct TransferShape {
 
   uint64_t pieces() const { return uint64_t{blocks} * pieces_per_block; }
 };
+
+/// Give a case as JSON, and read it. Errors: kInvalidArgument for a text that is no case.
+std::string print_case(const TransferCase& measured);
+Result<TransferCase> parse_case(const std::string& text);
+/// Give the case in words: "write over tcp, scattered, 8192 pieces of 32KiB".
+std::string describe(const TransferCase& measured);
 
 /// Errors: kInvalidArgument for a size that makes no piece.
 Result<TransferShape> shape_of(const TransferCase& measured);

@@ -63,10 +63,14 @@ class ServingEnd {
 
 // Writes go through two agents; reads through two raw endpoints, since an agent only pushes.
 Result<std::unique_ptr<MovingEnd>> open_writing_end(const TransferCase& measured,
+                                                    const TransferSite& site,
                                                     const std::string& address);
-Result<std::unique_ptr<ServingEnd>> open_written_end(const TransferCase& measured);
+Result<std::unique_ptr<ServingEnd>> open_written_end(const TransferCase& measured,
+                                                     const TransferSite& site);
 Result<std::unique_ptr<MovingEnd>> open_reading_end(const TransferCase& measured,
+                                                    const TransferSite& site,
                                                     const std::string& address);
-Result<std::unique_ptr<ServingEnd>> open_read_end(const TransferCase& measured);
+Result<std::unique_ptr<ServingEnd>> open_read_end(const TransferCase& measured,
+                                                  const TransferSite& site);
 
 }  // namespace mempool

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the parent process of the transfer measurement: repeats, bare repeats, and the row.
+// Owns the moving process of the transfer measurement: repeats, bare repeats, and the row.
 #include "perf/transfer_perf.h"
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "core/config_value.h"
 #include "perf/bar_chart.h"
 #include "perf/bare_copy.h"
+#include "perf/bare_stream.h"
 #include "perf/transfer_ends.h"
 #include "perf/transfer_server.h"
 
@@ -28,17 +31,17 @@ struct Samples {
 /// Thread: confined.
 class TransferPerf {
  public:
-  TransferPerf(const TransferCase& measured, Channel& channel)
-      : measured_(measured), channel_(channel) {}
+  TransferPerf(const TransferCase& measured, const TransferSite& site, Channel& channel)
+      : measured_(measured), site_(site), channel_(channel) {}
 
   Status open() {
-    MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, await_ready(channel_));
+    MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, await_answer(channel_));
     MEMPOOL_ASSIGN_OR_RETURN(
-        BareStream stream, BareStream::connect(static_cast<uint16_t>(ready.number),
+        BareStream stream, BareStream::connect(site_, static_cast<uint16_t>(ready.number),
                                                {measured_.send_buffer, measured_.receive_buffer}));
     stream_.emplace(std::move(stream));
-    MEMPOOL_ASSIGN_OR_RETURN(end_, measured_.read ? open_reading_end(measured_, ready.text)
-                                                  : open_writing_end(measured_, ready.text));
+    MEMPOOL_ASSIGN_OR_RETURN(end_, measured_.read ? open_reading_end(measured_, site_, ready.text)
+                                                  : open_writing_end(measured_, site_, ready.text));
     pieces_ = merged(end_->pieces());
     if (copies_bare(measured_)) {
       const bool scattered = measured_.pattern != TransferPattern::kContiguous;
@@ -132,6 +135,7 @@ class TransferPerf {
   }
 
   const TransferCase& measured_;
+  const TransferSite& site_;
   Channel& channel_;
   std::unique_ptr<MovingEnd> end_;
   std::optional<BareStream> stream_;
@@ -142,22 +146,86 @@ class TransferPerf {
   Samples bare_;
 };
 
-}  // namespace
-
-Result<TransferRow> run_transfer_perf(const TransferCase& measured,
-                                      const std::function<void(uint32_t repeat)>& on_repeat) {
-  MEMPOOL_RETURN_IF_ERROR(shape_of(measured).status());
-  if (measured.repeat == 0) return invalid_argument("give at least 1 repeat");
-  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::start([&](Channel& channel) {
-                             serve_transfers(measured, channel);
-                           }));
-  TransferPerf perf(measured, child.channel());
+Result<TransferRow> measure(const TransferCase& measured, const TransferSite& site,
+                            Channel& channel, const OnRepeat& on_repeat) {
+  TransferPerf perf(measured, site, channel);
   MEMPOOL_RETURN_IF_ERROR(perf.open());
   for (uint32_t number = 0; number <= measured.repeat; ++number) {
     on_repeat(number);
     MEMPOOL_RETURN_IF_ERROR(perf.repeat(number));
   }
   return perf.row();
+}
+
+constexpr size_t kCaseCells = 5;
+
+std::vector<std::string> case_cells(const TransferRow& row) {
+  const TransferCase& measured = row.measured;
+  return {measured.read ? "read" : "write", std::string(to_string(measured.pattern)),
+          fmt::format("{}", measured.piece_bytes), fmt::format("{}", row.pieces), measured.verify};
+}
+
+std::vector<std::string> figure_cells(const TransferRow& row) {
+  return {to_text(row.gb_per_s, 2),
+          to_text(row.bare_gb_per_s, 2),
+          fmt::format("{:.2f}", row.ratio_to_bare),
+          fmt::format("{:.1f}", row.connect_ms),
+          fmt::format("{:.0f}", row.prepare_us),
+          fmt::format("{:.0f}", row.post_us),
+          fmt::format("{:.0f}", row.complete_us),
+          fmt::format("{:.3f}", row.cpu_s_per_gb),
+          fmt::format("{:.3f}", row.bare_cpu_s_per_gb),
+          fmt::format("{}", row.paper_calls),
+          fmt::format("{}", row.run_pair_calls),
+          fmt::format("{}", row.network_calls),
+          row.system_calls ? fmt::format("{}", *row.system_calls) : "-"};
+}
+
+/// What the rows differ in, which decides on columns and headings.
+struct RowForm {
+  bool transports = false;  // there are several
+  bool refusals = false;    // there are some
+  bool copies = true;       // every bare figure is memcpy's
+};
+
+RowForm form_of(const std::vector<TransferRow>& rows) {
+  RowForm form;
+  for (const TransferRow& row : rows) {
+    form.transports |= row.measured.transport != rows.front().measured.transport;
+    form.refusals |= !row.refused.ok();
+    form.copies &= copies_bare(row.measured);
+  }
+  return form;
+}
+
+Status check_case(const TransferCase& measured) {
+  MEMPOOL_RETURN_IF_ERROR(shape_of(measured).status());
+  return measured.repeat > 0 ? Status() : invalid_argument("give at least 1 repeat");
+}
+
+}  // namespace
+
+Result<TransferRow> run_transfer_perf(const TransferCase& measured, const OnRepeat& on_repeat) {
+  MEMPOOL_RETURN_IF_ERROR(check_case(measured));
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(measured));
+  return measure(measured, {}, target.channel, on_repeat);
+}
+
+Result<TransferRow> run_transfer_perf(const TransferCase& measured, ServiceLink& target,
+                                      const OnRepeat& on_repeat) {
+  MEMPOOL_RETURN_IF_ERROR(check_case(measured));
+  MEMPOOL_RETURN_IF_ERROR(target.channel.send(
+      {static_cast<uint32_t>(TransferOrder::kBegin), kServiceVersion, print_case(measured)}));
+  return measure(measured, target.site, target.channel, on_repeat);
+}
+
+TransferRow refused_row(const TransferCase& measured, const Status& why) {
+  TransferRow row;
+  row.measured = measured;
+  row.refused = why;
+  const Result<TransferShape> shape = shape_of(measured);
+  row.pieces = shape.ok() ? shape->pieces() : measured.pieces;
+  return row;
 }
 
 nlohmann::ordered_json to_json(const TransferRow& row) {
@@ -169,58 +237,82 @@ nlohmann::ordered_json to_json(const TransferRow& row) {
                                  {"piece_bytes", measured.piece_bytes},
                                  {"pieces", row.pieces},
                                  {"streams", measured.streams},
-                                 {"verify", measured.verify},
-                                 {"gb_per_s", to_json(row.gb_per_s)},
-                                 {"connect_ms", row.connect_ms},
-                                 {"prepare_us", row.prepare_us},
-                                 {"post_us", row.post_us},
-                                 {"complete_us", row.complete_us},
-                                 {"cpu_s_per_gb", row.cpu_s_per_gb},
-                                 {"paper_calls", row.paper_calls},
-                                 {"run_pair_calls", row.run_pair_calls},
-                                 {"network_calls", row.network_calls},
-                                 {"system_calls", nullptr},
-                                 {"bare", copies_bare(measured) ? "memcpy" : "stream"},
-                                 {"bare_gb_per_s", to_json(row.bare_gb_per_s)},
-                                 {"bare_cpu_s_per_gb", row.bare_cpu_s_per_gb},
-                                 {"ratio_to_bare", row.ratio_to_bare}};
+                                 {"verify", measured.verify}};
+  if (!row.refused.ok()) {
+    json["refused"] = {{"code", status_code_name(row.refused.code())},
+                       {"reason", row.refused.message()}};
+    return json;
+  }
+  json.update({{"gb_per_s", to_json(row.gb_per_s)},
+               {"connect_ms", row.connect_ms},
+               {"prepare_us", row.prepare_us},
+               {"post_us", row.post_us},
+               {"complete_us", row.complete_us},
+               {"cpu_s_per_gb", row.cpu_s_per_gb},
+               {"paper_calls", row.paper_calls},
+               {"run_pair_calls", row.run_pair_calls},
+               {"network_calls", row.network_calls},
+               {"system_calls", nullptr},
+               {"bare", copies_bare(measured) ? "memcpy" : "stream"},
+               {"bare_gb_per_s", to_json(row.bare_gb_per_s)},
+               {"bare_cpu_s_per_gb", row.bare_cpu_s_per_gb},
+               {"ratio_to_bare", row.ratio_to_bare}});
   if (row.system_calls) json["system_calls"] = *row.system_calls;
   return json;
 }
 
 TextTable transfer_table(const std::vector<TransferRow>& rows) {
-  const bool copies = !rows.empty() && copies_bare(rows.front().measured);
-  TextTable table({"op", "pattern", "piece", "pieces", "verify", "GB/s",
-                   copies ? "memcpy GB/s" : "bare GB/s", "ratio", "connect ms", "prepare us",
-                   "post us", "complete us", "cpu s/GB", "bare", "paper", "run pairs", "network",
-                   "system"});
+  const RowForm form = form_of(rows);
+  std::vector<std::string> headings = {"op",
+                                       "pattern",
+                                       "piece",
+                                       "pieces",
+                                       "verify",
+                                       "GB/s",
+                                       form.copies ? "memcpy GB/s" : "bare GB/s",
+                                       "ratio",
+                                       "connect ms",
+                                       "prepare us",
+                                       "post us",
+                                       "complete us",
+                                       "cpu s/GB",
+                                       "bare",
+                                       "paper",
+                                       "run pairs",
+                                       "network",
+                                       "system"};
+  const size_t figures = headings.size() - kCaseCells;
+  if (form.transports) headings.insert(headings.begin(), "transport");
+  if (form.refusals) headings.push_back("refused");
+  TextTable table(std::move(headings));
   for (const TransferRow& row : rows) {
-    const TransferCase& measured = row.measured;
-    table.add_row({measured.read ? "read" : "write", std::string(to_string(measured.pattern)),
-                   fmt::format("{}", measured.piece_bytes), fmt::format("{}", row.pieces),
-                   measured.verify, to_text(row.gb_per_s, 2), to_text(row.bare_gb_per_s, 2),
-                   fmt::format("{:.2f}", row.ratio_to_bare), fmt::format("{:.1f}", row.connect_ms),
-                   fmt::format("{:.0f}", row.prepare_us), fmt::format("{:.0f}", row.post_us),
-                   fmt::format("{:.0f}", row.complete_us), fmt::format("{:.3f}", row.cpu_s_per_gb),
-                   fmt::format("{:.3f}", row.bare_cpu_s_per_gb), fmt::format("{}", row.paper_calls),
-                   fmt::format("{}", row.run_pair_calls), fmt::format("{}", row.network_calls),
-                   row.system_calls ? fmt::format("{}", *row.system_calls) : "-"});
+    std::vector<std::string> cells = case_cells(row);
+    std::vector<std::string> more =
+        row.refused.ok() ? figure_cells(row) : std::vector<std::string>(figures, "-");
+    std::ranges::move(more, std::back_inserter(cells));
+    if (form.transports) cells.insert(cells.begin(), row.measured.transport);
+    if (form.refusals) cells.push_back(row.refused.ok() ? "" : row.refused.to_string());
+    table.add_row(std::move(cells));
   }
   return table;
 }
 
 std::string transfer_plot(const std::vector<TransferRow>& rows) {
+  const RowForm form = form_of(rows);
   std::vector<BarPair> pairs;
   for (const TransferRow& row : rows) {
+    if (!row.refused.ok()) continue;
     const TransferCase& measured = row.measured;
-    pairs.push_back({fmt::format("{} {} {}, verify {}", measured.read ? "read" : "write",
-                                 to_string(measured.pattern), print_size(measured.piece_bytes),
-                                 measured.verify),
-                     row.gb_per_s.median, row.bare_gb_per_s.median});
+    pairs.push_back(
+        {fmt::format("{}{} {} {}, verify {}", form.transports ? measured.transport + " " : "",
+                     measured.read ? "read" : "write", to_string(measured.pattern),
+                     print_size(measured.piece_bytes), measured.verify),
+         row.gb_per_s.median, row.bare_gb_per_s.median});
   }
   const TransferCase& first = rows.front().measured;
-  return bar_chart("mempool over " + first.transport + " (dark) and a bare " +
-                       (copies_bare(first) ? "memcpy" : "stream"),
+  return bar_chart(fmt::format("mempool{} (dark) and a bare {}",
+                               form.transports ? "" : " over " + first.transport,
+                               form.copies ? "memcpy" : "stream"),
                    "GB/s", pairs);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the child's loop over orders.
+// Owns the loop over orders.
 #include "perf/transfer_server.h"
 
 #include <memory>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "perf/bare_stream.h"
 #include "perf/transfer_ends.h"
 
 namespace mempool {
@@ -20,22 +21,23 @@ ChannelMessage message(TransferOrder order, uint64_t number = 0, std::string tex
 /// Thread: confined.
 class TransferServer {
  public:
-  TransferServer(const TransferCase& measured, Channel& channel)
-      : measured_(measured), channel_(channel) {}
+  TransferServer(const TransferCase& measured, const TransferSite& site, Channel& channel)
+      : measured_(measured), site_(site), channel_(channel) {}
 
   /// Open, say so, connect the bare stream, and obey until the channel closes.
   Status run() {
+    MEMPOOL_ASSIGN_OR_RETURN(end_, measured_.read ? open_read_end(measured_, site_)
+                                                  : open_written_end(measured_, site_));
     MEMPOOL_ASSIGN_OR_RETURN(
-        end_, measured_.read ? open_read_end(measured_) : open_written_end(measured_));
-    MEMPOOL_ASSIGN_OR_RETURN(BareListener listener,
-                             BareListener::open({measured_.send_buffer, measured_.receive_buffer}));
+        BareListener listener,
+        BareListener::open(site_, {measured_.send_buffer, measured_.receive_buffer}));
     MEMPOOL_RETURN_IF_ERROR(
         channel_.send(message(TransferOrder::kReady, listener.port(), end_->address())));
-    MEMPOOL_ASSIGN_OR_RETURN(BareStream stream, listener.accept());
+    MEMPOOL_ASSIGN_OR_RETURN(BareStream stream, listener.accept(channel_.descriptor()));
     stream_.emplace(std::move(stream));
     for (;;) {
       const Result<ChannelMessage> asked = channel_.receive();
-      if (!asked.ok()) return Status();  // the parent has what it wanted
+      if (!asked.ok()) return Status();  // the other has what it wanted
       const auto kind = static_cast<TransferOrder>(asked->kind);
       if (kind == TransferOrder::kBareMove) {
         MEMPOOL_RETURN_IF_ERROR(move_bare());
@@ -65,7 +67,7 @@ class TransferServer {
       case TransferOrder::kTakeBack:
         return end_->take_back();
       default:
-        return internal_error("an order that the child does not know");
+        return internal_error("an order that the serving process does not know");
     }
   }
 
@@ -80,6 +82,7 @@ class TransferServer {
   }
 
   const TransferCase& measured_;
+  const TransferSite& site_;
   Channel& channel_;
   std::unique_ptr<ServingEnd> end_;
   std::optional<BareStream> stream_;
@@ -93,11 +96,11 @@ Result<ChannelMessage> unwrap(Result<ChannelMessage> answer) {
 
 }  // namespace
 
-void serve_transfers(const TransferCase& measured, Channel& channel) {
-  TransferServer server(measured, channel);
-  const Status status = server.run();
-  if (status.ok()) return;
-  // When the parent is gone too, there is nobody left to tell.
+Status serve_transfers(const TransferCase& measured, const TransferSite& site, Channel& channel) {
+  return TransferServer(measured, site, channel).run();
+}
+
+void send_failure(Channel& channel, const Status& status) {
   (void)channel.send(message(TransferOrder::kFailed, static_cast<uint64_t>(status.code()),
                              std::string(status.message())));
 }
@@ -106,8 +109,15 @@ Result<ChannelMessage> order(Channel& channel, TransferOrder order, uint64_t num
   return unwrap(channel.ask(message(order, number)));
 }
 
-Result<ChannelMessage> await_ready(Channel& channel) {
+Result<ChannelMessage> await_answer(Channel& channel) {
   return unwrap(channel.receive());
+}
+
+Result<ToldProcess> start_serving(const TransferCase& measured) {
+  return start_told([&](Channel& channel) {
+    const Status status = serve_transfers(measured, {}, channel);
+    if (!status.ok()) send_failure(channel, status);
+  });
 }
 
 }  // namespace mempool

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the child process of the transfer measurement: orders come by the channel, answers go back.
+// Owns the serving process of the transfer measurement: orders come by the channel, answers go
+// back.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-#include "perf/bare_stream.h"
+#include "perf/channel.h"
 #include "perf/child_process.h"
 #include "perf/transfer_case.h"
 
@@ -21,15 +22,25 @@ enum class TransferOrder : uint32_t {
   kLend,      // make the pieces ready for the bare stream
   kBareMove,  // not answered: take part in one bare move
   kTakeBack,
+
+  // What a process of another host is asked for first; number is the version.
+  kBegin,     // text: a case to serve; then as above
+  kMeasure,   // text: an address, a new line, a case to measure towards it
+  kProgress,  // answers kMeasure, once for each repeat
+  kRow,       // answers kMeasure; text: the row as JSON
 };
 
-/// Serve the case until the channel closes.
-void serve_transfers(const TransferCase& measured, Channel& channel);
+/// Serve the case on the site's host until the channel closes. The caller tells of a failure.
+Status serve_transfers(const TransferCase& measured, const TransferSite& site, Channel& channel);
+/// Tell the other process why this one gives up; when it is gone too, nobody is left to tell.
+void send_failure(Channel& channel, const Status& status);
 
 /// Have the other process do `order`, and give the answer's number and text. Errors: what went
 /// wrong there.
 Result<ChannelMessage> order(Channel& channel, TransferOrder order, uint64_t number = 0);
-/// Wait for the answer to come unasked.
-Result<ChannelMessage> await_ready(Channel& channel);
+/// Wait for an answer that comes unasked. Errors: likewise.
+Result<ChannelMessage> await_answer(Channel& channel);
+/// Have a process of this machine serve the case until its end. Requires: no other thread runs.
+Result<ToldProcess> start_serving(const TransferCase& measured);
 
 }  // namespace mempool

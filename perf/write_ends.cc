@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/check.h"
+#include "core/listen_socket.h"
 #include "mempool/agent.h"
 #include "perf/measure.h"
 #include "perf/transfer_ends.h"
@@ -19,8 +20,9 @@ constexpr char kTargetName[] = "target";
 constexpr std::chrono::milliseconds kDeadline{60000};
 
 AgentOptions agent_options_of(const TransferCase& measured, const TransferShape& shape,
-                              uint32_t blocks) {
+                              const TransferSite& site, uint32_t blocks) {
   AgentOptions options;
+  options.token = site.token;
   options.transports = {measured.transport};
   options.require = options.transports;
   options.transport_options = transport_options(measured);
@@ -54,10 +56,11 @@ Result<std::vector<iovec>> pieces_of(const Agent& agent, const TransferShape& sh
 class WritingEnd : public MovingEnd {
  public:
   static Result<std::unique_ptr<MovingEnd>> open(const TransferCase& measured,
+                                                 const TransferSite& site,
                                                  const std::string& address) {
     auto end = std::make_unique<WritingEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
-    AgentOptions options = agent_options_of(measured, end->shape_, end->shape_.blocks);
+    AgentOptions options = agent_options_of(measured, end->shape_, site, end->shape_.blocks);
     options.name = "source";
     options.peers[kTargetName] = address;
     MEMPOOL_ASSIGN_OR_RETURN(end->agent_, Agent::start(options));
@@ -146,12 +149,14 @@ class WritingEnd : public MovingEnd {
 /// Thread: confined.
 class WrittenEnd : public ServingEnd {
  public:
-  static Result<std::unique_ptr<ServingEnd>> open(const TransferCase& measured) {
+  static Result<std::unique_ptr<ServingEnd>> open(const TransferCase& measured,
+                                                  const TransferSite& site) {
     auto end = std::make_unique<WrittenEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     const uint32_t blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
-    AgentOptions options = agent_options_of(measured, end->shape_, blocks);
+    AgentOptions options = agent_options_of(measured, end->shape_, site, blocks);
     options.name = kTargetName;
+    options.listen = join_address(site.host, 0);
     MEMPOOL_ASSIGN_OR_RETURN(end->agent_, Agent::start(options));
     MEMPOOL_ASSIGN_OR_RETURN(end->content_, end->agent_->content(options.content));
     if (end->shape_.scattered) MEMPOOL_RETURN_IF_ERROR(end->fragment(blocks));
@@ -220,12 +225,14 @@ class WrittenEnd : public ServingEnd {
 }  // namespace
 
 Result<std::unique_ptr<MovingEnd>> open_writing_end(const TransferCase& measured,
+                                                    const TransferSite& site,
                                                     const std::string& address) {
-  return WritingEnd::open(measured, address);
+  return WritingEnd::open(measured, site, address);
 }
 
-Result<std::unique_ptr<ServingEnd>> open_written_end(const TransferCase& measured) {
-  return WrittenEnd::open(measured);
+Result<std::unique_ptr<ServingEnd>> open_written_end(const TransferCase& measured,
+                                                     const TransferSite& site) {
+  return WrittenEnd::open(measured, site);
 }
 
 }  // namespace mempool

@@ -88,6 +88,10 @@ struct AgentStatus {
 /// One instance's agent inside the engine's process: blocks, index and transports behind one small
 /// API. Starts one thread. Thread: safe; pool and index calls run in the caller's thread under one
 /// short lock.
+///
+/// In a fork of its process each call on it, or on a Transfer of it, gives kUnavailable, or what
+/// says nothing where it gives no Status; its end there does nothing. Blocks are not mapped there:
+/// what piece() gave may not be touched.
 class MEMPOOL_EXPORT Agent final : public Pool {
  public:
   /// What an agent is made of; for its own parts.

@@ -31,18 +31,25 @@ std::string scratch_path(const std::string& name) {
 
 /// Fork and run the command with its output and errors in these descriptors.
 pid_t start(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
-            int output, int errors) {
+            const std::vector<std::string>& under, int output, int errors) {
   const pid_t process = ::fork();
   if (process != 0) return process;
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // it ends with a test that crashes
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing running
   ::dup2(output, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
   for (const std::string& variable : environment) ::putenv(const_cast<char*>(variable.c_str()));
-  std::vector<char*> words = {const_cast<char*>(MEMPOOL_COMMAND)};
+  std::vector<char*> words;
+  for (const std::string& word : under) words.push_back(const_cast<char*>(word.c_str()));
+  words.push_back(const_cast<char*>(MEMPOOL_COMMAND));
   for (const std::string& word : arguments) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
-  ::execv(MEMPOOL_COMMAND, words.data());
+  ::execvp(words.front(), words.data());
   ::_exit(127);
+}
+
+std::vector<std::string> after(const std::string& first, std::vector<std::string> rest) {
+  rest.insert(rest.begin(), first);
+  return rest;
 }
 
 int wait_for(pid_t process) {
@@ -58,13 +65,14 @@ int open_scratch(const std::string& path) {
 }  // namespace
 
 CommandResult run_command(const std::vector<std::string>& arguments,
-                          const std::vector<std::string>& environment) {
+                          const std::vector<std::string>& environment,
+                          const std::vector<std::string>& under) {
   const std::string output_path = scratch_path("output");
   const std::string errors_path = scratch_path("errors");
   const int output = open_scratch(output_path);
   const int errors = open_scratch(errors_path);
   CommandResult result;
-  result.exit_code = wait_for(start(arguments, environment, output, errors));
+  result.exit_code = wait_for(start(arguments, environment, under, output, errors));
   ::close(output);
   ::close(errors);
   result.output = read_file(output_path);
@@ -74,22 +82,22 @@ CommandResult run_command(const std::vector<std::string>& arguments,
   return result;
 }
 
-BackgroundAgent::BackgroundAgent(const std::vector<std::string>& arguments) {
+BackgroundCommand::BackgroundCommand(const std::vector<std::string>& arguments,
+                                     const std::vector<std::string>& under) {
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return;
-  std::vector<std::string> words = {"agent"};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  process_ = start(words, {}, ends[1], STDERR_FILENO);
+  process_ = start(arguments, {}, under, ends[1], STDERR_FILENO);
   ::close(ends[1]);
-  for (char letter = 0; ::read(ends[0], &letter, 1) == 1 && letter != '\n';) line_ += letter;
-  ::close(ends[0]);
+  output_ = ends[0];
+  line_ = next_line();
 }
 
-BackgroundAgent::~BackgroundAgent() {
+BackgroundCommand::~BackgroundCommand() {
   if (process_ > 0) end(SIGKILL);
+  if (output_ >= 0) ::close(output_);
 }
 
-std::string BackgroundAgent::ready(const std::string& name) const {
+std::string BackgroundCommand::ready(const std::string& name) const {
   std::istringstream words(line_);
   for (std::string word; words >> word;) {
     if (word.starts_with(name + "=")) return word.substr(name.size() + 1);
@@ -98,20 +106,29 @@ std::string BackgroundAgent::ready(const std::string& name) const {
   return "";
 }
 
-void BackgroundAgent::send(int signal) const {
+std::string BackgroundCommand::next_line() {
+  std::string line;
+  for (char letter = 0; ::read(output_, &letter, 1) == 1 && letter != '\n';) line += letter;
+  return line;
+}
+
+void BackgroundCommand::send(int signal) const {
   ::kill(process_, signal);
 }
 
-int BackgroundAgent::wait() {
+int BackgroundCommand::wait() {
   const int code = wait_for(process_);
   process_ = -1;
   return code;
 }
 
-int BackgroundAgent::end(int signal) {
+int BackgroundCommand::end(int signal) {
   send(signal);
   return wait();
 }
+
+BackgroundAgent::BackgroundAgent(const std::vector<std::string>& arguments)
+    : BackgroundCommand(after("agent", arguments)) {}
 
 std::string write_file(const std::string& name, const std::string& text) {
   const std::string path = scratch_path(name);

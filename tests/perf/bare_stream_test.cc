@@ -24,9 +24,9 @@ TEST(BareStream, more_pieces_than_one_call_takes_arrive_in_order) {
   constexpr size_t kPieces = 3000, kPieceBytes = 100;
   std::vector<char> sent(kPieces * kPieceBytes), received(sent.size());
   for (size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<char>(i % 251);
-  BareListener listener = BareListener::open({}).value();
+  BareListener listener = BareListener::open({}, {}).value();
   std::thread sender([&] {
-    BareStream stream = BareStream::connect(listener.port(), {}).value();
+    BareStream stream = BareStream::connect({}, listener.port(), {}).value();
     EXPECT_TRUE(stream.send(backwards(sent, kPieceBytes)).ok());
   });
   BareStream stream = listener.accept().value();
@@ -41,11 +41,25 @@ TEST(BareStream, more_pieces_than_one_call_takes_arrive_in_order) {
 }
 
 TEST(BareStream, peer_that_closes_early_is_an_error) {
-  BareListener listener = BareListener::open({}).value();
-  { const BareStream gone = BareStream::connect(listener.port(), {}).value(); }
+  BareListener listener = BareListener::open({}, {}).value();
+  std::thread leaver(
+      [&] { EXPECT_TRUE(BareStream::connect({}, listener.port(), {}).status().ok()); });
   BareStream stream = listener.accept().value();
+  leaver.join();
   char byte = 0;
   EXPECT_EQ(stream.receive({{&byte, 1}}).code(), StatusCode::kUnavailable);
+}
+
+TEST(BareStream, stranger_is_turned_away_and_the_next_one_accepted) {
+  const TransferSite site{"127.0.0.1", "secret"};
+  BareListener listener = BareListener::open(site, {}).value();
+  std::thread dialers([&] {
+    EXPECT_EQ(BareStream::connect({"127.0.0.1", "guess"}, listener.port(), {}).status().code(),
+              StatusCode::kPermissionDenied);
+    EXPECT_TRUE(BareStream::connect(site, listener.port(), {}).status().ok());
+  });
+  EXPECT_TRUE(listener.accept().ok());
+  dialers.join();
 }
 
 TEST(Merged, neighbours_become_one_and_gaps_stay) {

@@ -115,6 +115,31 @@ TEST(TransferPerf, row_names_every_field_of_the_report) {
   }
 }
 
+TEST(TransferPerf, refused_row_has_its_reason_and_no_figures) {
+  TransferCase measured;
+  measured.transport = "shm";
+  const TransferRow refused = refused_row(measured, unavailable("on another host"));
+  const nlohmann::ordered_json json = to_json(refused);
+  EXPECT_EQ(json.at("refused").at("code"), "UNAVAILABLE");
+  EXPECT_EQ(json.at("refused").at("reason"), "on another host");
+  EXPECT_FALSE(json.contains("gb_per_s"));
+  EXPECT_THAT(transfer_table({refused}).text(),
+              ::testing::HasSubstr("UNAVAILABLE: on another host\n"));
+}
+
+TEST(TransferPerf, columns_for_transport_and_refusal_come_where_rows_differ_in_them) {
+  const TransferRow tcp;
+  TransferRow shm;
+  shm.measured.transport = "shm";
+  using ::testing::HasSubstr;
+  using ::testing::StartsWith;
+  EXPECT_THAT(transfer_table({tcp}).text(), StartsWith("op "));
+  EXPECT_THAT(transfer_table({tcp}).text(), HasSubstr(" bare GB/s"));
+  EXPECT_THAT(transfer_table({shm}).text(), HasSubstr("memcpy GB/s"));
+  EXPECT_THAT(transfer_table({shm, tcp}).text(), StartsWith("transport  op "));
+  EXPECT_THAT(transfer_table({shm, tcp}).text(), ::testing::Not(HasSubstr("refused")));
+}
+
 TEST(TransferPerf, transport_that_does_not_exist_is_named) {
   TransferCase measured;
   measured.transport = "pigeon";

@@ -94,5 +94,32 @@ TEST(TransferCase, filled_piece_holds_only_what_it_was_filled_with) {
   EXPECT_FALSE(holds_piece(bytes, 5, 1));
 }
 
+TEST(TransferCase, printed_case_is_read_back_as_it_was) {
+  TransferCase measured = case_of(TransferPattern::kDiscrete, 4096, 128);
+  measured.transport = "shm";
+  measured.read = true;
+  measured.repeat = 3;
+  measured.streams = 4;
+  measured.copy_threads = 5;
+  measured.send_buffer = 6;
+  measured.receive_buffer = 7;
+  measured.verify = "always";
+  const TransferCase read = parse_case(print_case(measured)).value();
+  EXPECT_EQ(print_case(read), print_case(measured));
+  EXPECT_EQ(describe(read), "read over shm, discrete, 128 pieces of 4KiB");
+}
+
+TEST(TransferCase, text_that_is_no_case_is_refused) {
+  const std::string good = print_case(case_of(TransferPattern::kScattered, 4096, 1));
+  std::string shapeless = good;
+  shapeless.replace(shapeless.find("4096"), 4, "4097");
+  std::string unknown = good;
+  unknown.replace(unknown.find("scattered"), 9, "scattery!");
+  for (const std::string& text : {std::string(), good.substr(1), shapeless, unknown,
+                                  std::string("[]"), std::string(R"({"transport": 1})")}) {
+    EXPECT_EQ(parse_case(text).status().code(), StatusCode::kInvalidArgument) << text;
+  }
+}
+
 }  // namespace
 }  // namespace mempool
