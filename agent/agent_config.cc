@@ -105,8 +105,11 @@ Result<std::vector<uint32_t>> segment_blocks(const Config& config, const AgentOp
                            make_shards(options.content, options.placement, options.shards));
   MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
                            make_layout(options.content, shards.front(), 1));  // each is as large
-  MEMPOOL_ASSIGN_OR_RETURN(const uint64_t blocks,
-                           pool_blocks(config, layout.block_bytes * shards.size()));
+  uint64_t block_bytes = 0;
+  if (__builtin_mul_overflow(layout.block_bytes, shards.size(), &block_bytes)) {
+    return invalid_argument("a block of these dimensions in all shards passes 64 bits");
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(const uint64_t blocks, pool_blocks(config, block_bytes));
   const uint64_t segments = number(config, "pool.segments");
   if (segments > blocks) {
     return invalid_argument(fmt::format(

@@ -478,7 +478,10 @@ void Agent::Impl::recheck_sources(const Transfer::State& call) {
 
 void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& block) {
   const BlockAddress list[] = {block};
-  if (!pool.pin(kAgentSession, list).ok()) return;  // aside already
+  if (!pool.check(block).ok()) return;  // freed meanwhile
+  const BlockState state = pool.state(block.index());
+  if (state != BlockState::kPublished && state != BlockState::kPrivate) return;  // aside already
+  if (!pool.pin(kAgentSession, list).ok()) return;
   if (pool.state(block.index()) == BlockState::kPublished) index.erase_block(block.index());
   pool.quarantine(kAgentSession, block.index(), "corruption");
 }

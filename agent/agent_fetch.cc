@@ -14,8 +14,8 @@ void Agent::Impl::let_go(const FetchPlaces& places) {
   if (const Status held = pool_->unpin(places.engine, places.held); !held.ok()) {
     log().warning("blocks held for a fetch were unpinned by somebody else: {}", held.to_string());
   }
-  const Status others = pool_->unpin(places.engine, places.places);
-  MEMPOOL_CHECK(others.ok());  // the caller has never seen them
+  const Status others = pool_->unpin(kAgentSession, places.places);
+  MEMPOOL_CHECK(others.ok());
 }
 
 Result<std::vector<BlockAddress>> Agent::Impl::publish_fetched(const FetchPlaces& places,

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/block_copy.h"
 #include "agent/status_json.h"
 #include "core/auth.h"
 #include "core/check.h"
@@ -285,7 +286,8 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
     }
   }
   for (SealedSum& sum : sums) {
-    sum.checksum = block_checksum(pool_->views(blocks[sum.position].index()));
+    const BlockAddress& block = blocks[sum.position];
+    MEMPOOL_ASSIGN_OR_RETURN(sum.checksum, seal_sum(pool_->views(block.index()), block));
   }
   return sums;
 }

@@ -60,7 +60,7 @@ class Encoder {
         static_cast<uint8_t>(shape.element), shape.layers, shape.kv_heads, shape.head_size,
         shape.mla_rank, shape.tokens_per_block, static_cast<uint8_t>(welcome.placement.form),
         static_cast<uint8_t>(welcome.placement.order), builder_.CreateVector(segments),
-        welcome.shards));
+        welcome.shards, static_cast<uint64_t>(welcome.default_deadline.count())));
   }
 
   Packed operator()(const AttachCall& call) {
@@ -179,6 +179,8 @@ class Decoder {
     out.shape.tokens_per_block = welcome.tokens_per_block();
     out.placement = placement(welcome.form(), welcome.order());
     out.shards = welcome.shards();
+    out.default_deadline = std::chrono::milliseconds(
+        std::min<uint64_t>(welcome.default_deadline_ms(), kWaitMax.count()));
     if (welcome.segments() == nullptr) return out;
     if (!bounded("segments", welcome.segments()->size(), kAttachSegmentsMax)) return out;
     for (const wire::MappedSegment* segment : *welcome.segments()) {
@@ -323,6 +325,12 @@ class Decoder {
 };
 
 }  // namespace
+
+Status check_lists(size_t tokens, size_t blocks) {
+  if (tokens <= kAttachTokensMax && blocks <= kAttachBlocksMax) return {};
+  return invalid_argument(fmt::format("{} tokens and {} blocks; give at most {} and {} in one call",
+                                      tokens, blocks, kAttachTokensMax, kAttachBlocksMax));
+}
 
 std::vector<std::byte> encode_attach(const AttachFrame& frame) {
   return Encoder().finish(frame);

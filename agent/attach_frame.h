@@ -3,6 +3,7 @@
 // events over another. Both ends are processes of one user on one host.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -50,6 +51,7 @@ struct AttachWelcome {
   Placement placement;
   uint32_t shards = 1;
   std::vector<Segment> segments;  // shard by shard
+  std::chrono::milliseconds default_deadline{0};
 };
 
 enum class AttachOperation : uint8_t {
@@ -70,6 +72,7 @@ enum class AttachOperation : uint8_t {
   kCheckCommit,
   kAddPeer,
   // What follows has no answer.
+  kMap,  // the pool will be mapped from now on
   kEndRead,
   kLayersReady,
   kCommit,
@@ -77,7 +80,7 @@ enum class AttachOperation : uint8_t {
   kReceived,
   kDetach,  // the pool is not mapped any more
 };
-inline constexpr AttachOperation kFirstUnanswered = AttachOperation::kEndRead;
+inline constexpr AttachOperation kFirstUnanswered = AttachOperation::kMap;
 
 /// Engine -> agent. Transfers are named by the engine's own tickets: 1, 2, 3...
 struct AttachCall {
@@ -118,6 +121,9 @@ struct TransferEnded {
 
 using AttachFrame =
     std::variant<AttachHello, AttachWelcome, AttachCall, AttachAnswer, TransferEnded, Arrival>;
+
+/// Errors: kInvalidArgument for lists that one frame does not hold.
+Status check_lists(size_t tokens, size_t blocks);
 
 /// Give a frame's bytes, the 4-byte little-endian length word in front.
 /// Requires: lists are within the bounds above.

@@ -7,9 +7,16 @@
 
 #include <fmt/format.h>
 
+#include "agent/agent_impl.h"
 #include "agent/attach_session.h"
+#include "core/log.h"
 
 namespace mempool {
+namespace {
+
+constexpr uint32_t kRanksRetryMs = 100;  // ranks come and go together
+
+}  // namespace
 
 Result<std::unique_ptr<AttachServer>> AttachServer::open(Agent::Impl& agent, EventLoop& loop,
                                                          const std::string& path) {
@@ -55,25 +62,42 @@ const AttachSession* AttachServer::holder_of(uint32_t shard) const {
   return nullptr;
 }
 
-void AttachServer::on_rank_lost(const AttachSession& rank) {
-  bool alone = true;
-  for (const auto& [id, session] : sessions_) {
-    if (session.get() == &rank || !session->shard()) continue;
-    alone = false;
-    session->cancel_all();
-  }
-  if (alone) return;
-  broken_ = unavailable(fmt::format(
-      "rank {}, process {}, is gone, maybe amid its share of a block; end the other ranks, and "
-      "attach all anew",
-      *rank.shard(), rank.process()));
+Status AttachServer::whole() const {
+  if (!broken_.ok()) return broken_;
+  const auto here = std::ranges::count_if(
+      sessions_, [](const auto& item) { return item.second->shard().has_value(); });
+  const uint32_t ranks = agent_.options_.shards;
+  if (here == ranks) return {};
+  return Status(StatusCode::kUnavailable,
+                fmt::format("{} of the engine's {} ranks are attached", here, ranks),
+                kRanksRetryMs);
 }
 
-void AttachServer::remove(SessionId session) {
-  sessions_.erase(session);
-  const bool none = std::ranges::none_of(
-      sessions_, [](const auto& item) { return item.second->shard().has_value(); });
-  if (none) broken_ = {};
+void AttachServer::on_rank_left(const AttachSession& rank) {
+  if (agent_.options_.shards == 1 || !broken_.ok()) return;
+  broken_ = Status(StatusCode::kUnavailable,
+                   fmt::format("rank {}, process {}, has left, maybe amid its share of a block; "
+                               "end the other ranks, then attach all anew",
+                               *rank.shard(), rank.process()),
+                   kRanksRetryMs);
+  log().warning("the engine ends: {}", broken_.message());
+  for (const auto& [id, session] : sessions_) {
+    if (session->shard()) session->give_up(broken_);
+  }
+}
+
+void AttachServer::settle() {
+  std::erase_if(sessions_,
+                [](const auto& item) { return !item.second->shard() && item.second->is_over(); });
+  const bool over = std::ranges::all_of(
+      sessions_, [](const auto& item) { return !item.second->shard() || item.second->is_over(); });
+  if (!over) return;
+  broken_ = {};
+  std::erase_if(sessions_, [](const auto& item) {
+    if (!item.second->shard()) return false;
+    item.second->give_back();
+    return true;
+  });
 }
 
 }  // namespace mempool

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the engines attached to an agent: the socket where they knock, which rank each of them is,
-// and who gets arrivals.
+// Owns the engine attached to an agent: the socket where its ranks knock, which of them are there,
+// and who gets arrivals. It begins when all ranks are attached and ends as a whole when one leaves:
+// any of them may write to any block, so blocks come back when the last one is gone.
 #pragma once
 
 #include <cstdint>
@@ -31,13 +32,14 @@ class AttachServer {
 
   /// The engine that has a rank, attached or leaving; or null.
   const AttachSession* holder_of(uint32_t shard) const;
-  /// A rank went without a word: what the others have open is taken back.
-  void on_rank_lost(const AttachSession& rank);
-  /// Why the engine may start, insert and commit nothing until all its ranks have left: one of them
-  /// may have died amid its share of a block. Ok else.
+  /// A rank has left. The engine ends with it: it may have gone amid its share of a block.
+  void on_rank_left(const AttachSession& rank);
+  /// Why the engine ends, until its last rank has gone; ok else.
   const Status& broken() const { return broken_; }
-  /// An engine is gone, and its blocks are given back.
-  void remove(SessionId session);
+  /// Why the engine can make nothing of its blocks now: not all its ranks are there. Ok else.
+  Status whole() const;
+  /// Forget those that are over; the blocks of ranks are given back when all of them are.
+  void settle();
 
  private:
   AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener);

@@ -21,6 +21,8 @@
 namespace mempool {
 namespace {
 
+constexpr uint32_t kFramesInTurn = 64;
+
 /// Tell whether an operation makes something of what all ranks have written.
 bool needs_all_ranks(AttachOperation operation) {
   switch (operation) {
@@ -48,9 +50,13 @@ AttachSession::AttachSession(AttachServer& server, Agent::Impl& agent, EventLoop
       calls_(agent, id),
       link_(std::make_unique<Link>(loop, std::move(socket))) {}
 
-// Read what is here, answer it, and wait for more.
+// Read what is here, answer it, and wait for more. An engine that does not read its answers is not
+// read either.
 void AttachSession::read() {
-  while (state_ != State::kLeaving) {
+  for (uint32_t frames = 0; state_ != State::kLeaving && !link_->waits_to_write; ++frames) {
+    if (frames == kFramesInTurn) {  // everything else has its turn
+      return loop_.post([self = shared_from_this()] { self->read(); });
+    }
     Result<std::optional<AttachFrame>> frame = link_->stream.next();
     if (!frame.ok()) return leave(frame.status());
     if (frame->has_value()) {
@@ -59,6 +65,7 @@ void AttachSession::read() {
     }
     const Result<bool> more = link_->stream.receive();
     if (!more.ok()) return leave(more.status());
+    (void)link_->stream.take_descriptors();  // engines have none to give
     if (*more) continue;
     link_->watch.when_readable([self = weak_from_this()] {
       if (const auto session = self.lock()) session->read();
@@ -104,6 +111,7 @@ Status AttachSession::check_hello(const AttachHello& hello) const {
         "the engine expects blocks of another placement than [placement] of the agent's "
         "configuration");
   }
+  MEMPOOL_RETURN_IF_ERROR(server_.broken());
   if (const AttachSession* holder = server_.holder_of(hello.shard); holder != nullptr) {
     return Status(StatusCode::kAlreadyExists,
                   fmt::format("process {} is attached as rank {}; it has to end first",
@@ -133,6 +141,7 @@ Status AttachSession::greet(const AttachHello& hello) {
     const std::lock_guard lock(agent_.mutex_);
     agent_.engines_[id_] = {hello.shard, peer_.process, true};
   }
+  watch_process_end();
   log().info("process {} is attached as rank {}", peer_.process, hello.shard);
   flush(*link_);
   return {};
@@ -157,7 +166,7 @@ Status AttachSession::welcome(Descriptor events) {
     MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(segment.memory.descriptor()));
     descriptors.push_back(std::move(memory));
   }
-  mapped_ = true;
+  welcome.default_deadline = agent_.options_.default_deadline;
   link_->stream.queue(welcome, std::move(descriptors));
   return {};
 }
@@ -185,7 +194,7 @@ void AttachSession::handle(AttachCall& call) {
 
 AttachAnswer AttachSession::answer(AttachCall& call) {
   AttachAnswer out;
-  if (needs_all_ranks(call.operation)) out.status = server_.broken();
+  if (needs_all_ranks(call.operation)) out.status = server_.whole();
   if (!out.status.ok()) return out;
   switch (call.operation) {
     case AttachOperation::kAlloc:
@@ -213,6 +222,8 @@ AttachAnswer AttachSession::answer(AttachCall& call) {
 AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
   AttachAnswer out;
   if (call.operation == AttachOperation::kAlloc) {
+    out.status = check_lists(0, call.count);
+    if (!out.status.ok()) return out;
     Result<std::vector<BlockAddress>> blocks = calls_.alloc(call.count, call.medium);
     out.status = blocks.status();
     if (blocks.ok()) out.blocks = std::move(*blocks);
@@ -227,7 +238,9 @@ AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
   } else {
     const Result<std::optional<uint64_t>> sum = calls_.begin_read(call.blocks.front());
     out.status = sum.status();
-    if (sum.ok()) out.checksum = *sum;
+    if (!sum.ok()) return out;
+    out.checksum = *sum;
+    reads_.push_back(call.blocks.front());
   }
   return out;
 }
@@ -236,7 +249,9 @@ AttachAnswer AttachSession::answer_about_index(const AttachCall& call) {
   AttachAnswer out;
   const Prompt prompt{call.content, call.tokens};
   if (call.operation == AttachOperation::kMatch) {
-    MatchResult found = calls_.match(prompt);
+    const size_t most = kAttachBlocksMax * agent_.options_.content.tokens_per_block;
+    MatchResult found =
+        calls_.match({call.content, prompt.tokens.first(std::min(prompt.tokens.size(), most))});
     out.count = found.tokens;
     out.blocks = std::move(found.blocks);
   } else if (call.operation == AttachOperation::kErase) {
@@ -274,7 +289,7 @@ Status AttachSession::start_transfer(AttachCall& call) {
     if (const auto session = self.lock()) session->on_ended(ticket, how);
   };
   auto state = std::make_shared<Transfer::State>(agent_, agent_.visitors_, options, call.blocks);
-  open_[call.ticket] = state;
+  open_[call.ticket].state = state;
   const Prompt prompt{call.content, call.tokens};
   const Status started =
       call.operation == AttachOperation::kFetch
@@ -286,34 +301,71 @@ Status AttachSession::start_transfer(AttachCall& call) {
 
 Transfer::State* AttachSession::find(uint64_t ticket) const {
   const auto it = open_.find(ticket);
-  return it == open_.end() ? nullptr : it->second.get();
+  return it == open_.end() ? nullptr : it->second.state.get();
 }
 
 Status AttachSession::answer_about_transfer(const AttachCall& call) {
   Transfer::State* const state = find(call.ticket);
   if (state == nullptr) return unavailable("the transfer has ended; wait() tells how");
   if (call.operation == AttachOperation::kCheckCommit) return state->owner.check_commit(state->id);
-  return state->owner.hand_over(state->id, call.layers);
+  MEMPOOL_RETURN_IF_ERROR(state->owner.hand_over(state->id, call.layers));
+  open_.at(call.ticket).awaited.push_back(call.layers);
+  return {};
+}
+
+Status AttachSession::take_ready(const AttachCall& call) {
+  const auto it = open_.find(call.ticket);
+  if (it == open_.end()) return {};  // it ended meanwhile
+  std::vector<LayerRange>& awaited = it->second.awaited;
+  const auto layers = std::ranges::find(awaited, call.layers);
+  if (layers == awaited.end()) {
+    return invalid_argument("attach frame: layers are ready that were not handed over");
+  }
+  awaited.erase(layers);
+  it->second.state->owner.layers_ready(it->second.state->id, call.layers);
+  return {};
+}
+
+Status AttachSession::take_commit(const AttachCall& call) {
+  const auto it = open_.find(call.ticket);
+  if (it == open_.end()) return {};  // it ended meanwhile
+  const Transfer::State& state = *it->second.state;
+  const bool outside =
+      !call.sums.empty() && call.sums.back().position >= state.source_blocks.size();
+  if (outside || !it->second.awaited.empty()) {
+    return invalid_argument("attach frame: a commit before its layers, or a sum without its block");
+  }
+  if (call.corrupt) {
+    const std::lock_guard lock(agent_.mutex_);
+    agent_.source_->give_up(state.id, corruption("the ranks hold different bytes of a head"),
+                            agent_.now());
+    agent_.request_pump();
+  } else {
+    calls_.commit(state, call.sums);
+  }
+  return {};
 }
 
 // What has no answer. Errors: what an engine of ours does not say.
 Status AttachSession::obey(const AttachCall& call) {
   Transfer::State* const state = find(call.ticket);  // null where it ended meanwhile
   switch (call.operation) {
+    case AttachOperation::kMap:
+      mapped_ = true;
+      return {};
     case AttachOperation::kEndRead:
       if (call.blocks.size() != 1) return invalid_argument("attach frame: a read is of one block");
+      if (const auto read = std::ranges::find(reads_, call.blocks.front()); read != reads_.end()) {
+        reads_.erase(read);
+      } else {
+        return invalid_argument("attach frame: the end of a read that was not begun");
+      }
       calls_.end_read(call.blocks.front(), call.corrupt);
       return {};
     case AttachOperation::kLayersReady:
-      if (state != nullptr) state->owner.layers_ready(state->id, call.layers);
-      return {};
+      return take_ready(call);
     case AttachOperation::kCommit:
-      if (state == nullptr) return {};
-      if (!call.sums.empty() && call.sums.back().position >= state->source_blocks.size()) {
-        return invalid_argument("attach frame: a sum without its block");
-      }
-      calls_.commit(*state, call.sums);
-      return {};
+      return take_commit(call);
     case AttachOperation::kCancel:
       if (state != nullptr) state->owner.cancel(state->id);
       return {};
@@ -339,14 +391,17 @@ void AttachSession::on_ended(uint64_t ticket, const Status& status) {
   if (state_ == State::kAttached) {
     TransferEnded ended{ticket, status, {}};
     {
-      const std::lock_guard lock(it->second->mutex);
-      ended.report = it->second->report;
+      const std::lock_guard lock(it->second.state->mutex);
+      ended.report = it->second.state->report;
     }
     events_->stream.queue(ended);
   }
   open_.erase(it);
-  if (state_ == State::kAttached) flush(*events_);
-  end_if_over();
+  if (state_ == State::kAttached) {
+    flush(*events_);
+  } else {
+    server_.settle();
+  }
 }
 
 void AttachSession::deliver(const Arrival& arrival) {
@@ -362,11 +417,12 @@ void AttachSession::deliver(const Arrival& arrival) {
   flush(*events_);
 }
 
-// An engine that does not read lets its frames pile up here: as many as its open transfers and the
+// Events of an engine that does not read pile up here: as many as its open transfers and the
 // arrivals that it may hold.
 void AttachSession::flush(Link& link) {
   if (link.waits_to_write) return;
   const Result<bool> sent = link.stream.flush();
+  if (!sent.ok() && &link == events_.get()) return;  // its other socket tells whether it has left
   if (!sent.ok()) return leave(sent.status());
   if (*sent) return;
   link.waits_to_write = true;
@@ -375,6 +431,7 @@ void AttachSession::flush(Link& link) {
     if (session == nullptr) return;
     link.waits_to_write = false;
     session->flush(link);
+    if (&link == session->link_.get()) session->read();
   });
 }
 
@@ -387,44 +444,45 @@ void AttachSession::leave(const Status& why) {
   state_ = State::kLeaving;
   if (shard_) {
     log().info("process {} of rank {} has left: {}", peer_.process, *shard_, why.message());
-    if (mapped_) server_.on_rank_lost(*this);
+    server_.on_rank_left(*this);
     const std::lock_guard lock(agent_.mutex_);
     agent_.engines_[id_].attached = false;
   }
   loop_.post([self = shared_from_this()] {  // this call may come from inside of what goes here
     self->link_.reset();
     self->events_.reset();
-    self->cancel_all();
-    self->watch_process_end();
-    self->end_if_over();
+    self->give_up(cancelled("its engine has left"));
+    self->server_.settle();
   });
 }
 
-void AttachSession::cancel_all() {
-  const auto open = open_;  // those that end at once leave the table
-  for (const auto& [ticket, state] : open) state->owner.cancel(state->id);
+void AttachSession::give_up(const Status& why) {
+  {
+    const std::lock_guard lock(agent_.mutex_);
+    for (const auto& [ticket, open] : open_) {
+      agent_.source_->give_up(open.state->id, why, agent_.now());
+    }
+  }
+  agent_.request_pump();
 }
 
+// Its end may come without an end of its sockets, which a forked child may hold.
 void AttachSession::watch_process_end() {
-  if (!mapped_) return;
   process_watch_ = std::make_unique<Watch>(loop_, process_.number());
   process_watch_->when_readable([self = weak_from_this()] {
     const auto session = self.lock();
     if (session == nullptr) return;
     session->mapped_ = false;
-    session->end_if_over();
+    session->leave(unavailable("its process is gone"));
+    session->server_.settle();
   });
 }
 
-void AttachSession::end_if_over() {
-  if (state_ != State::kLeaving || mapped_ || !open_.empty() || link_ != nullptr) return;
-  {
-    const std::lock_guard lock(agent_.mutex_);
-    agent_.pool_->end_session(id_);
-    for (; unreceived_ > 0; --unreceived_) agent_.target_->on_received();
-    agent_.engines_.erase(id_);
-  }
-  server_.remove(id_);
+void AttachSession::give_back() {
+  const std::lock_guard lock(agent_.mutex_);
+  agent_.pool_->end_session(id_);
+  for (; unreceived_ > 0; --unreceived_) agent_.target_->on_received();
+  agent_.engines_.erase(id_);
 }
 
 }  // namespace mempool

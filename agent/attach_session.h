@@ -32,8 +32,14 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   pid_t process() const { return peer_.process; }
   /// Tell whether arrivals are its: the engine's first rank has them.
   bool receives() const { return state_ == State::kAttached && shard_ == 0u; }
-  /// Take back every transfer that it has open.
-  void cancel_all();
+  /// End every transfer that it has open with `why`.
+  void give_up(const Status& why);
+  /// Tell whether nothing of it is left but its blocks.
+  bool is_over() const {
+    return state_ == State::kLeaving && !mapped_ && open_.empty() && link_ == nullptr;
+  }
+  /// Give its blocks back. Requires: it is over, and so is every rank that could write to them.
+  void give_back();
   /// Hand over an arrival, pinned for the caller until then.
   void deliver(const Arrival& arrival);
 
@@ -51,6 +57,8 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   AttachAnswer answer_about_index(const AttachCall& call);
   Status start_transfer(AttachCall& call);
   Status answer_about_transfer(const AttachCall& call);
+  Status take_ready(const AttachCall& call);
+  Status take_commit(const AttachCall& call);
   Status obey(const AttachCall& call);
   /// The transfer of a ticket, or null where it has ended.
   Transfer::State* find(uint64_t ticket) const;
@@ -67,7 +75,6 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   void flush(Link& link);
   void leave(const Status& why);
   void watch_process_end();
-  void end_if_over();
 
   AttachServer& server_;
   Agent::Impl& agent_;
@@ -81,9 +88,14 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   std::unique_ptr<Link> events_;  // ends of transfers, and arrivals
   Descriptor process_;            // readable once the engine's process is gone
   std::unique_ptr<Watch> process_watch_;
-  bool mapped_ = false;                                        // its process may still write
-  std::map<uint64_t, std::shared_ptr<Transfer::State>> open_;  // by ticket; shared with the agent
-  uint32_t unreceived_ = 0;                                    // arrivals that it has yet to take
+  bool mapped_ = false;  // its process may still write
+  struct Open {
+    std::shared_ptr<Transfer::State> state;  // shared with the agent
+    std::vector<LayerRange> awaited;         // handed over, and not ready yet
+  };
+  std::map<uint64_t, Open> open_;    // by ticket; shared with the agent
+  std::vector<BlockAddress> reads_;  // begun, and not ended
+  uint32_t unreceived_ = 0;          // arrivals that it has yet to take
 };
 
 }  // namespace mempool

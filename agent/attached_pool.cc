@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -12,11 +13,15 @@
 
 #include "agent/block_copy.h"
 #include "agent/call_checks.h"
+#include "agent/wire.h"
 #include "core/check.h"
 #include "core/unix_socket.h"
 
 namespace mempool {
 namespace {
+
+constexpr std::chrono::milliseconds kEventsTick{500};
+constexpr std::chrono::seconds kOverdueAfter{2};  // more than the agent's own slack
 
 Status agent_gone(const Status& why) {
   return unavailable(fmt::format("the agent has gone ({}); attach anew", why.message()));
@@ -31,16 +36,16 @@ Result<AttachFrame> read_frame(AttachStream& stream) {
   }
 }
 
+Status send_all(AttachStream& stream) {
+  MEMPOOL_ASSIGN_OR_RETURN(const bool sent, stream.flush());
+  if (sent) return {};
+  return unavailable("it takes no calls");
+}
+
 void set_timeout(int socket, std::chrono::milliseconds timeout) {
   const timeval wait{timeout.count() / 1000, timeout.count() % 1000 * 1000};
   setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-}
-
-// What one frame may hold.
-Status check_lists(size_t tokens, size_t blocks) {
-  if (tokens <= kAttachTokensMax && blocks <= kAttachBlocksMax) return {};
-  return invalid_argument(fmt::format("{} tokens and {} blocks; give at most {} and {} in one call",
-                                      tokens, blocks, kAttachTokensMax, kAttachBlocksMax));
+  setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
 }
 
 }  // namespace
@@ -54,18 +59,24 @@ Result<std::unique_ptr<Pool>> attach(const AttachOptions& options) {
 
 Result<std::unique_ptr<AttachedPool>> AttachedPool::open(const AttachOptions& options) {
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor socket, dial_unix(options.path));
+  MEMPOOL_ASSIGN_OR_RETURN(const SocketPeer agent, peer_of(socket.number()));
+  if (agent.user != geteuid() && agent.user != 0) {
+    return permission_denied(fmt::format("at {} listens user {}, not this process's {}",
+                                         options.path, agent.user, geteuid()));
+  }
   set_timeout(socket.number(), std::max(options.timeout, std::chrono::milliseconds(1)));
   AttachStream stream(std::move(socket));
   stream.queue(AttachHello{kAttachVersion, options.shard, options.shards, options.placement});
-  MEMPOOL_RETURN_IF_ERROR(stream.flush().status());
+  MEMPOOL_RETURN_IF_ERROR(send_all(stream));
   Result<AttachFrame> frame = read_frame(stream);
   if (!frame.ok()) return frame.status().with_context("attach to " + options.path);
   auto* welcome = std::get_if<AttachWelcome>(&*frame);
   if (welcome == nullptr) return corruption("attach frame: no welcome");
   MEMPOOL_RETURN_IF_ERROR(welcome->status);
-  set_timeout(stream.descriptor(), std::chrono::milliseconds(0));  // the agent answers, or goes
   std::vector<Descriptor> descriptors = stream.take_descriptors();
-  std::unique_ptr<AttachedPool> pool(new AttachedPool(std::move(stream), std::move(*welcome)));
+  std::unique_ptr<AttachedPool> pool(
+      new AttachedPool(std::move(stream), std::move(*welcome), options.shard));
+  pool->tell({.operation = AttachOperation::kMap});
   MEMPOOL_RETURN_IF_ERROR(pool->map(std::move(descriptors)));
   pool->listener_ = std::thread([pool = pool.get()] { pool->hear(); });
   return pool;
@@ -90,18 +101,28 @@ Status AttachedPool::map(std::vector<Descriptor> descriptors) {
     MEMPOOL_ASSIGN_OR_RETURN(
         MemoryMapping memory,
         MemoryMapping::map(descriptors[2 + i], given.bytes, Access::kReadWrite));
+    if (i / in_a_shard == rank_) memory.populate();  // the others' are looked at now and then
     segments_.push_back({given.first_block, given.blocks, layout, std::move(memory)});
     blocks = std::max(blocks, uint64_t{given.first_block} + given.blocks);
   }
   MEMPOOL_ASSIGN_OR_RETURN(
       MemoryMapping generations,
       MemoryMapping::map(descriptors[1], blocks * sizeof(uint64_t), Access::kRead));
+  generations.populate();
   generations_ = std::make_unique<MemoryMapping>(std::move(generations));
+  set_timeout(events_->descriptor(), kEventsTick);
   return {};
 }
 
 AttachedPool::~AttachedPool() {
+  if (!made_in_.here()) {  // a fork: the thread, the mapping and the attachment are its parent's
+    if (listener_.joinable()) listener_.detach();
+    return;
+  }
+  const Status detaches = cancelled("the engine detaches");
+  arrivals_.stop(detaches);
   visitors_->close_and_wait();  // handles ask nothing any more
+  end_all(detaches);
   if (listener_.joinable()) {
     shutdown(events_->descriptor(), SHUT_RDWR);
     listener_.join();
@@ -114,11 +135,12 @@ AttachedPool::~AttachedPool() {
 // ---- asking ----------------------------------------------------------------------------------
 
 Result<AttachAnswer> AttachedPool::ask(const AttachCall& call) {
+  MEMPOOL_RETURN_IF_ERROR(made_in_.check());
   const std::lock_guard lock(mutex_);
   MEMPOOL_RETURN_IF_ERROR(gone_);
   calls_.queue(call);
-  const Result<bool> sent = calls_.flush();
-  Result<AttachFrame> frame = sent.ok() ? read_frame(calls_) : sent.status();
+  const Status sent = send_all(calls_);
+  Result<AttachFrame> frame = sent.ok() ? read_frame(calls_) : sent;
   AttachAnswer* const answer = frame.ok() ? std::get_if<AttachAnswer>(&*frame) : nullptr;
   if (answer == nullptr) {
     gone_ = agent_gone(frame.ok() ? corruption("it gave no answer") : frame.status());
@@ -129,10 +151,11 @@ Result<AttachAnswer> AttachedPool::ask(const AttachCall& call) {
 }
 
 void AttachedPool::tell(const AttachCall& call) {
+  if (!made_in_.here()) return;
   const std::lock_guard lock(mutex_);
   if (!gone_.ok()) return;
   calls_.queue(call);
-  if (const Result<bool> sent = calls_.flush(); !sent.ok()) gone_ = agent_gone(sent.status());
+  if (const Status sent = send_all(calls_); !sent.ok()) gone_ = agent_gone(sent);
 }
 
 Status AttachedPool::ask_about(AttachOperation operation, std::span<const BlockAddress> blocks) {
@@ -147,6 +170,7 @@ Result<Content> AttachedPool::content(const ContentSpec& spec) const {
 }
 
 Result<std::vector<BlockAddress>> AttachedPool::alloc(size_t count, Medium medium) {
+  MEMPOOL_RETURN_IF_ERROR(check_lists(0, count));
   MEMPOOL_ASSIGN_OR_RETURN(
       AttachAnswer answer,
       ask({.operation = AttachOperation::kAlloc, .count = count, .medium = medium}));
@@ -166,6 +190,7 @@ Status AttachedPool::unpin(std::span<const BlockAddress> blocks) {
 }
 
 Result<size_t> AttachedPool::find(const BlockAddress& block) const {
+  MEMPOOL_RETURN_IF_ERROR(made_in_.check());
   const uint32_t index = block.index();
   const auto first_shard = std::span(segments_).first(in_a_shard());
   const auto after = std::ranges::upper_bound(first_shard, index, {}, &Segment::first_block);
@@ -215,15 +240,15 @@ Status AttachedPool::read(const BlockAddress& block, std::span<std::byte> out) {
   return status;
 }
 
-// Those that `verify` picks; the agent leaves out what is published, and refuses what is stale.
-std::vector<SealedSum> AttachedPool::sums_of(std::span<const BlockAddress> blocks) const {
+Result<std::vector<SealedSum>> AttachedPool::sums_of(std::span<const BlockAddress> blocks) const {
   std::vector<SealedSum> sums;
   for (uint32_t position = 0; position < blocks.size(); ++position) {
     const BlockAddress& block = blocks[position];
     if (!picks(welcome_.verify, block.index(), block.generation)) continue;
     const Result<size_t> segment = find(block);
     if (!segment.ok()) continue;
-    sums.push_back({position, block_checksum(views(*segment, block))});
+    MEMPOOL_ASSIGN_OR_RETURN(const uint64_t sum, seal_sum(views(*segment, block), block));
+    sums.push_back({position, sum});
   }
   return sums;
 }
@@ -238,11 +263,12 @@ Result<InsertResult> AttachedPool::inserted(const AttachCall& call) {
 Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
                                           std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(check_lists(prompt.tokens.size(), blocks.size()));
+  MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(blocks));
   return inserted({.operation = AttachOperation::kInsert,
                    .content = prompt.content,
                    .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
                    .blocks = {blocks.begin(), blocks.end()},
-                   .sums = sums_of(blocks)});
+                   .sums = std::move(sums)});
 }
 
 MatchResult AttachedPool::match(const Prompt& prompt) {
@@ -266,9 +292,10 @@ Result<InsertResult> AttachedPool::insert_keys(std::span<const std::string_view>
                                                std::span<const BlockAddress> blocks) {
   MEMPOOL_ASSIGN_OR_RETURN(std::vector<ContentId> ids, hash_keys(keys));
   MEMPOOL_RETURN_IF_ERROR(check_lists(0, blocks.size()));
+  MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(blocks));
   return inserted({.operation = AttachOperation::kInsertKeys,
                    .blocks = {blocks.begin(), blocks.end()},
-                   .sums = sums_of(blocks),
+                   .sums = std::move(sums),
                    .keys = std::move(ids)});
 }
 
@@ -302,7 +329,9 @@ Result<Transfer> AttachedPool::transfer_with_insert(const std::string& target, c
                   .name = target,
                   .in_layers = state->in_layers(),
                   .user_data = options.user_data};
-  if (!call.in_layers) call.sums = sums_of(blocks);
+  if (!call.in_layers) {
+    MEMPOOL_ASSIGN_OR_RETURN(call.sums, sums_of(blocks));
+  }
   MEMPOOL_RETURN_IF_ERROR(start(call, options, state));
   state->send_when(options.ready, {layout(0, 0).first_layer, layout(0, 0).layers});
   return Transfer(std::move(state));
@@ -324,19 +353,22 @@ Result<Transfer> AttachedPool::fetch(const std::string& source, const Prompt& pr
 // The end may be heard before the answer, so the table knows the transfer first.
 Status AttachedPool::start(AttachCall& call, const TransferOptions& options,
                            const std::shared_ptr<Transfer::State>& state) {
+  MEMPOOL_RETURN_IF_ERROR(check_peer_words(call.name, ""));
   call.deadline_ms = static_cast<uint64_t>(std::max<int64_t>(options.deadline.count(), 0));
   call.request_id = options.request_id;
-  call.trace = options.trace;
+  call.trace = options.trace.substr(0, kTraceBytesMax);
+  const auto wait = options.deadline.count() > 0 ? options.deadline : welcome_.default_deadline;
+  const TimePoint overdue = system_clock().now() + std::min(wait, kWaitMax) + kOverdueAfter;
   {
     const std::lock_guard lock(open_mutex_);
     MEMPOOL_RETURN_IF_ERROR(ended_);
     call.ticket = state->id = ++last_ticket_;
-    open_[call.ticket] = state;
+    open_[call.ticket] = {state, overdue};
   }
   const Status started = ask(call).status();
   if (started.ok()) return {};
   const std::lock_guard lock(open_mutex_);
-  open_.erase(call.ticket);
+  if (open_.erase(call.ticket) == 0) return {};  // it has ended meanwhile, and wait() tells how
   return started;
 }
 
@@ -349,6 +381,7 @@ Result<Arrival> AttachedPool::receive(std::chrono::milliseconds timeout) {
 }
 
 void AttachedPool::add_peer(const std::string& name, const std::string& address) {
+  if (!check_peer_words(name, address).ok()) return;  // nobody has such a name
   // An agent that has gone says so at the next call.
   (void)ask({.operation = AttachOperation::kAddPeer, .name = name, .address = address});
 }
@@ -373,19 +406,41 @@ Status AttachedPool::check_commit(TransferId transfer) {
 }
 
 void AttachedPool::commit(const Transfer::State& call) {
-  tell({.operation = AttachOperation::kCommit,
-        .ticket = call.id,
-        .sums = sums_of(call.source_blocks)});
+  Result<std::vector<SealedSum>> sums = sums_of(call.source_blocks);
+  AttachCall said{.operation = AttachOperation::kCommit, .ticket = call.id};
+  if (sums.ok()) said.sums = std::move(*sums);
+  said.corrupt = !sums.ok();
+  tell(said);
 }
 
 // ---- events ----------------------------------------------------------------------------------
 
 void AttachedPool::hear() {
   for (;;) {
-    Result<AttachFrame> frame = read_frame(*events_);
+    Result<std::optional<AttachFrame>> frame = events_->next();
     if (!frame.ok()) return end_all(agent_gone(frame.status()));
-    on_event(std::move(*frame));
+    if (frame->has_value()) {
+      on_event(std::move(**frame));
+      continue;
+    }
+    const Result<bool> more = events_->receive();
+    if (!more.ok()) return end_all(agent_gone(more.status()));
+    if (!*more) end_overdue();
   }
+}
+
+void AttachedPool::end_overdue() {
+  const TimePoint now = system_clock().now();
+  std::vector<std::shared_ptr<Transfer::State>> overdue;
+  {
+    const std::lock_guard lock(open_mutex_);
+    std::erase_if(open_, [&](const auto& item) {
+      if (item.second.overdue > now) return false;
+      overdue.push_back(item.second.state);
+      return true;
+    });
+  }
+  for (const auto& state : overdue) state->end(deadline_exceeded("the agent does not answer"), {});
 }
 
 void AttachedPool::on_event(AttachFrame frame) {
@@ -400,20 +455,20 @@ void AttachedPool::on_event(AttachFrame frame) {
     const std::lock_guard lock(open_mutex_);
     const auto it = open_.find(ended->ticket);
     if (it == open_.end()) return;
-    state = std::move(it->second);
+    state = std::move(it->second.state);
     open_.erase(it);
   }
   state->end(ended->status, std::move(ended->report));
 }
 
 void AttachedPool::end_all(const Status& why) {
-  std::map<uint64_t, std::shared_ptr<Transfer::State>> open;
+  std::map<uint64_t, Open> open;
   {
     const std::lock_guard lock(open_mutex_);
     ended_ = why;
     open = std::exchange(open_, {});
   }
-  for (const auto& [ticket, state] : open) state->end(why, {});
+  for (const auto& [ticket, each] : open) each.state->end(why, {});
   arrivals_.stop(why);
 }
 

@@ -16,6 +16,8 @@
 #include "agent/attach_stream.h"
 #include "agent/transfer.h"
 #include "core/block_view.h"
+#include "core/clock.h"
+#include "core/fork_mark.h"
 #include "core/gate.h"
 #include "core/memory_mapping.h"
 #include "mempool/attach.h"
@@ -64,8 +66,8 @@ class AttachedPool final : public Pool, public TransferOwner {
     MemoryMapping memory;
   };
 
-  AttachedPool(AttachStream calls, AttachWelcome welcome)
-      : calls_(std::move(calls)), welcome_(std::move(welcome)) {}
+  AttachedPool(AttachStream calls, AttachWelcome welcome, uint32_t rank)
+      : calls_(std::move(calls)), welcome_(std::move(welcome)), rank_(rank) {}
 
   // TransferOwner; an id is a ticket
   void cancel(TransferId transfer) override;
@@ -90,9 +92,13 @@ class AttachedPool final : public Pool, public TransferOwner {
   /// Where a block of that segment lies in a shard, and in all of them.
   BlockView view(size_t segment, const BlockAddress& block, uint32_t shard) const;
   std::vector<BlockView> views(size_t segment, const BlockAddress& block) const;
-  std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
+  /// Hash those that `verify` picks; the agent leaves out what is published, and refuses what is
+  /// stale. Errors: kCorruption where ranks hold different bytes of the same heads.
+  Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks) const;
   void hear();
   void on_event(AttachFrame frame);
+  /// End the transfers that the agent should have ended by now.
+  void end_overdue();
   void end_all(const Status& why);
 
   std::mutex mutex_;  // guards what follows; held over a round trip
@@ -100,13 +106,19 @@ class AttachedPool final : public Pool, public TransferOwner {
   Status gone_;
 
   const AttachWelcome welcome_;
+  const uint32_t rank_;
+  const ForkMark made_in_;
   std::vector<Segment> segments_;  // shard by shard
   std::unique_ptr<MemoryMapping> generations_;
   const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();  // shared with handles
   ArrivalQueue arrivals_;
 
-  std::mutex open_mutex_;                                      // guards what follows
-  std::map<uint64_t, std::shared_ptr<Transfer::State>> open_;  // by ticket; shared with handles
+  std::mutex open_mutex_;  // guards what follows
+  struct Open {
+    std::shared_ptr<Transfer::State> state;  // shared with handles
+    TimePoint overdue;                       // the agent ends it before
+  };
+  std::map<uint64_t, Open> open_;  // by ticket
   uint64_t last_ticket_ = 0;
   Status ended_;  // why no transfer can start any more
 

@@ -39,4 +39,12 @@ Status copy_block(std::span<const BlockView> shards, const BlockAddress& address
       "block {} does not have the bytes that were sealed; it is set aside", to_string(address)));
 }
 
+Result<uint64_t> seal_sum(std::span<const BlockView> shards, const BlockAddress& address) {
+  if (replicas_agree(shards)) return block_checksum(shards);
+  return corruption(fmt::format(
+      "block {}: ranks hold different bytes of the same heads; one of them has yet to write, or "
+      "computes otherwise",
+      to_string(address)));
+}
+
 }  // namespace mempool

@@ -21,4 +21,8 @@ Status check_buffer(std::span<const std::byte> buffer, uint64_t block_bytes);
 Status copy_block(std::span<const BlockView> shards, const BlockAddress& address,
                   std::optional<uint64_t> sealed, std::span<std::byte> out);
 
+/// Give the sum to seal a block with. Errors: kCorruption where shards that hold the same heads
+/// hold different bytes of them.
+Result<uint64_t> seal_sum(std::span<const BlockView> shards, const BlockAddress& address);
+
 }  // namespace mempool

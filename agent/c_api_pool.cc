@@ -69,7 +69,7 @@ Result<std::vector<std::string_view>> to_keys(const mempool_key* keys, size_t co
   std::vector<std::string_view> result;
   result.reserve(count);
   for (size_t i = 0; i < count; ++i) {
-    MEMPOOL_RETURN_IF_ERROR(need_list(keys[i].bytes, keys[i].length, fmt::format("keys[{}]", i)));
+    if (keys[i].bytes == nullptr) return invalid_argument(fmt::format("keys[{}] is null", i));
     result.emplace_back(static_cast<const char*>(keys[i].bytes), keys[i].length);
   }
   return result;

@@ -62,6 +62,13 @@ Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys)
   return ids;
 }
 
+Status check_peer_words(std::string_view name, std::string_view address) {
+  if (name.size() <= kNameBytesMax && address.size() <= kNameBytesMax) return {};
+  return invalid_argument(
+      fmt::format("a peer's name of {} bytes, or address of {}; give at most {}", name.size(),
+                  address.size(), kNameBytesMax));
+}
+
 Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
                    uint32_t shard) {
   if (layer < layout.layers && part < layout.parts && shard < shards) return {};

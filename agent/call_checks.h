@@ -21,6 +21,8 @@ Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys)
 /// Errors: kInvalidArgument for a layer, part or shard that blocks do not have.
 Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
                    uint32_t shard);
+/// Errors: kInvalidArgument for a peer's name or address that is too long to be one.
+Status check_peer_words(std::string_view name, std::string_view address);
 /// Check a call's input against the bounds of one transfer. Errors: kInvalidArgument.
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
                       size_t block_tokens);

@@ -20,20 +20,6 @@ std::vector<Seal> seals_of(std::span<const SealedSum> sums) {
   return seals;
 }
 
-// A private block may have filled since it was sealed: where no fresh sum came, it has none.
-void drop_old_sums(BlockPool& pool, std::span<const BlockAddress> blocks,
-                   std::span<const SealedSum> fresh) {
-  auto next = fresh.begin();
-  for (uint32_t position = 0; position < blocks.size(); ++position) {
-    while (next != fresh.end() && next->position < position) ++next;
-    if (next != fresh.end() && next->position == position) continue;
-    const BlockAddress& block = blocks[position];
-    if (pool.check(block).ok() && pool.state(block.index()) == BlockState::kPrivate) {
-      pool.seal(block.index(), std::nullopt);
-    }
-  }
-}
-
 }  // namespace
 
 // ---- blocks ----------------------------------------------------------------------------------
@@ -109,7 +95,6 @@ Result<InsertResult> EngineCalls::insert(const Prompt& prompt, std::span<const B
   const std::vector<Seal> seals = seals_of(sums);
   const std::lock_guard lock(impl_.mutex_);
   MEMPOOL_RETURN_IF_ERROR(check_model(prompt.content, impl_.content_.model));
-  drop_old_sums(*impl_.pool_, blocks, sums);
   return inserted(impl_.index_->insert(session_, prompt, blocks, seals), blocks);
 }
 
@@ -135,7 +120,6 @@ Result<InsertResult> EngineCalls::insert_keys(std::span<const ContentId> keys,
                                               std::span<const SealedSum> sums) {
   const std::vector<Seal> seals = seals_of(sums);
   const std::lock_guard lock(impl_.mutex_);
-  drop_old_sums(*impl_.pool_, blocks, sums);
   return inserted(impl_.index_->insert_keys(session_, keys, blocks, seals), blocks);
 }
 
@@ -230,7 +214,8 @@ Status EngineCalls::find_room(const std::string& source, const TransferOptions& 
   FetchPlaces& places = *state.fetch;
   const size_t whole = places.tokens.size() / impl_.options_.content.tokens_per_block;
   if (places.held.size() == whole) return {};
-  MEMPOOL_RETURN_IF_ERROR(impl_.take_blocks(session_, whole - places.held.size(), places.places));
+  MEMPOOL_RETURN_IF_ERROR(
+      impl_.take_blocks(kAgentSession, whole - places.held.size(), places.places));
   TransferRequest request;
   request.fetch = true;
   request.have = static_cast<uint32_t>(places.held.size());

@@ -30,7 +30,8 @@ class TransferOwner {
   virtual void commit(const Transfer::State& call) = 0;
 };
 
-/// What a fetch brings where. Every block is pinned for the engine that asked.
+/// What a fetch brings where. What was here is pinned for the engine that asked, the places for the
+/// agent itself until the call ends: nobody else may let go of them while bytes land.
 struct FetchPlaces {
   SessionId engine = kCallerSession;
   Content content;

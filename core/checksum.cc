@@ -115,6 +115,7 @@ uint64_t block_checksum_as(std::span<const BlockLayout> as, std::span<const Bloc
 }
 
 bool replicas_agree(std::span<const BlockView> shards) {
+  if (!shards.front().layout->replicated) return true;
   return std::ranges::all_of(shards, [shards](const BlockView& part) {
     const BlockLayout& layout = *part.layout;
     const BlockView& first = *std::ranges::find_if(shards, [&](const BlockView& other) {

@@ -24,13 +24,17 @@ Result<MemoryMapping> MemoryMapping::map(const Descriptor& descriptor, uint64_t 
     return resource_exhausted(
         fmt::format("map {} bytes of the agent: {}", bytes, std::strerror(errno)));
   }
-  MemoryMapping mapping(static_cast<std::byte*>(at), bytes);
+  MemoryMapping mapping(static_cast<std::byte*>(at), bytes, access);
   if (madvise(at, bytes, MADV_DONTFORK) != 0) {
     return internal_error(fmt::format("keep a mapping from children: {}", std::strerror(errno)));
   }
-  // The owner has touched every page, so this only spares faults later; older kernels refuse it.
-  (void)madvise(at, bytes, writes ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
   return mapping;
+}
+
+void MemoryMapping::populate() const {
+  // The owner has touched every page, so this fails only where the kernel does not know it.
+  const int how = access_ == Access::kReadWrite ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+  (void)madvise(data_, bytes_, how);
 }
 
 MemoryMapping::~MemoryMapping() {

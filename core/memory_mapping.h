@@ -13,15 +13,17 @@ namespace mempool {
 
 enum class Access : uint8_t { kRead, kReadWrite };
 
-/// Memory behind a sealed memfd of another process, all of it brought in. A forked child does not
-/// have it. Move-only. Thread: confined; the bytes follow their owner's rules.
+/// Memory behind a sealed memfd of another process. A forked child does not have it. Move-only.
+/// Thread: confined; the bytes follow their owner's rules.
 class MemoryMapping {
  public:
   /// Errors: kPermissionDenied for memory that may be resized under our feet; kResourceExhausted.
   static Result<MemoryMapping> map(const Descriptor& descriptor, uint64_t bytes, Access access);
+  /// Bring all of it in, to spare faults later.
+  void populate() const;
 
   MemoryMapping(MemoryMapping&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
+      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_), access_(other.access_) {}
   MemoryMapping& operator=(MemoryMapping&&) = delete;
   ~MemoryMapping();
 
@@ -29,10 +31,12 @@ class MemoryMapping {
   uint64_t bytes() const { return bytes_; }
 
  private:
-  MemoryMapping(std::byte* data, uint64_t bytes) : data_(data), bytes_(bytes) {}
+  MemoryMapping(std::byte* data, uint64_t bytes, Access access)
+      : data_(data), bytes_(bytes), access_(access) {}
 
   std::byte* data_ = nullptr;
   uint64_t bytes_ = 0;
+  Access access_ = Access::kRead;
 };
 
 }  // namespace mempool

@@ -44,13 +44,20 @@ Result<UnixListener> UnixListener::open(const std::string& path) {
   sockaddr_un address;
   MEMPOOL_RETURN_IF_ERROR(unix_address(path, address));
   const std::string lock_path = path + ".lock";
-  Descriptor lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kOwnerOnly));
+  Descriptor lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kOwnerOnly));
   if (!lock.valid()) return failed("open", lock_path);
   if (flock(lock.number(), LOCK_EX | LOCK_NB) != 0) {
     return Status(StatusCode::kAlreadyExists,
                   fmt::format("another agent listens on {}; give each its own path", path));
   }
-  ::unlink(path.c_str());  // of a dead one: the lock was free
+  struct stat found {};
+  if (::lstat(path.c_str(), &found) == 0) {
+    if (!S_ISSOCK(found.st_mode)) {
+      return Status(StatusCode::kAlreadyExists,
+                    fmt::format("{} is there and is no socket; give another path", path));
+    }
+    ::unlink(path.c_str());  // of a dead one: the lock was free
+  }
   Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!socket.valid() ||
       ::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
@@ -146,6 +153,9 @@ Result<size_t> receive_some(int socket, std::span<std::byte> bytes,
       std::memcpy(&number, CMSG_DATA(part) + i * sizeof(int), sizeof number);
       descriptors.emplace_back(number);
     }
+  }
+  if ((message.msg_flags & MSG_CTRUNC) != 0) {
+    return resource_exhausted("descriptors were cut off on their way; raise RLIMIT_NOFILE");
   }
   if (got == 0) return unavailable("the other end has closed the connection");
   return static_cast<size_t>(got);

@@ -55,6 +55,9 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   outcome.serving.resize(outcome.admitted);
   if (outcome.admitted == at.blocks) return outcome;
 
+  for (const BlockAddress& block : blocks.first(outcome.admitted).subspan(at.blocks)) {
+    drop_old_seal(block.index());
+  }
   for (const Seal& seal : seals) {
     MEMPOOL_CHECK(seal.position < count);
     if (seal.position < at.blocks || seal.position >= outcome.admitted) continue;
@@ -146,6 +149,12 @@ Status LocalIndex::check_unpublished(SessionId session, const BlockAddress& bloc
         fmt::format("{} is listed twice; each token block needs its own", to_string(block)));
   }
   return {};
+}
+
+// A private block may have filled since it was sealed: it is published with the seal that comes
+// with the list, or with none.
+void LocalIndex::drop_old_seal(uint32_t index) {
+  if (pool_.state(index) == BlockState::kPrivate) pool_.seal(index, std::nullopt);
 }
 
 void LocalIndex::publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks,

@@ -132,6 +132,7 @@ class LocalIndex {
                     std::span<const BlockAddress> blocks, std::span<const BlockAddress> published);
   IndexSlot* find_key(const ContentId& key);
   /// Publish blocks[i] in slots[i], the list's block `first` + i.
+  void drop_old_seal(uint32_t index);
   void publish(std::span<IndexSlot> slots, std::span<const BlockAddress> blocks, size_t first);
 
   /// Remove a node's blocks from the first `keep` on, and all below it.

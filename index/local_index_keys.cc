@@ -42,6 +42,7 @@ Result<InsertOutcome> LocalIndex::insert_keys(SessionId session, std::span<const
       if (outcome.serving[i] != blocks[i]) outcome.duplicates.push_back(i);
       continue;
     }
+    drop_old_seal(blocks[i].index());
     if (seal_of[i] != nullptr) pool_.seal(blocks[i].index(), seal_of[i]->checksum);
     store(keys[i], tree_.root(keys[i]), key_tokens_, blocks.subspan(i, 1), i);
     outcome.serving[i] = blocks[i];

@@ -26,7 +26,8 @@ struct AgentOptions {
   std::vector<std::string> require;  // transports without which the agent refuses to start
   std::map<std::string, std::string> transport_options;  // "tcp.streams" and the like
   std::map<std::string, std::string> peers;              // name -> host:port
-  std::string engine_socket;     // path where engines of other processes attach; empty: none can
+  // Path where an engine of other processes attaches, which then has all arrivals; empty: none can.
+  std::string engine_socket;
   bool deliver_arrivals = true;  // false: no engine receives here; arrivals are released at once
 
   ContentSpec content;                   // decides the size of a block

@@ -52,7 +52,8 @@ struct TransferOptions {
   uint64_t request_id = 0;                // carried to the Arrival, never interpreted
   std::vector<std::byte> user_data;       // likewise; at most 64 KiB
   std::string trace;                      // W3C traceparent, carried to the target's log
-  // On the agent's thread, or in a fetch() that finds everything here; may not block.
+  // On the agent's thread, attached on the thread of its events, or in a fetch() that finds
+  // everything here; may not block.
   std::function<void(const Status&)> on_done;
 };
 

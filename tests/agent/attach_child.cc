@@ -2,7 +2,8 @@
 // Owns an engine as a process: it attaches to the socket argv[1], takes argv[2] blocks, hands the
 // first layer of a prompt to the peer "decode", says "ready", and stays until it is killed. With
 // "closed" as argv[3] it closes every socket then, but goes on as a process that has the pool
-// mapped. With "rank" it is rank argv[4] of argv[5], which attaches and does nothing.
+// mapped. With "forked" it has a child, which does nothing and outlives it. With "rank" it is rank
+// argv[4] of argv[5], which attaches and does nothing.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -46,6 +47,11 @@ int main(int argc, char** argv) {
   by_layer.mode = TransferMode::kByLayer;
   auto transfer = (*engine)->transfer_with_insert("decode", {*content, tokens}, filled, by_layer);
   if (!blocks.ok() || !transfer.ok() || !transfer->send_layers(0, 1).ok()) return 4;
+  if (mode == "forked" && ::fork() == 0) {
+    prctl(PR_SET_PDEATHSIG, 0);
+    alarm(60);  // its engine's death is what the test is about; this ends it some time after
+    for (;;) ::pause();
+  }
   if (mode == "closed") {
     for (int descriptor = 3; descriptor < 64; ++descriptor) ::close(descriptor);
   }

@@ -4,7 +4,10 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "tests/agent/attach_fixture.h"
 
@@ -96,56 +99,148 @@ TEST_F(AttachProcessTest, blocks_of_a_process_that_still_has_the_pool_mapped_are
   EXPECT_TRUE(all_given_back(*prefill_));
 }
 
-TEST_F(AttachProcessTest, a_rank_that_dies_between_data_and_commit_takes_the_transfer_with_it) {
-  prefill_.reset();
-  AgentOptions options = small_options("prefill");
-  options.content.kv_heads = 4;
-  options.shards = 4;
-  options.engine_socket = prefill_path_;
-  AgentOptions whole = small_options("decode");
-  whole.content.kv_heads = 4;
-  decode_ = start_agent(whole);
-  ASSERT_NE(decode_, nullptr);
-  options.peers["decode"] = decode_->status().listen;
-  prefill_ = start_agent(options);
-  ASSERT_NE(prefill_, nullptr);
-  const Content content = *prefill_->content(options.content);
-
-  AttachOptions first;
-  first.path = prefill_path_;
-  first.shards = 4;
-  auto leader = attach(first);
-  ASSERT_TRUE(leader.ok()) << leader.status().to_string();
-  EngineProcess second(prefill_path_, "0", "rank", "1", "4");
-  EngineProcess third(prefill_path_, "0", "rank", "2", "4");
-  EngineProcess fourth(prefill_path_, "0", "rank", "3", "4");
-
-  const auto tokens = make_tokens(8);
-  const auto blocks = (*leader)->alloc(2);
-  ASSERT_TRUE(blocks.ok());
-  TransferOptions by_layer;
-  by_layer.mode = TransferMode::kByLayer;
-  auto transfer = (*leader)->transfer_with_insert("decode", {content, tokens}, *blocks, by_layer);
-  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
-  ASSERT_TRUE(transfer->send_layers(0, 3).ok());
-  third.kill();
-  EXPECT_EQ(transfer->wait().code(), StatusCode::kCancelled);
-  EXPECT_EQ(transfer->commit().code(), StatusCode::kUnavailable);
+TEST_F(AttachProcessTest, a_helper_that_an_engine_has_forked_does_not_keep_its_blocks) {
+  EngineProcess engine(prefill_path_, "20", "forked");
+  engine.kill();  // the helper holds its sockets, but not the pool
+  EXPECT_TRUE(all_given_back(*prefill_));
   EXPECT_TRUE(all_given_back(*decode_));
-  EXPECT_EQ(decode_->match({content, tokens}).tokens, 0u);
+}
+
+TEST_F(AttachProcessTest, a_forked_child_takes_nothing_from_its_parent) {
+  auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = testing::filled_blocks(*engine, tokens);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool refused = engine->alloc(1).status().code() == StatusCode::kUnavailable &&
+                         !engine->piece(blocks[0], 0, 0).ok();
+    engine.reset();
+    ::_exit(refused ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  EXPECT_TRUE(engine->insert({content_, tokens}, blocks).ok());
+  EXPECT_TRUE(testing::holds(*engine, blocks[1], tokens[4]));
+  EXPECT_EQ(prefill_->status().engines.size(), 1u);
+}
+
+// ---- ranks -------------------------------------------------------------------------------------
+
+class RankProcessTest : public AttachProcessTest {
+ protected:
+  void SetUp() override {
+    AttachProcessTest::SetUp();
+    prefill_.reset();
+    AgentOptions options = small_options("decode");
+    options.content.kv_heads = 4;
+    decode_ = start_agent(options);
+    ASSERT_NE(decode_, nullptr);
+    options = small_options("prefill");
+    options.content.kv_heads = 4;
+    options.shards = 4;
+    options.engine_socket = prefill_path_;
+    options.peers["decode"] = decode_->status().listen;
+    prefill_ = start_agent(options);
+    ASSERT_NE(prefill_, nullptr);
+    content_ = *prefill_->content(options.content);
+    leader_ = attach_rank(0);
+    for (const char* rank : {"1", "2", "3"}) add_process(rank);
+  }
+  void TearDown() override {
+    leader_.reset();
+    ranks_.clear();
+    AttachProcessTest::TearDown();
+  }
+  void add_process(const char* rank) {
+    ranks_.push_back(std::make_unique<EngineProcess>(prefill_path_, "0", "rank", rank, "4"));
+  }
+  Result<std::unique_ptr<Pool>> try_rank(uint32_t rank) {
+    AttachOptions options;
+    options.path = prefill_path_;
+    options.shard = rank;
+    options.shards = 4;
+    return attach(options);
+  }
+  std::unique_ptr<Pool> attach_rank(uint32_t rank) {
+    auto pool = try_rank(rank);
+    EXPECT_TRUE(pool.ok()) << pool.status().to_string();
+    return pool.ok() ? std::move(*pool) : nullptr;
+  }
+  /// All layers of a prompt, on their way to the peer.
+  Transfer send_all_layers(const std::vector<BlockAddress>& blocks) {
+    TransferOptions by_layer;
+    by_layer.mode = TransferMode::kByLayer;
+    auto transfer = leader_->transfer_with_insert("decode", {content_, tokens_}, blocks, by_layer);
+    EXPECT_TRUE(transfer.ok()) << transfer.status().to_string();
+    EXPECT_TRUE(transfer->send_layers(0, 3).ok());
+    return *transfer;
+  }
+
+  const std::vector<TokenId> tokens_ = make_tokens(8);
+  std::unique_ptr<Pool> leader_;
+  std::vector<std::unique_ptr<EngineProcess>> ranks_;  // 1, 2 and 3
+};
+
+TEST_F(RankProcessTest, a_rank_that_dies_between_data_and_commit_takes_the_transfer_with_it) {
+  const auto blocks = leader_->alloc(2);
+  ASSERT_TRUE(blocks.ok()) << blocks.status().to_string();
+  Transfer transfer = send_all_layers(*blocks);
+  ranks_[1]->kill();
+  EXPECT_EQ(transfer.wait().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(transfer.commit().code(), StatusCode::kUnavailable);
+  EXPECT_TRUE(all_given_back(*decode_));
+  EXPECT_EQ(decode_->match({content_, tokens_}).tokens, 0u);
 
   // Nor is anything else made of what the dead rank may have half written, until all are new.
-  EXPECT_EQ((*leader)->insert({content, tokens}, *blocks).status().code(),
+  EXPECT_EQ(leader_->insert({content_, tokens_}, *blocks).status().code(),
             StatusCode::kUnavailable);
-  EXPECT_EQ((*leader)->alloc(1).status().code(), StatusCode::kUnavailable);
-  leader->reset();
-  second.kill();
-  fourth.kill();
+  EXPECT_EQ(leader_->alloc(1).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(try_rank(2).status().code(), StatusCode::kUnavailable);  // its restart comes too early
+  EXPECT_EQ(held(*prefill_), 2u);
+  leader_.reset();
+  ranks_.clear();
   EXPECT_TRUE(all_given_back(*prefill_));
   ASSERT_TRUE(wait_until([this] { return prefill_->status().engines.empty(); }));
-  leader = attach(first);
-  ASSERT_TRUE(leader.ok()) << leader.status().to_string();
-  EXPECT_TRUE((*leader)->alloc(1).ok());
+  leader_ = attach_rank(0);
+  EXPECT_EQ(leader_->alloc(1).status().code(), StatusCode::kUnavailable);  // one of four
+  for (const char* rank : {"1", "2", "3"}) add_process(rank);
+  EXPECT_TRUE(leader_->alloc(1).ok());
+}
+
+TEST_F(RankProcessTest, a_rank_that_leaves_with_a_word_takes_the_transfer_with_it_too) {
+  const auto blocks = leader_->alloc(2);
+  ASSERT_TRUE(blocks.ok());
+  ranks_[2]->kill();
+  ASSERT_TRUE(wait_until([this] { return !leader_->alloc(1).ok(); }));
+  leader_.reset();
+  ranks_.clear();
+  ASSERT_TRUE(wait_until([this] { return prefill_->status().engines.empty(); }));
+  leader_ = attach_rank(0);
+  auto second = attach_rank(1);
+  const auto third = attach_rank(2);
+  const auto fourth = attach_rank(3);
+  const auto others = leader_->alloc(2);
+  ASSERT_TRUE(others.ok()) << others.status().to_string();
+  Transfer transfer = send_all_layers(*others);
+  second.reset();
+  EXPECT_EQ(transfer.wait().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(decode_->match({content_, tokens_}).tokens, 0u);
+}
+
+TEST_F(RankProcessTest, blocks_stay_while_any_rank_may_write_to_them) {
+  ASSERT_TRUE(leader_->alloc(8).ok());
+  EXPECT_EQ(held(*prefill_), 8u);
+  leader_.reset();  // the others hold no pins, but the pool is mapped there
+  ASSERT_TRUE(wait_until([this] {
+    const auto engines = prefill_->status().engines;
+    return std::ranges::any_of(engines, [](const auto& engine) { return !engine.attached; });
+  }));
+  ranks_.pop_back();
+  ranks_.pop_back();
+  EXPECT_EQ(held(*prefill_), 8u);
+  ranks_.clear();
+  EXPECT_TRUE(all_given_back(*prefill_));
 }
 
 }  // namespace

@@ -5,7 +5,10 @@
 
 #include <cstring>
 #include <fstream>
+#include <future>
+#include <optional>
 
+#include "agent/attach_stream.h"
 #include "core/unix_socket.h"
 #include "tests/agent/attach_fixture.h"
 
@@ -217,6 +220,124 @@ TEST_F(AttachTest, what_is_no_frame_ends_that_engine_and_no_other) {
     EXPECT_EQ(::read(socket->number(), &byte, 1), 0);
   }
   EXPECT_TRUE(engine->alloc(1).ok());
+}
+
+TEST_F(AttachTest, what_does_not_fit_a_frame_is_refused_and_the_engine_stays) {
+  const auto engine = attach_engine(prefill_path_);
+  EXPECT_EQ(engine->alloc(size_t{5} << 20).status().code(), StatusCode::kInvalidArgument);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  EXPECT_EQ(engine->transfer_with_insert(std::string(300, 'x'), {content_, tokens}, blocks)
+                .status()
+                .code(),
+            StatusCode::kInvalidArgument);
+  TransferOptions options;
+  options.trace = std::string(300, 't');
+  const auto transfer = engine->transfer_with_insert("decode", {content_, tokens}, blocks, options);
+  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+  EXPECT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+}
+
+TEST_F(AttachTest, whoever_waits_for_arrivals_is_told_that_the_engine_detaches) {
+  auto engine = attach_engine(prefill_path_);
+  std::promise<pid_t> thread;
+  auto waits = std::async(std::launch::async, [&, pool = engine.get()] {
+    thread.set_value(gettid());
+    return pool->receive(60s).status();
+  });
+  const std::string state = fmt::format("/proc/self/task/{}/stat", thread.get_future().get());
+  ASSERT_TRUE(wait_until([&] {  // it sleeps in there
+    std::string line;
+    std::getline(std::ifstream(state), line);
+    return line.find(") S ") != std::string::npos;
+  }));
+  engine.reset();
+  EXPECT_EQ(waits.get().code(), StatusCode::kCancelled);
+}
+
+TEST_F(AttachTest, the_path_of_a_socket_that_is_a_file_is_left_alone) {
+  AgentOptions options = small_options("second");
+  options.engine_socket = folder_ / "settings.toml";
+  std::ofstream(options.engine_socket) << "precious";
+  EXPECT_EQ(Agent::start(options).status().code(), StatusCode::kAlreadyExists);
+  std::string kept;
+  std::ifstream(options.engine_socket) >> kept;
+  EXPECT_EQ(kept, "precious");
+}
+
+/// An engine that says what none of ours does. Thread: confined.
+class RudeEngine {
+ public:
+  explicit RudeEngine(const std::string& path) : stream_(dial_unix(path).value()) {
+    say(AttachHello{});
+    const auto welcome = hear();
+    EXPECT_TRUE(welcome && std::holds_alternative<AttachWelcome>(*welcome));
+    say(AttachCall{.operation = AttachOperation::kMap});
+  }
+  void say(const AttachFrame& frame) {
+    stream_.queue(frame);
+    (void)stream_.flush();  // the agent may have closed
+  }
+  /// None when the agent has closed.
+  std::optional<AttachFrame> hear() {
+    for (;;) {
+      auto frame = stream_.next();
+      EXPECT_TRUE(frame.ok());
+      if (frame->has_value()) return std::move(*frame);
+      if (!stream_.receive().ok()) return std::nullopt;
+    }
+  }
+  AttachAnswer ask(const AttachCall& call) {
+    say(call);
+    auto frame = hear();
+    EXPECT_TRUE(frame && std::holds_alternative<AttachAnswer>(*frame));
+    return std::get<AttachAnswer>(*frame);
+  }
+  void detach() { say(AttachCall{.operation = AttachOperation::kDetach}); }
+
+ private:
+  AttachStream stream_;
+};
+
+TEST_F(AttachTest, calls_that_no_engine_of_ours_makes_harm_nobody_else) {
+  using enum AttachOperation;
+  const auto tokens = make_tokens(8);
+  const std::vector<AttachCall> rude = {
+      {.operation = kEndRead, .corrupt = true},
+      {.operation = kEndRead, .blocks = {BlockAddress()}, .corrupt = true},
+      {.operation = kReceived},
+      {.operation = kLayersReady, .ticket = 1, .layers = {0, 3}},
+      {.operation = kCommit, .ticket = 1, .sums = {{9, 9}}},
+      {.operation = kBeginRead},
+      {.operation = kTransfer, .ticket = 1, .content = content_, .tokens = tokens},
+      {.operation = kInsert, .content = content_, .tokens = tokens},
+      {.operation = kAlloc, .count = uint64_t{1} << 60},
+  };
+  for (AttachCall call : rude) {
+    AgentOptions options = small_options("prefill");  // of its own: its rank stays taken
+    options.engine_socket = folder_ / "rude.sock";
+    options.peers["decode"] = decode_->status().listen;
+    const auto agent = start_agent(options);
+    ASSERT_NE(agent, nullptr);
+    RudeEngine engine(options.engine_socket);
+    const AttachAnswer held = engine.ask({.operation = kAlloc, .count = 2});
+    ASSERT_TRUE(engine
+                    .ask({.operation = kTransfer,
+                          .ticket = 1,
+                          .content = content_,
+                          .tokens = tokens,
+                          .blocks = held.blocks,
+                          .name = "decode",
+                          .in_layers = true})
+                    .status.ok());
+    if (call.operation == kEndRead && !call.blocks.empty()) call.blocks = {held.blocks[0]};
+    engine.say(call);  // an answer, or the end of this engine; never that of the agent
+    engine.detach();
+    while (engine.hear()) {
+    }
+    EXPECT_TRUE(agent->alloc(1).ok()) << static_cast<int>(call.operation);
+    EXPECT_TRUE(agent->status().audit.ok()) << static_cast<int>(call.operation);
+  }
 }
 
 // ---- transfers ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 // Owns the checks of the C API: how calls end, opening, blocks and index, and what is refused.
 #include <unistd.h>
 
+#include <filesystem>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -91,8 +92,9 @@ TEST(COpen, a_setting_that_is_none_is_refused_by_name) {
 }
 
 TEST(COpen, an_engine_attaches_to_an_agent_and_asks_the_same_of_it) {
-  const std::string path =
-      ::testing::TempDir() + "mempool_c_api_" + std::to_string(getpid()) + ".sock";
+  const std::string folder = ::testing::TempDir() + "mempool_c_api_" + std::to_string(getpid());
+  std::filesystem::create_directories(folder);
+  const std::string path = folder + "/engine.sock";
   const PoolHandle agent = open_pool("agent", {"agent.engine_socket=" + path});
   mempool_pool* attached = nullptr;
   EXPECT_EQ(mempool_attach(path.c_str(), 3, 2, 0, &attached), MEMPOOL_INVALID_ARGUMENT);
@@ -109,6 +111,7 @@ TEST(COpen, an_engine_attaches_to_an_agent_and_asks_the_same_of_it) {
   char* metrics = nullptr;
   EXPECT_EQ(mempool_metrics(engine.get(), &metrics), MEMPOOL_UNSUPPORTED);
   EXPECT_EQ(mempool_drain(engine.get(), 0), MEMPOOL_UNSUPPORTED);
+  std::filesystem::remove_all(folder);  // the lock beside the socket outlives the agent
 }
 
 TEST(COpen, nobody_answers_where_no_agent_is) {
@@ -222,8 +225,8 @@ TEST_F(CApi, keys_find_their_blocks) {
   ASSERT_TRUE(ok(mempool_unpin(prefill(), held.data(), 2)));
   ASSERT_TRUE(ok(mempool_erase_keys(prefill(), keys, 3, &count)));
   EXPECT_EQ(count, 2u);
-  const mempool_key empty = {nullptr, 0};
-  EXPECT_EQ(mempool_match_keys(prefill(), &empty, 1, held.data(), &count),
+  const mempool_key null_key = {nullptr, 3};
+  EXPECT_EQ(mempool_match_keys(prefill(), &null_key, 1, held.data(), &count),
             MEMPOOL_INVALID_ARGUMENT);
 }
 

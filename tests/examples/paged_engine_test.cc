@@ -44,6 +44,11 @@ using Pair = std::tuple<std::string, std::string, std::string>;
 
 class PagedEngine : public ::testing::TestWithParam<Pair> {
  protected:
+  void TearDown() override {  // the locks beside the sockets outlive the agents
+    for (const char* name : {"prefill", "decode"}) {
+      std::remove((socket_path(name) + ".lock").c_str());
+    }
+  }
   static std::string socket_path(const std::string& name) {
     return ::testing::TempDir() + "mempool_" + name + std::to_string(::getpid()) + ".sock";
   }
