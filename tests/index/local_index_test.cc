@@ -81,7 +81,7 @@ TEST_F(LocalIndexTest, blocks_a_transfer_reserved_can_be_inserted_by_its_session
   EXPECT_THAT(match({1, 2, 3, 4}), ElementsAre(reserved[0], sealed[0]));
 }
 
-TEST_F(LocalIndexTest, seals_are_kept_and_replace_older_ones) {
+TEST_F(LocalIndexTest, a_block_is_published_with_the_seal_of_the_list_or_with_none) {
   const auto blocks = alloc(4);
   pool_->seal(blocks[2].index(), 33);
   pool_->seal(blocks[3].index(), 44);
@@ -90,7 +90,7 @@ TEST_F(LocalIndexTest, seals_are_kept_and_replace_older_ones) {
   EXPECT_EQ(pool_->checksum(blocks[0].index()), 1u);
   EXPECT_EQ(pool_->checksum(blocks[1].index()), std::nullopt);
   EXPECT_EQ(pool_->checksum(blocks[2].index()), 3u);
-  EXPECT_EQ(pool_->checksum(blocks[3].index()), 44u);
+  EXPECT_EQ(pool_->checksum(blocks[3].index()), std::nullopt);
 }
 
 TEST_F(LocalIndexTest, the_published_address_is_accepted_and_is_no_duplicate) {
