@@ -24,6 +24,14 @@ namespace {
 constexpr std::chrono::milliseconds kTtlMost = std::chrono::hours(24 * 366);
 constexpr unsigned kUnavailablePage = 503;
 
+/// The memory that came off worst, which says why.
+const HostMemory& smallest_pages(const BlockPool& pool) {
+  return std::ranges::min_element(
+             pool.segments(), {},
+             [](const PoolSegment& segment) { return segment.memory.page_bytes(); })
+      ->memory;
+}
+
 }  // namespace
 
 /// One backend's events. Thread: confined to the agent's thread.
@@ -148,7 +156,7 @@ Status Agent::Impl::open_pool() {
                            BlockPool::create({Medium::kHost, options_.content, options_.placement,
                                               options_.shards, options_.segment_blocks, huge},
                                              incarnation_));
-  const HostMemory& memory = pool_->segments().front().memory;
+  const HostMemory& memory = smallest_pages(*pool_);
   if (!memory.page_note().empty()) {
     log().info("the pool has pages of {} bytes: {}", memory.page_bytes(), memory.page_note());
   }
@@ -429,7 +437,7 @@ AgentStatus Agent::Impl::status() const {
   const std::lock_guard lock(mutex_);
   result.shards = pool_->shards();
   result.block_bytes = pool_->block_bytes();
-  const HostMemory& memory = pool_->segments().front().memory;
+  const HostMemory& memory = smallest_pages(*pool_);
   result.page_bytes = memory.page_bytes();
   result.page_note = memory.page_note();
   result.total = pool_->blocks();

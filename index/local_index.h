@@ -50,7 +50,8 @@ class LocalIndex {
   /// Seal and publish `blocks`, one for each whole token block of the prompt, in order; each is
   /// pinned by `session`, or is the published block of its tokens already. Blocks of tokens that
   /// are published by another block stay the session's and come back as duplicates, as they were.
-  /// A seal replaces the checksum of a block that was private already: a tail may have filled.
+  /// A block is published with the seal given for it, or with none: what was private and sealed
+  /// before may have filled since.
   /// Of the caller's session, admission may take the leading blocks only; the others stay the
   /// session's, as they were. What a peer's session brings was asked for, and is admitted.
   /// Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed twice, one

@@ -59,6 +59,15 @@ bool same_blocks(Shard a, Shard b) {
   });
 }
 
+Status check_regions(std::span<const PlanSegment> segments) {
+  std::vector<uint32_t> regions;
+  for (const PlanSegment& segment : segments) regions.push_back(segment.region);
+  std::ranges::sort(regions);
+  const auto twice = std::ranges::adjacent_find(regions);
+  if (twice == regions.end()) return {};
+  return invalid_argument(fmt::format("region {} is named twice", *twice));
+}
+
 Status check_ranks(std::span<const Shard> shards) {
   if (shards.empty() || shards.size() > kShardsMax) {
     return invalid_argument(
@@ -71,6 +80,17 @@ Status check_ranks(std::span<const Shard> shards) {
                       "in their order",
                       shards[rank].front().shard, rank));
     }
+    const BlockLayout& first = layout_of(shards.front());
+    for (const PlanSegment& segment : shards[rank]) {
+      const BlockLayout& layout = segment.layout;
+      if (layout.layers == first.layers && layout.first_layer == first.first_layer &&
+          same_heads(layout, layout_of(shards[rank]))) {
+        continue;
+      }
+      return invalid_argument(
+          fmt::format("region {} of shard {} holds other layers or heads than the others",
+                      segment.region, rank));
+    }
     if (!same_blocks(shards[rank], shards.front())) {
       return invalid_argument(fmt::format(
           "shard {} has other blocks than shard 0: a block must be in every shard", rank));
@@ -82,6 +102,7 @@ Status check_ranks(std::span<const Shard> shards) {
 }  // namespace
 
 Status check_shards(std::span<const PlanSegment> segments, uint32_t heads) {
+  MEMPOOL_RETURN_IF_ERROR(check_regions(segments));
   const std::vector<Shard> shards = by_shard(segments);
   MEMPOOL_RETURN_IF_ERROR(check_ranks(shards));
   uint64_t held = 0;  // heads, each once
