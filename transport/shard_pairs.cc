@@ -59,9 +59,23 @@ bool same_blocks(Shard a, Shard b) {
   });
 }
 
-Status check_regions(std::span<const PlanSegment> segments) {
+/// Each segment is a region of its own, and of the layers and heads that its shard has.
+Status check_regions(std::span<const Shard> shards) {
   std::vector<uint32_t> regions;
-  for (const PlanSegment& segment : segments) regions.push_back(segment.region);
+  for (const Shard& shard : shards) {
+    for (const PlanSegment& segment : shard) {
+      regions.push_back(segment.region);
+      const BlockLayout& layout = segment.layout;
+      const BlockLayout& all = layout_of(shards.front());
+      if (layout.layers == all.layers && layout.first_layer == all.first_layer &&
+          same_heads(layout, layout_of(shard))) {
+        continue;
+      }
+      return invalid_argument(
+          fmt::format("region {} holds other layers or heads than the rest of shard {}",
+                      segment.region, segment.shard));
+    }
+  }
   std::ranges::sort(regions);
   const auto twice = std::ranges::adjacent_find(regions);
   if (twice == regions.end()) return {};
@@ -80,17 +94,6 @@ Status check_ranks(std::span<const Shard> shards) {
                       "in their order",
                       shards[rank].front().shard, rank));
     }
-    const BlockLayout& first = layout_of(shards.front());
-    for (const PlanSegment& segment : shards[rank]) {
-      const BlockLayout& layout = segment.layout;
-      if (layout.layers == first.layers && layout.first_layer == first.first_layer &&
-          same_heads(layout, layout_of(shards[rank]))) {
-        continue;
-      }
-      return invalid_argument(
-          fmt::format("region {} of shard {} holds other layers or heads than the others",
-                      segment.region, rank));
-    }
     if (!same_blocks(shards[rank], shards.front())) {
       return invalid_argument(fmt::format(
           "shard {} has other blocks than shard 0: a block must be in every shard", rank));
@@ -102,7 +105,6 @@ Status check_ranks(std::span<const Shard> shards) {
 }  // namespace
 
 Status check_shards(std::span<const PlanSegment> segments, uint32_t heads) {
-  MEMPOOL_RETURN_IF_ERROR(check_regions(segments));
   const std::vector<Shard> shards = by_shard(segments);
   MEMPOOL_RETURN_IF_ERROR(check_ranks(shards));
   uint64_t held = 0;  // heads, each once
@@ -125,7 +127,7 @@ Status check_shards(std::span<const PlanSegment> segments, uint32_t heads) {
                                           layout.heads, layout.first_head, heads));
     }
   }
-  if (held == heads) return {};
+  if (held == heads) return check_regions(shards);
   return invalid_argument(
       fmt::format("the {} shards hold {} of the model's {} heads", shards.size(), held, heads));
 }

@@ -119,6 +119,13 @@ TEST(CheckShards, blocks_that_are_not_in_every_shard_are_refused) {
             "shard 1 has other blocks than shard 0: a block must be in every shard");
 }
 
+TEST(CheckShards, regions_named_twice_or_of_other_shapes_are_refused) {
+  EXPECT_EQ(refusal([](auto& segments) { segments[3].region = segments[0].region; }),
+            "region 0 is named twice");
+  EXPECT_EQ(refusal([](auto& segments) { ++segments[3].layout.first_layer; }),
+            "region 3 holds other layers or heads than the rest of shard 1");
+}
+
 TEST(CheckShards, heads_that_do_not_cover_the_model_are_refused) {
   EXPECT_EQ(refusal([](auto& segments) { segments[2].layout.heads = 1; }),
             "the 2 shards hold 3 of the model's 4 heads");
