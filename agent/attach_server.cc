@@ -9,11 +9,13 @@
 
 #include "agent/agent_impl.h"
 #include "agent/attach_session.h"
+#include "core/check.h"
 #include "core/log.h"
 
 namespace mempool {
 namespace {
 
+constexpr std::chrono::milliseconds kAcceptPause{100};
 constexpr uint32_t kRanksRetryMs = 100;  // ranks come and go together
 
 }  // namespace
@@ -21,21 +23,34 @@ constexpr uint32_t kRanksRetryMs = 100;  // ranks come and go together
 Result<std::unique_ptr<AttachServer>> AttachServer::open(Agent::Impl& agent, EventLoop& loop,
                                                          const std::string& path) {
   MEMPOOL_ASSIGN_OR_RETURN(UnixListener listener, UnixListener::open(path));
-  std::unique_ptr<AttachServer> server(new AttachServer(agent, loop, std::move(listener)));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor pause, make_timer());
+  std::unique_ptr<AttachServer> server(
+      new AttachServer(agent, loop, std::move(listener), std::move(pause)));
   server->accept();
   return server;
 }
 
-AttachServer::AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener)
+AttachServer::AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener,
+                           Descriptor pause)
     : agent_(agent),
       loop_(loop),
       listener_(std::move(listener)),
-      watch_(loop, listener_.descriptor()) {}
+      watch_(loop, listener_.descriptor()),
+      pause_(std::move(pause)),
+      pause_watch_(loop, pause_.number()) {}
 
 AttachServer::~AttachServer() = default;
 
 void AttachServer::accept() {
-  for (Descriptor socket; (socket = listener_.accept()).valid();) {
+  for (;;) {
+    Result<Descriptor> accepted = listener_.accept();
+    if (!accepted.ok()) {  // who knocks still waits: asked again at once, this would spin
+      log().warning("{}", accepted.status().message());
+      start_timer(pause_, kAcceptPause);
+      return pause_watch_.when_readable([this] { accept(); });
+    }
+    Descriptor& socket = *accepted;
+    if (!socket.valid()) break;
     if (sessions_.size() >= kSessionsMax) continue;  // closed: its owner sees the end
     const SessionId id = next_session_++;
     const auto session =

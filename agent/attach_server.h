@@ -42,7 +42,7 @@ class AttachServer {
   void settle();
 
  private:
-  AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener);
+  AttachServer(Agent::Impl& agent, EventLoop& loop, UnixListener listener, Descriptor pause);
   void accept();
 
   static constexpr size_t kSessionsMax = 2 * kShardsMax;  // all ranks, and as many at the door
@@ -51,6 +51,8 @@ class AttachServer {
   EventLoop& loop_;
   UnixListener listener_;
   Watch watch_;
+  Descriptor pause_;  // a timer, for when no connection can be accepted
+  Watch pause_watch_;
   std::map<SessionId, std::shared_ptr<AttachSession>> sessions_;  // shared with their own handlers
   SessionId next_session_ = kFirstEngineSession;
   Status broken_;

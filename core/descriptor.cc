@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,6 +36,19 @@ void raise_event(const Descriptor& event) {
 void lower_event(const Descriptor& event) {
   eventfd_t raised = 0;
   (void)eventfd_read(event.number(), &raised);  // fails where it was not raised
+}
+
+Result<Descriptor> make_timer() {
+  Descriptor timer(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  if (timer.valid()) return timer;
+  return resource_exhausted(fmt::format("make a timer descriptor: {}", std::strerror(errno)));
+}
+
+void start_timer(const Descriptor& timer, std::chrono::milliseconds wait) {
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(wait);
+  const std::chrono::nanoseconds rest = wait - seconds;
+  const itimerspec once{{0, 0}, {seconds.count(), rest.count()}};
+  (void)timerfd_settime(timer.number(), 0, &once, nullptr);  // fails only for what is no timer
 }
 
 }  // namespace mempool

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns file descriptors: their closing, and the event that a descriptor stands for.
+// Owns file descriptors: their closing, and the events and timers that they stand for.
 #pragma once
 
+#include <chrono>
 #include <utility>
 
 #include "mempool/status.h"
@@ -37,5 +38,11 @@ Result<Descriptor> duplicate(int number);
 Result<Descriptor> make_event();
 void raise_event(const Descriptor& event);
 void lower_event(const Descriptor& event);
+
+/// Make a timer that others wait for by poll() (a timerfd): readable once its time has come.
+/// Errors: kResourceExhausted.
+Result<Descriptor> make_timer();
+/// Begin its time; it is not readable before the end.
+void start_timer(const Descriptor& timer, std::chrono::milliseconds wait);
 
 }  // namespace mempool

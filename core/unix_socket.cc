@@ -71,8 +71,12 @@ UnixListener::~UnixListener() {
   if (socket_.valid()) ::unlink(path_.c_str());
 }
 
-Descriptor UnixListener::accept() const {
-  return Descriptor(::accept4(socket_.number(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+Result<Descriptor> UnixListener::accept() const {
+  Descriptor socket(::accept4(socket_.number(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  const bool out_of_room =
+      errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+  if (socket.valid() || !out_of_room) return socket;
+  return resource_exhausted(fmt::format("accept on {}: {}", path_, std::strerror(errno)));
 }
 
 Result<Descriptor> dial_unix(const std::string& path) {

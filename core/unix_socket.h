@@ -29,8 +29,9 @@ class UnixListener {
   ~UnixListener();
 
   int descriptor() const { return socket_.number(); }
-  /// The next connection, not waiting for its bytes either; none when nobody waits.
-  Descriptor accept() const;
+  /// Take the next connection, which does not wait for its bytes either; an invalid descriptor when
+  /// nobody waits. Errors: kResourceExhausted, for one when the process is out of descriptors.
+  Result<Descriptor> accept() const;
 
  private:
   UnixListener(std::string path, Descriptor lock, Descriptor socket)

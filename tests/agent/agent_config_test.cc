@@ -136,6 +136,12 @@ TEST(AgentConfig, the_pool_holds_as_many_blocks_as_all_shards_have_room_for) {
   EXPECT_THAT(refusal(shape + "3"), HasSubstr("2 KV heads do not divide over 3 shards"));
 }
 
+TEST(AgentConfig, a_block_that_passes_64_bits_in_all_shards_is_refused) {
+  EXPECT_THAT(refusal("[content]\nlayers = 65536\nkv_heads = 65536\nhead_size = 16384\n"
+                      "tokens_per_block = 65536\n[pool]\nshards = 64"),
+              HasSubstr("64 bits"));
+}
+
 TEST(AgentConfig, segments_share_the_blocks_evenly) {
   EXPECT_THAT(options_of("[pool]\nblocks = 8\nsegments = 3").value().segment_blocks,
               ElementsAre(3, 3, 2));

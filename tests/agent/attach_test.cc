@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the checks of engines that attach to their agents.
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -268,7 +269,7 @@ TEST_F(AttachTest, the_path_of_a_socket_that_is_a_file_is_left_alone) {
 /// An engine that says what none of ours does. Thread: confined.
 class RudeEngine {
  public:
-  explicit RudeEngine(const std::string& path) : stream_(dial_unix(path).value()) {
+  explicit RudeEngine(Descriptor socket) : stream_(std::move(socket)) {
     say(AttachHello{});
     const auto welcome = hear();
     EXPECT_TRUE(welcome && std::holds_alternative<AttachWelcome>(*welcome));
@@ -299,6 +300,22 @@ class RudeEngine {
   AttachStream stream_;
 };
 
+TEST_F(AttachTest, an_engine_that_comes_while_descriptors_are_out_is_served_later) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = ::dup(0);
+  ASSERT_GE(next, 0);
+  ::close(next);
+  rlimit few = before;
+  few.rlim_cur = static_cast<rlim_t>(next) + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  auto socket = dial_unix(prefill_path_);  // takes the last one
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_TRUE(socket.ok()) << socket.status().to_string();
+  RudeEngine engine(std::move(*socket));  // it hears its welcome
+  engine.detach();
+}
+
 TEST_F(AttachTest, calls_that_no_engine_of_ours_makes_harm_nobody_else) {
   using enum AttachOperation;
   const auto tokens = make_tokens(8);
@@ -319,7 +336,7 @@ TEST_F(AttachTest, calls_that_no_engine_of_ours_makes_harm_nobody_else) {
     options.peers["decode"] = decode_->status().listen;
     const auto agent = start_agent(options);
     ASSERT_NE(agent, nullptr);
-    RudeEngine engine(options.engine_socket);
+    RudeEngine engine(dial_unix(options.engine_socket).value());
     const AttachAnswer held = engine.ask({.operation = kAlloc, .count = 2});
     ASSERT_TRUE(engine
                     .ask({.operation = kTransfer,

@@ -321,6 +321,24 @@ TEST(ShardedAgent, reads_a_block_shard_by_shard_and_checks_them_all) {
   EXPECT_EQ(agent->read(blocks[1], out).code(), StatusCode::kCorruption);
 }
 
+TEST(ShardedAgent, replicas_that_differ_are_not_sealed) {
+  AgentOptions options = small_options("latent");
+  options.content = spec_of(true);
+  options.shards = 2;
+  const auto agent = start_agent(options);
+  ASSERT_NE(agent, nullptr);
+  const auto tokens = make_tokens(kBlockTokens);
+  const auto blocks = agent->alloc(1);
+  ASSERT_TRUE(blocks.ok());
+  make_kv(*agent, *blocks, tokens, 0);  // the other rank has yet to write
+  const Content content = *agent->content(options.content);
+  const Status refused = agent->insert({content, tokens}, *blocks).status();
+  EXPECT_EQ(refused.code(), StatusCode::kCorruption) << refused.to_string();
+  EXPECT_EQ(agent->match({content, tokens}).tokens, 0u);
+  make_kv(*agent, *blocks, tokens, 1);
+  EXPECT_TRUE(agent->insert({content, tokens}, *blocks).ok());
+}
+
 TEST(ShardedAgent, as_many_shards_as_there_may_be_are_served_over_every_transport) {
   for (const char* transport : {"local", "shm", "tcp"}) {
     AgentOptions options = small_options("agent", transport);
