@@ -301,6 +301,7 @@ class RudeEngine {
 };
 
 TEST_F(AttachTest, an_engine_that_comes_while_descriptors_are_out_is_served_later) {
+  const auto other = attach_engine(prefill_path_);
   rlimit before{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const int next = ::dup(0);
@@ -310,10 +311,10 @@ TEST_F(AttachTest, an_engine_that_comes_while_descriptors_are_out_is_served_late
   few.rlim_cur = static_cast<rlim_t>(next) + 1;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
   auto socket = dial_unix(prefill_path_);  // takes the last one
+  EXPECT_TRUE(other->alloc(1).ok());       // by then the agent has tried to take its end
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
   ASSERT_TRUE(socket.ok()) << socket.status().to_string();
-  RudeEngine engine(std::move(*socket));  // it hears its welcome
-  engine.detach();
+  const RudeEngine engine(std::move(*socket));  // it is told that the rank is taken
 }
 
 TEST_F(AttachTest, calls_that_no_engine_of_ours_makes_harm_nobody_else) {
