@@ -133,6 +133,21 @@ Result<size_t> send_some(int socket, std::span<const std::byte> bytes,
   }
 }
 
+std::vector<Descriptor> descriptors_of(msghdr& message) {
+  std::vector<Descriptor> descriptors;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+       part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int number = -1;
+      std::memcpy(&number, CMSG_DATA(part) + i * sizeof(int), sizeof number);
+      descriptors.emplace_back(number);
+    }
+  }
+  return descriptors;
+}
+
 Result<size_t> receive_some(int socket, std::span<std::byte> bytes,
                             std::vector<Descriptor>& descriptors) {
   iovec place{bytes.data(), bytes.size()};
@@ -148,16 +163,7 @@ Result<size_t> receive_some(int socket, std::span<std::byte> bytes,
   } while (got < 0 && errno == EINTR);
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return size_t{0};
   if (got < 0) return unavailable(fmt::format("receive: {}", std::strerror(errno)));
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
-       part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(part) + i * sizeof(int), sizeof number);
-      descriptors.emplace_back(number);
-    }
-  }
+  for (Descriptor& each : descriptors_of(message)) descriptors.push_back(std::move(each));
   if ((message.msg_flags & MSG_CTRUNC) != 0) {
     return resource_exhausted("descriptors were cut off on their way; raise RLIMIT_NOFILE");
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "core/descriptor.h"
@@ -61,6 +62,8 @@ Result<Descriptor> watch_process(pid_t process);
 inline constexpr size_t kDescriptorsAtOnce = 64;
 Result<size_t> send_some(int socket, std::span<const std::byte> bytes,
                          std::span<const int> descriptors = {});
+/// Take the descriptors that came with a received message. Requires: not taken before.
+std::vector<Descriptor> descriptors_of(msghdr& message);
 /// Receive some bytes, and append the descriptors that came along. Gives 0 when none are here now.
 /// Errors: kUnavailable, at the end too.
 Result<size_t> receive_some(int socket, std::span<std::byte> bytes,

@@ -16,6 +16,7 @@
 
 #include "core/check.h"
 #include "core/close_on_exec.h"
+#include "core/unix_socket.h"
 
 namespace mempool {
 namespace {
@@ -196,16 +197,7 @@ Result<bool> ShmSocket::receive() {
 }
 
 Status ShmSocket::keep_descriptors(msghdr& message) {
-  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
-       part = CMSG_NXTHDR(&message, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (size_t i = 0; i < count; ++i) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(part) + i * sizeof(int), sizeof number);
-      descriptors_.emplace_back(number);
-    }
-  }
+  for (Descriptor& each : descriptors_of(message)) descriptors_.push_back(std::move(each));
   if ((message.msg_flags & MSG_CTRUNC) == 0 && descriptors_.size() <= kDescriptorsMax) return {};
   return invalid_argument(
       fmt::format("malformed frame: more than {} descriptors came along", kDescriptorsMax));
