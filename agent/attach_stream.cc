@@ -64,7 +64,7 @@ Result<std::optional<AttachFrame>> AttachStream::next() {
 
 Result<bool> AttachStream::receive() {
   if (incoming_.size() - end_ < kReceiveBytes) {
-    std::memmove(incoming_.data(), incoming_.data() + begin_, end_ - begin_);
+    incoming_.erase(incoming_.begin(), incoming_.begin() + static_cast<ptrdiff_t>(begin_));
     end_ -= begin_;
     begin_ = 0;
     incoming_.resize(std::max(incoming_.size(), 2 * end_ + kReceiveBytes));

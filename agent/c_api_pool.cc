@@ -230,7 +230,7 @@ mempool_status mempool_get_layout(mempool_pool* pool, uint32_t shard, mempool_la
   });
 }
 
-mempool_status mempool_alloc(mempool_pool* pool, size_t count, mempool_medium medium,
+mempool_status mempool_alloc(mempool_pool* pool, size_t count, uint32_t medium,
                              mempool_block* blocks) {
   return run([&]() -> Status {
     MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));

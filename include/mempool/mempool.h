@@ -142,7 +142,7 @@ typedef struct mempool_layout {
 /// Give the shape and strides of the blocks in a shard. Shards differ in their heads only.
 mempool_status mempool_get_layout(mempool_pool* pool, uint32_t shard, mempool_layout* layout);
 /// Take `count` blocks, evicting if need be; each is pinned for the caller, who fills it.
-mempool_status mempool_alloc(mempool_pool* pool, size_t count, mempool_medium medium,
+mempool_status mempool_alloc(mempool_pool* pool, size_t count, uint32_t medium,
                              mempool_block* blocks);
 /// Give blocks back, all or none: those that only the caller pins and no index holds.
 mempool_status mempool_free(mempool_pool* pool, const mempool_block* blocks, size_t count);

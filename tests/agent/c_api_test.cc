@@ -295,8 +295,8 @@ TEST_F(CApi, words_without_a_meaning_are_refused_by_name) {
   mempool_block block{};
   const auto blocks = filled_blocks();
   mempool_transfer* transfer = nullptr;
-  EXPECT_TRUE(refused(mempool_alloc(prefill(), 1, static_cast<mempool_medium>(7), &block),
-                      MEMPOOL_INVALID_ARGUMENT, "medium 7"));
+  EXPECT_TRUE(
+      refused(mempool_alloc(prefill(), 1, 7, &block), MEMPOOL_INVALID_ARGUMENT, "medium 7"));
   EXPECT_TRUE(refused(mempool_unpin(prefill(), &block, SIZE_MAX), MEMPOOL_INVALID_ARGUMENT,
                       "blocks: a list of"));
   EXPECT_TRUE(
