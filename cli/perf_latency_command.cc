@@ -18,7 +18,8 @@ constexpr char kHelp[] =
     R"(Two calls, each beside bare blocking round trips of the same bytes with a process of
 its own, in turns: alloc by an attached engine beside one over a Unix socket, and
 transfer_with_insert of one block of 2 MiB beside two over TCP on loopback, one of a
-control frame's size and one of the block's.
+control frame's size and one of the block's. The caller stays on one core, and all
+who answer it on another, so that a wake-up costs the call and the bare one the same.
 
 Example:
   mempool perf latency --repeat 1000 --blocks 64)";

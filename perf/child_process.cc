@@ -57,6 +57,33 @@ Result<ToldProcess> start_told(const std::function<void(Channel&)>& body) {
   return ToldProcess{std::move(process), std::move(ends.first)};
 }
 
+CorePair choose_cores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  ::sched_getaffinity(0, sizeof(allowed), &allowed);
+  CorePair cores;
+  for (int core = CPU_SETSIZE - 1; core >= 0; --core) {
+    if (CPU_ISSET(core, &allowed)) cores.caller = core;
+  }
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (CPU_ISSET(core, &allowed)) cores.answerer = core;
+  }
+  return cores;
+}
+
+OnCore::OnCore(int core) {
+  CPU_ZERO(&before_);
+  ::sched_getaffinity(0, sizeof(before_), &before_);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(core, &one);
+  ::sched_setaffinity(0, sizeof(one), &one);  // where the kernel refuses, it runs as before
+}
+
+OnCore::~OnCore() {
+  ::sched_setaffinity(0, sizeof(before_), &before_);
+}
+
 double cpu_seconds() {
   rusage used{};
   ::getrusage(RUSAGE_SELF, &used);

@@ -2,6 +2,7 @@
 // Owns the second process of a measurement.
 #pragma once
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <functional>
@@ -36,6 +37,25 @@ struct ToldProcess {
 
 /// Run `body` over the other end of the channel. Requires and errors: as ChildProcess::start().
 Result<ToldProcess> start_told(const std::function<void(Channel&)>& body);
+
+/// The cores that this process may run on: where a measurement has its caller, and where those who
+/// answer it. The same one where there is only one.
+struct CorePair {
+  int caller = 0;
+  int answerer = 0;
+};
+CorePair choose_cores();
+/// Keeps this thread, and those that it starts meanwhile, on one core. Thread: confined.
+class OnCore {
+ public:
+  explicit OnCore(int core);
+  OnCore(const OnCore&) = delete;
+  OnCore& operator=(const OnCore&) = delete;
+  ~OnCore();
+
+ private:
+  cpu_set_t before_;
+};
 
 /// CPU seconds that this process has used, in user and system mode.
 double cpu_seconds();

@@ -86,10 +86,12 @@ Result<std::pair<Descriptor, Descriptor>> tcp_pair() {
 
 }  // namespace
 
-Result<EchoProcess> EchoProcess::start(EchoOver over) {
+Result<EchoProcess> EchoProcess::start(EchoOver over, int core) {
   MEMPOOL_ASSIGN_OR_RETURN(auto ends, over == EchoOver::kUnix ? unix_pair() : tcp_pair());
-  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child,
-                           ChildProcess::start([&] { echo(ends.second.number()); }));
+  MEMPOOL_ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::start([&] {
+                             const OnCore pinned(core);
+                             echo(ends.second.number());
+                           }));
   return EchoProcess(std::move(child), std::move(ends.first));
 }
 

@@ -17,8 +17,8 @@ enum class EchoOver : uint8_t { kUnix, kTcp };
 /// Blocking round trips with a process of its own. Thread: confined.
 class EchoProcess {
  public:
-  /// Requires: no thread but this one runs. Errors: kUnavailable.
-  static Result<EchoProcess> start(EchoOver over);
+  /// It answers from `core`. Requires: no thread but this one runs. Errors: kUnavailable.
+  static Result<EchoProcess> start(EchoOver over, int core);
 
   /// Send so many bytes and wait for so many; each at least 16. Errors: kUnavailable.
   Status round_trip(uint64_t request_bytes, uint64_t answer_bytes);

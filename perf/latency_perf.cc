@@ -148,10 +148,14 @@ Result<std::vector<LatencyRow>> run_latency_perf(const LatencyCase& measured,
   }
   const std::string socket =
       std::filesystem::temp_directory_path() / fmt::format("mempool_perf_{}.sock", ::getpid());
-  MEMPOOL_ASSIGN_OR_RETURN(EchoProcess local, EchoProcess::start(EchoOver::kUnix));
-  MEMPOOL_ASSIGN_OR_RETURN(EchoProcess remote, EchoProcess::start(EchoOver::kTcp));
-  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess child,
-                           start_told([&](Channel& channel) { serve(measured, socket, channel); }));
+  const CorePair cores = choose_cores();
+  MEMPOOL_ASSIGN_OR_RETURN(EchoProcess local, EchoProcess::start(EchoOver::kUnix, cores.answerer));
+  MEMPOOL_ASSIGN_OR_RETURN(EchoProcess remote, EchoProcess::start(EchoOver::kTcp, cores.answerer));
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess child, start_told([&](Channel& channel) {
+                             const OnCore pinned(cores.answerer);
+                             serve(measured, socket, channel);
+                           }));
+  const OnCore pinned(cores.caller);
   MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, child.channel.receive());
   if (ready.kind == 0) return unavailable(ready.text);
   std::vector<LatencyRow> rows;
