@@ -51,9 +51,7 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
   if (end.status.ok()) {
     const Result<std::vector<SealedSum>> sums = sums_of(blocks);
     end.status = sums.status();  // what was held may have been set aside meanwhile
-    if (sums.ok()) {
-      for (const SealedSum& sum : *sums) seals.push_back({sum.position, sum.checksum});
-    }
+    if (sums.ok()) seals = seals_of(*sums);
   }
   const std::lock_guard lock(mutex_);
   if (end.status.ok() && !blocks.empty()) {

@@ -299,40 +299,40 @@ Status AttachSession::start_transfer(AttachCall& call) {
   return started;
 }
 
-Transfer::State* AttachSession::find(uint64_t ticket) const {
+AttachSession::Open* AttachSession::find(uint64_t ticket) {
   const auto it = open_.find(ticket);
-  return it == open_.end() ? nullptr : it->second.state.get();
+  return it == open_.end() ? nullptr : &it->second;
 }
 
 Status AttachSession::answer_about_transfer(const AttachCall& call) {
-  Transfer::State* const state = find(call.ticket);
-  if (state == nullptr) return unavailable("the transfer has ended; wait() tells how");
-  if (call.operation == AttachOperation::kCheckCommit) return state->owner.check_commit(state->id);
-  MEMPOOL_RETURN_IF_ERROR(state->owner.hand_over(state->id, call.layers));
-  open_.at(call.ticket).awaited.push_back(call.layers);
+  Open* const open = find(call.ticket);
+  if (open == nullptr) return unavailable("the transfer has ended; wait() tells how");
+  TransferOwner& owner = open->state->owner;
+  if (call.operation == AttachOperation::kCheckCommit) return owner.check_commit(open->state->id);
+  MEMPOOL_RETURN_IF_ERROR(owner.hand_over(open->state->id, call.layers));
+  open->awaited.push_back(call.layers);
   return {};
 }
 
 Status AttachSession::take_ready(const AttachCall& call) {
-  const auto it = open_.find(call.ticket);
-  if (it == open_.end()) return {};  // it ended meanwhile
-  std::vector<LayerRange>& awaited = it->second.awaited;
-  const auto layers = std::ranges::find(awaited, call.layers);
-  if (layers == awaited.end()) {
+  Open* const open = find(call.ticket);
+  if (open == nullptr) return {};  // it ended meanwhile
+  const auto layers = std::ranges::find(open->awaited, call.layers);
+  if (layers == open->awaited.end()) {
     return invalid_argument("attach frame: layers are ready that were not handed over");
   }
-  awaited.erase(layers);
-  it->second.state->owner.layers_ready(it->second.state->id, call.layers);
+  open->awaited.erase(layers);
+  open->state->owner.layers_ready(open->state->id, call.layers);
   return {};
 }
 
 Status AttachSession::take_commit(const AttachCall& call) {
-  const auto it = open_.find(call.ticket);
-  if (it == open_.end()) return {};  // it ended meanwhile
-  const Transfer::State& state = *it->second.state;
+  const Open* const open = find(call.ticket);
+  if (open == nullptr) return {};  // it ended meanwhile
+  const Transfer::State& state = *open->state;
   const bool outside =
       !call.sums.empty() && call.sums.back().position >= state.source_blocks.size();
-  if (outside || !it->second.awaited.empty()) {
+  if (outside || !open->awaited.empty()) {
     return invalid_argument("attach frame: a commit before its layers, or a sum without its block");
   }
   if (call.corrupt) {
@@ -348,7 +348,6 @@ Status AttachSession::take_commit(const AttachCall& call) {
 
 // What has no answer. Errors: what an engine of ours does not say.
 Status AttachSession::obey(const AttachCall& call) {
-  Transfer::State* const state = find(call.ticket);  // null where it ended meanwhile
   switch (call.operation) {
     case AttachOperation::kMap:
       mapped_ = true;
@@ -367,7 +366,9 @@ Status AttachSession::obey(const AttachCall& call) {
     case AttachOperation::kCommit:
       return take_commit(call);
     case AttachOperation::kCancel:
-      if (state != nullptr) state->owner.cancel(state->id);
+      if (const Open* open = find(call.ticket); open != nullptr) {
+        open->state->owner.cancel(open->state->id);
+      }
       return {};
     case AttachOperation::kReceived:
       if (unreceived_ == 0) return invalid_argument("attach frame: nothing was to be received");

@@ -60,8 +60,6 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   Status take_ready(const AttachCall& call);
   Status take_commit(const AttachCall& call);
   Status obey(const AttachCall& call);
-  /// The transfer of a ticket, or null where it has ended.
-  Transfer::State* find(uint64_t ticket) const;
   void on_ended(uint64_t ticket, const Status& status);
 
   /// One socket and the waiting for it.
@@ -93,6 +91,8 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
     std::shared_ptr<Transfer::State> state;  // shared with the agent
     std::vector<LayerRange> awaited;         // handed over, and not ready yet
   };
+  /// The transfer of a ticket, or null where it has ended.
+  Open* find(uint64_t ticket);
   std::map<uint64_t, Open> open_;    // by ticket; shared with the agent
   std::vector<BlockAddress> reads_;  // begun, and not ended
   uint32_t unreceived_ = 0;          // arrivals that it has yet to take

@@ -11,7 +11,6 @@
 #include "core/check.h"
 
 namespace mempool {
-namespace {
 
 std::vector<Seal> seals_of(std::span<const SealedSum> sums) {
   std::vector<Seal> seals;
@@ -19,8 +18,6 @@ std::vector<Seal> seals_of(std::span<const SealedSum> sums) {
   for (const SealedSum& sum : sums) seals.push_back({sum.position, sum.checksum});
   return seals;
 }
-
-}  // namespace
 
 // ---- blocks ----------------------------------------------------------------------------------
 

@@ -16,6 +16,9 @@
 
 namespace mempool {
 
+/// Give sums as the index takes them.
+std::vector<Seal> seals_of(std::span<const SealedSum> sums);
+
 /// What a caller asks is described at Pool's calls of the same names. Thread: safe.
 class EngineCalls {
  public:
