@@ -69,8 +69,8 @@ uint32_t Agent::shards() const {
 }
 
 const BlockLayout& Agent::layout(size_t segment, uint32_t shard) const {
-  const std::span<const PoolSegment> segments = impl_->pool_->segments();
-  return segments[segments.size() / shards() * shard + segment].layout;
+  const std::span<const PoolSegment* const> segments = impl_->pool_->segments().all();
+  return segments[segments.size() / shards() * shard + segment]->layout;
 }
 
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
@@ -173,6 +173,16 @@ AgentStatus Agent::status() const {
     return {.audit = here, .ready = here};
   }
   return impl_->status();
+}
+
+Status Agent::grow(uint32_t blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  return impl_->grow(blocks);
+}
+
+Status Agent::shrink(std::chrono::milliseconds timeout) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  return impl_->shrink(timeout);
 }
 
 Status Agent::drain(std::chrono::milliseconds timeout) {

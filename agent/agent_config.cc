@@ -186,6 +186,7 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.placement = placement(config);
   options.shards = number(config, "pool.shards");
   MEMPOOL_ASSIGN_OR_RETURN(options.segment_blocks, segment_blocks(config, options));
+  options.max_blocks = number(config, "pool.max_blocks");
   options.verify = config.get_string("verify.mode");
   options.huge_pages = config.get_string("pool.huge_pages");
   options.eviction = config.get_string("index.eviction");

@@ -8,12 +8,19 @@
 
 #include "agent/agent_impl.h"
 #include "agent/seal_sums.h"
+#include "agent/told_segments.h"
 #include "core/check.h"
 #include "core/checksum.h"
 #include "core/log.h"
 #include "transport/shard_pairs.h"
 
 namespace mempool {
+namespace {
+
+// How often blocks that are let go are looked for in closed segments.
+constexpr std::chrono::milliseconds kClosingTick{5};
+
+}  // namespace
 
 void Agent::Impl::request_pump() {
   loop_.post([this] { pump(); });
@@ -36,7 +43,9 @@ void Agent::Impl::pump() {
   }
   pumping_ = false;
   note_idle();
+  drop_closed(clock_.now());
   TimePoint next = liveness_.next_time();
+  if (!closing_.empty()) next = std::min(next, clock_.now() + kClosingTick);
   {
     const std::lock_guard lock(mutex_);
     next = std::min({next, source_->next_time(), target_->next_time()});
@@ -75,23 +84,32 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
     show_peer(state);
   }
   liveness_.add(session, clock_.now());
+  Welcome welcome = make_welcome();
+  for (size_t i = transports_.size(); i-- > 0;) {
+    Result<std::vector<std::byte>> address = transports_[i]->address_for(peer.incarnation);
+    if (address.ok()) {
+      welcome.transports[i].address = std::move(*address);
+    } else {  // not for this peer; it will say so
+      welcome.transports.erase(welcome.transports.begin() + static_cast<ptrdiff_t>(i));
+    }
+  }
+  log().info("peer '{}' connected", peer.name);
+  loop_.post([this] { pump(); });  // after the welcome is on its way
+  return welcome;
+}
+
+Welcome Agent::Impl::make_welcome() const {
   Welcome welcome;
   welcome.model = content_.model;
-  welcome.segments = plan_segments();
+  welcome.segments = plan_segments(*pool_);
   for (const auto& transport : transports_) {
-    TransportOffer offer;
+    TransportOffer& offer = welcome.transports.emplace_back();
     offer.name = transport->capabilities().name;
-    Result<std::vector<std::byte>> address = transport->address_for(peer.incarnation);
-    if (!address.ok()) continue;  // not for this peer; it will say so
-    offer.address = std::move(*address);
     for (const PlanSegment& segment : welcome.segments) {
       Result<std::vector<std::byte>> key = transport->export_key(segment.region);
       if (key.ok()) offer.keys.push_back({segment.region, std::move(*key)});
     }
-    welcome.transports.push_back(std::move(offer));
   }
-  log().info("peer '{}' connected", peer.name);
-  loop_.post([this] { pump(); });  // after the welcome is on its way
   return welcome;
 }
 
@@ -221,6 +239,31 @@ void Agent::Impl::on_message(SessionId session, Message message) {
     }
   }
   pump();
+}
+
+void Agent::Impl::on_welcome(SessionId session, Welcome welcome) {
+  Status status;
+  {
+    const std::lock_guard lock(mutex_);
+    auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;
+    Session& state = it->second;
+    if (state.peer.model == content_.model) {
+      status = check_shards(welcome.segments, options_.content.kv_heads);
+    }
+    state.peer.segments = welcome.segments;
+    for (TransportOffer& offer : welcome.transports) {
+      for (TransportOffer& known : state.welcome.transports) {
+        if (known.name == offer.name) known.keys = offer.keys;  // its address is as it was
+      }
+      if (offer.name != state.transport) continue;
+      for (const TransportOffer::Key& key : offer.keys) {
+        if (status.ok()) status = mover_->import_key(session, key.region, key.key);
+      }
+    }
+  }
+  if (!status.ok()) return control_->close(session, status.with_context("a peer's new segments"));
+  mover_->set_remote_segments(session, std::move(welcome.segments));
 }
 
 void Agent::Impl::on_closed(SessionId session, const Status& why) {
@@ -479,10 +522,11 @@ void Agent::Impl::recheck_sources(const Transfer::State& call) {
 void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& block) {
   const BlockAddress list[] = {block};
   if (!pool.check(block).ok()) return;  // freed meanwhile
+  const uint32_t indices[] = {block.index()};
   const BlockState state = pool.state(block.index());
   if (state != BlockState::kPublished && state != BlockState::kPrivate) return;  // aside already
   if (!pool.pin(kAgentSession, list).ok()) return;
-  if (pool.state(block.index()) == BlockState::kPublished) index.erase_block(block.index());
+  if (pool.state(block.index()) == BlockState::kPublished) index.erase_blocks(indices);
   pool.quarantine(kAgentSession, block.index(), "corruption");
 }
 

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <future>
+#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/block_copy.h"
 #include "agent/status_json.h"
+#include "agent/told_segments.h"
 #include "core/auth.h"
 #include "core/check.h"
 #include "core/listen_socket.h"
@@ -24,12 +26,22 @@ namespace {
 constexpr std::chrono::milliseconds kTtlMost = std::chrono::hours(24 * 366);
 constexpr unsigned kUnavailablePage = 503;
 
-/// The memory that came off worst, which says why.
-const HostMemory& smallest_pages(const BlockPool& pool) {
-  return std::ranges::min_element(
-             pool.segments(), {},
-             [](const PoolSegment& segment) { return segment.memory.page_bytes(); })
-      ->memory;
+/// Room for as many blocks again by default, and for some even where the pool is small.
+uint32_t max_blocks(const AgentOptions& options) {
+  constexpr uint64_t kMoreAtLeast = 16384;
+  if (options.max_blocks != 0) return options.max_blocks;
+  const auto& counts = options.segment_blocks;
+  const uint64_t blocks = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+  const uint64_t wanted = blocks + std::max(blocks, kMoreAtLeast);
+  return static_cast<uint32_t>(std::min(wanted, uint64_t{BlockAddress::kIndexMax} + 1));
+}
+
+/// The memory of the pool's own that came off worst, which says why.
+const SegmentMemory& smallest_pages(const BlockPool& pool) {
+  const std::span<const PoolSegment* const> segments = pool.segments().all();
+  return (*std::ranges::min_element(segments, {}, [](const PoolSegment* segment) {
+           return segment->adopted ? UINT64_MAX : segment->memory.page_bytes;
+         }))->memory;
 }
 
 }  // namespace
@@ -78,6 +90,7 @@ Agent::Impl::~Impl() {
   }
   arrivals_.stop(cancelled("the agent stops"));
   idle_changed_.notify_all();
+  loop_.post([this] { give_up_closing(); });  // somebody may wait for that
   visitors_->close_and_wait();
   loop_.stop_and_join([this] {
     if (!serving_) return;
@@ -104,7 +117,7 @@ Status Agent::Impl::start() {
 Status Agent::Impl::serve() {
   MEMPOOL_RETURN_IF_ERROR(open_transports());
   mover_ = std::make_unique<DataMover>(
-      clock_, plan_segments(),
+      clock_, plan_segments(*pool_),
       [this](TransferId transfer, const Status& status, const DataReport& report) {
         on_data_done(transfer, status, report);
       });
@@ -152,13 +165,17 @@ Status Agent::Impl::open_pool() {
         fmt::format("huge_pages = \"{}\": give \"auto\" or \"off\"", options_.huge_pages));
   }
   const HugePages huge = options_.huge_pages == "auto" ? HugePages::kWhereFree : HugePages::kNever;
-  MEMPOOL_ASSIGN_OR_RETURN(pool_,
-                           BlockPool::create({Medium::kHost, options_.content, options_.placement,
-                                              options_.shards, options_.segment_blocks, huge},
-                                             incarnation_));
-  const HostMemory& memory = smallest_pages(*pool_);
-  if (!memory.page_note().empty()) {
-    log().info("the pool has pages of {} bytes: {}", memory.page_bytes(), memory.page_note());
+  PoolOptions pool;
+  pool.shape = options_.content;
+  pool.placement = options_.placement;
+  pool.shards = options_.shards;
+  pool.segment_blocks = options_.segment_blocks;
+  pool.max_blocks = max_blocks(options_);
+  pool.huge_pages = huge;
+  MEMPOOL_ASSIGN_OR_RETURN(pool_, BlockPool::create(pool, incarnation_));
+  const SegmentMemory& memory = smallest_pages(*pool_);
+  if (!memory.page_note.empty()) {
+    log().info("the pool has pages of {} bytes: {}", memory.page_bytes, memory.page_note);
   }
   const auto ttl = std::min(options_.eviction_ttl, kTtlMost);
   MEMPOOL_ASSIGN_OR_RETURN(
@@ -202,18 +219,8 @@ Status Agent::Impl::open_transports() {
     context.events = ports_.back().get();
     Result<std::unique_ptr<Transport>> transport = registry.open(name, context);
     Status status = transport.status();
-    for (const PoolSegment& segment : pool_->segments()) {
-      if (!status.ok()) break;
-      const auto id = static_cast<uint32_t>(&segment - pool_->segments().data());
-      status = (*transport)
-                   ->register_region({id,
-                                      MemoryKind::kHost,
-                                      false,
-                                      segment.memory.data(),
-                                      segment.memory.size(),
-                                      segment.memory.descriptor(),
-                                      {pool_->generation_memory().descriptor(), segment.first_block,
-                                       segment.blocks, segment.layout.block_stride}});
+    for (const PoolSegment* segment : pool_->segments().all()) {
+      if (status.ok()) status = (*transport)->register_region(region_of(*pool_, *segment));
     }
     if (status.ok()) {
       transports_.push_back(std::move(*transport));
@@ -250,14 +257,6 @@ Status Agent::Impl::open_attach() {
   return {};
 }
 
-std::vector<PlanSegment> Agent::Impl::plan_segments() const {
-  std::vector<PlanSegment> result;
-  for (const PoolSegment& segment : pool_->segments()) {
-    result.push_back({static_cast<uint32_t>(result.size()), segment.first_block, segment.blocks,
-                      segment.layout, segment.shard});
-  }
-  return result;
-}
 
 Status Agent::Impl::noted(Status status) {
   if (status.code() == StatusCode::kStale) metrics_.stale_rejected.with().add();
@@ -437,9 +436,9 @@ AgentStatus Agent::Impl::status() const {
   const std::lock_guard lock(mutex_);
   result.shards = pool_->shards();
   result.block_bytes = pool_->block_bytes();
-  const HostMemory& memory = smallest_pages(*pool_);
-  result.page_bytes = memory.page_bytes();
-  result.page_note = memory.page_note();
+  const SegmentMemory& memory = smallest_pages(*pool_);
+  result.page_bytes = memory.page_bytes;
+  result.page_note = memory.page_note;
   result.total = pool_->blocks();
   const Result<PoolAudit> audit = pool_->audit();
   result.audit = audit.ok() ? index_->audit() : audit.status();

@@ -53,6 +53,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void request_pump();
   AgentStatus status() const;
   Status drain(std::chrono::milliseconds timeout);
+  Status grow(uint32_t blocks);
+  Status shrink(std::chrono::milliseconds timeout);
   std::string metrics_text();
   TimePoint now() const { return clock_.now(); }
   TimePoint deadline_of(const TransferOptions& options, TimePoint now) const {
@@ -134,6 +136,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
                  const std::string& host, const Welcome& welcome) override;
   void on_dial_failed(const std::string& name, const Status& why) override;
   void on_message(SessionId session, Message message) override;
+  void on_welcome(SessionId session, Welcome welcome) override;
   void on_closed(SessionId session, const Status& why) override;
   void on_written() override { note_idle(); }
 
@@ -149,7 +152,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status readiness(const Status& audit) const;
   /// Tell drain() when nothing is open and every source has heard how its transfers ended.
   void note_idle();
-  std::vector<PlanSegment> plan_segments() const;
+  /// What a peer may use here.
+  Welcome make_welcome() const;
   void connect_transport(SessionId session, size_t choice);
   void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report);
@@ -157,6 +161,15 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void close_dialed(uint64_t peer, const Status& why);
   void on_peer_fenced(uint64_t peer);
 
+  /// Give a segment its place, tell transports and peers, and let its blocks be used.
+  Result<uint32_t> place(NewSegment segment);
+  /// Let no block of a segment be used anew, and drop it once none is in use. `done` follows.
+  void close_segment(uint32_t first_block, TimePoint deadline, std::function<void(Status)> done);
+  /// Go on with the segments that are closed.
+  void drop_closed(TimePoint now);
+  bool forget_regions(uint32_t first_block);
+  void give_up_closing();
+  void tell_segments();
   void pump();
   void on_tick();
   void carry_out(DialPeer& action);
@@ -193,6 +206,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::unique_ptr<AttachServer> attach_;  // null: no engine can attach
   Liveness liveness_;
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
+  struct Closing {
+    TimePoint deadline;
+    std::function<void(Status)> done;
+  };
+  std::map<uint32_t, Closing> closing_;  // by a segment's first block
   uint64_t progress_ = 0;
   bool pumping_ = false;
   bool hung_up_ = false;  // drain() has told the sources

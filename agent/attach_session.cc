@@ -161,9 +161,9 @@ Status AttachSession::welcome(Descriptor events) {
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,
                            reopen_read_only(pool.generation_memory().descriptor()));
   descriptors.push_back(std::move(generations));
-  for (const PoolSegment& segment : pool.segments()) {
-    welcome.segments.push_back({segment.first_block, segment.blocks, segment.memory.size()});
-    MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(segment.memory.descriptor()));
+  for (const PoolSegment* segment : pool.segments().all()) {
+    welcome.segments.push_back({segment->first_block, segment->blocks, segment->memory.bytes});
+    MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(segment->memory.descriptor));
     descriptors.push_back(std::move(memory));
   }
   welcome.default_deadline = agent_.options_.default_deadline;

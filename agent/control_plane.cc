@@ -301,10 +301,14 @@ asio::awaitable<Status> ControlPlane::Connection::read_messages() {
   while (true) {
     Result<Frame> frame = co_await read_frame(kFrameBytesMax);
     if (!frame.ok()) co_return frame.status();
-    auto* message = std::get_if<Message>(&*frame);
-    if (message == nullptr) co_return corruption("a handshake frame on an open session");
     if (!closed_.ok()) co_return closed_;
-    plane_.events_.on_message(session_, std::move(*message));
+    if (auto* message = std::get_if<Message>(&*frame)) {
+      plane_.events_.on_message(session_, std::move(*message));
+    } else if (auto* welcome = std::get_if<Welcome>(&*frame); welcome != nullptr && dialed_) {
+      plane_.events_.on_welcome(session_, std::move(*welcome));
+    } else {
+      co_return corruption("a handshake frame on an open session");
+    }
   }
 }
 
@@ -393,9 +397,8 @@ void ControlPlane::dial(const std::string& name, const std::string& address) {
   std::make_shared<Connection>(*this, tcp::socket(io_))->start_dialed(name, address);
 }
 
-void ControlPlane::send(SessionId session, Message message) {
-  if (auto it = sessions_.find(session); it != sessions_.end())
-    it->second->send(std::move(message));
+void ControlPlane::send(SessionId session, const Frame& frame) {
+  if (auto it = sessions_.find(session); it != sessions_.end()) it->second->send(frame);
 }
 
 bool ControlPlane::all_written() const {

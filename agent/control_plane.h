@@ -31,6 +31,8 @@ class ControlEvents {
                          const std::string& host, const Welcome& welcome) = 0;
   virtual void on_dial_failed(const std::string& name, const Status& why) = 0;
   virtual void on_message(SessionId session, Message message) = 0;
+  /// A peer that was dialed says what may be used there from now on.
+  virtual void on_welcome(SessionId session, Welcome welcome) = 0;
   /// The session's connection is gone, by close() too.
   virtual void on_closed(SessionId session, const Status& why) = 0;
   /// All that was sent to one peer is with the kernel now.
@@ -58,9 +60,9 @@ class ControlPlane {
   const std::string& address() const { return address_; }
   /// Connect to a peer; on_dialed() or on_dial_failed() follows.
   void dial(const std::string& name, const std::string& address);
-  /// Queue a message; of a session that is gone it is dropped. A peer that lets 64 MiB pile up is
-  /// closed.
-  void send(SessionId session, Message message);
+  /// Queue a message, or, to one who dialed in, what may be used here from now on; of a session
+  /// that is gone it is dropped. A peer that lets 64 MiB pile up is closed.
+  void send(SessionId session, const Frame& frame);
   /// Tell whether all that was sent is with the kernel.
   bool all_written() const;
   /// Say on every session that a peer has dialed that no more answers come. The peer hears those

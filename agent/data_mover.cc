@@ -29,6 +29,17 @@ void DataMover::add_link(SessionId session, std::unique_ptr<Endpoint> endpoint,
   link.remote_segments = std::move(remote_segments);
 }
 
+void DataMover::set_remote_segments(SessionId session, std::vector<PlanSegment> segments) {
+  if (auto it = links_.find(session); it != links_.end()) {
+    it->second.remote_segments = std::move(segments);
+  }
+}
+
+Status DataMover::import_key(SessionId session, uint32_t region, std::span<const std::byte> key) {
+  auto it = links_.find(session);
+  return it == links_.end() ? Status() : it->second.endpoint->import_key(region, key);
+}
+
 void DataMover::remove_link(SessionId session) {
   auto it = links_.find(session);
   if (it == links_.end()) return;

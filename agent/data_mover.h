@@ -31,6 +31,12 @@ class DataMover {
   /// Use `endpoint` for the session's transfers.
   void add_link(SessionId session, std::unique_ptr<Endpoint> endpoint, const Capabilities& offers,
                 std::vector<PlanSegment> remote_segments);
+  /// The segments of this instance, or of the session's peer, are others from now on; what has been
+  /// started goes on as it was planned.
+  void set_own_segments(std::vector<PlanSegment> segments) { own_segments_ = std::move(segments); }
+  void set_remote_segments(SessionId session, std::vector<PlanSegment> segments);
+  /// Learn a key of the session's peer. Errors: those of Endpoint::import_key().
+  Status import_key(SessionId session, uint32_t region, std::span<const std::byte> key);
   /// Break the session's endpoint; its transfers end with kUnavailable.
   void remove_link(SessionId session);
   /// Be ready to move blocks; `done` follows. Errors of the plan come by `done` too.

@@ -24,7 +24,7 @@ std::vector<Seal> seals_of(std::span<const SealedSum> sums) {
 Result<std::vector<BlockAddress>> EngineCalls::alloc(size_t count, Medium medium) {
   std::vector<BlockAddress> blocks;
   const BlockPool& pool = *impl_.pool_;
-  if (count <= pool.blocks()) blocks.reserve(count);  // more is refused below
+  if (count <= pool.max_blocks()) blocks.reserve(count);  // more is refused below
   const std::lock_guard lock(impl_.mutex_);
   if (medium != pool.medium()) {
     return unsupported(fmt::format("this agent has no blocks in {} memory; it has {}",

@@ -3,12 +3,63 @@
 #include "agent/slot_table.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <optional>
+#include <utility>
 
 #include "core/check.h"
 
 namespace mempool {
+namespace {
 
-SlotTable::SlotTable(const BlockPool& pool) : pool_(pool), slot_of_block_(pool.blocks(), kNoSlot) {}
+// Which block a byte of a segment lies in: its strides, the widest first, down to the bytes of one
+// block that lie together.
+class BlockFinder {
+ public:
+  explicit BlockFinder(const PoolSegment& segment) : first_block_(segment.first_block) {
+    const BlockLayout& layout = segment.layout;
+    axes_ = {{{layout.block_stride, segment.blocks, true},
+              {layout.layer_stride, layout.layers, false},
+              {layout.part_stride, layout.parts, false}}};
+    std::ranges::sort(axes_, std::greater(), [](const Axis& axis) {
+      return std::pair(axis.stride, axis.count);
+    });
+    run_bytes_ = layout.piece_bytes;
+    while (used_ > 0 && !axes_[used_ - 1].is_block &&
+           (axes_[used_ - 1].count == 1 || axes_[used_ - 1].stride == run_bytes_)) {
+      run_bytes_ *= axes_[--used_].count;
+    }
+  }
+
+  /// Give the block, and how many of its bytes follow from there; none for a byte between blocks.
+  std::optional<std::pair<uint32_t, uint64_t>> find(uint64_t offset) const {
+    uint32_t block = first_block_;
+    for (const Axis& axis : std::span(axes_).first(used_)) {
+      const uint64_t at = offset / axis.stride;
+      if (at >= axis.count) return std::nullopt;
+      offset -= at * axis.stride;
+      if (axis.is_block) block += static_cast<uint32_t>(at);
+    }
+    if (offset >= run_bytes_) return std::nullopt;
+    return std::pair(block, run_bytes_ - offset);
+  }
+
+ private:
+  struct Axis {
+    uint64_t stride = 0;
+    uint64_t count = 0;
+    bool is_block = false;
+  };
+  std::array<Axis, 3> axes_;
+  size_t used_ = 3;
+  uint32_t first_block_;
+  uint64_t run_bytes_ = 0;
+};
+
+}  // namespace
+
+SlotTable::SlotTable(const BlockPool& pool) : pool_(pool), slot_of_block_(pool.max_blocks(), kNoSlot) {}
 
 Slot SlotTable::take(SessionId session, uint64_t number) {
   uint32_t index = 0;
@@ -57,21 +108,22 @@ bool SlotTable::admits(SessionId session, Slot slot, Operation operation, uint32
   const Entry* entry = find(slot);
   if (entry == nullptr || entry->session != session || bytes == 0) return false;
   if (entry->reads != (operation == Operation::kRead)) return false;
-  if (region >= pool_.segments().size()) return false;
-  const PoolSegment& segment = pool_.segments()[region];
-  const BlockLayout& layout = segment.layout;
-  // Discrete: blocks of one part lie side by side, a part's array apart. Aggregated: one array.
-  const uint64_t array_bytes = layout.block_stride * segment.blocks;
-  const uint64_t end = layout.block_bytes * segment.blocks;
-  if (offset >= end || bytes > end - offset) return false;
-  const uint64_t start = offset % array_bytes;
-  if (bytes > array_bytes - start) return false;
-  const uint64_t last = (start + bytes - 1) / layout.block_stride;
-  for (uint64_t i = start / layout.block_stride; i <= last; ++i) {
-    const auto block = static_cast<uint32_t>(segment.first_block + i);
+  const PoolSegment* const segment = pool_.segments().find_region(region);
+  if (segment == nullptr || bytes > segment->memory.bytes ||
+      offset > segment->memory.bytes - bytes) {
+    return false;
+  }
+  const BlockFinder finder(*segment);
+  while (bytes > 0) {
+    const auto found = finder.find(offset);
+    if (!found) return false;
+    const auto [block, run] = *found;
     const bool its = entry->reads ? std::ranges::binary_search(entry->leased, block)
                                   : slot_of_block_[block] == slot.index;
     if (!its) return false;
+    const uint64_t step = std::min(run, bytes);
+    offset += step;
+    bytes -= step;
   }
   return true;
 }

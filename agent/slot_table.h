@@ -11,7 +11,7 @@
 
 namespace mempool {
 
-/// Region `i` of an agent is segment `i` of its pool. Thread: confined to the agent's thread.
+/// Regions are the segments of the agent's pool. Thread: confined to the agent's thread.
 class SlotTable {
  public:
   struct Entry {

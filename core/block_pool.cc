@@ -13,36 +13,9 @@
 namespace mempool {
 namespace {
 
-constexpr uint64_t kFirstGeneration = 1;  // a zeroed word or address never names a block
-
 /// Say which block a refusal is about.
 Status refuse(const BlockAddress& address, std::string_view reason) {
   return invalid_argument(fmt::format("block {}: {}", to_string(address), reason));
-}
-
-/// The segments of all shards, without their memory. Errors: kInvalidArgument for options that make
-/// no pool.
-Result<std::vector<PoolSegment>> make_segments(const PoolOptions& options) {
-  const uint64_t blocks =
-      std::accumulate(options.segment_blocks.begin(), options.segment_blocks.end(), uint64_t{0});
-  if (blocks == 0 || blocks - 1 > BlockAddress::kIndexMax) {
-    return invalid_argument(
-        fmt::format("{} pool: {} blocks in {} segments, give 1 to {}", to_string(options.medium),
-                    blocks, options.segment_blocks.size(), BlockAddress::kIndexMax + 1));
-  }
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Placement> shards,
-                           make_shards(options.shape, options.placement, options.shards));
-  std::vector<PoolSegment> segments;
-  for (uint32_t shard = 0; shard < shards.size(); ++shard) {
-    uint32_t first_block = 0;
-    for (const uint32_t count : options.segment_blocks) {
-      MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
-                               make_layout(options.shape, shards[shard], count));
-      segments.push_back({shard, first_block, count, layout, HostMemory()});
-      first_block += count;
-    }
-  }
-  return segments;
 }
 
 }  // namespace
@@ -63,68 +36,12 @@ std::string_view to_string(BlockState state) {
       return "quarantined";
     case BlockState::kRetired:
       return "retired";
+    case BlockState::kUnclaimed:
+      return "unclaimed";
+    case BlockState::kAbsent:
+      return "absent";
   }
   return "unknown";
-}
-
-Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
-                                                     uint64_t incarnation) {
-  if (options.medium != Medium::kHost) {
-    return unsupported(fmt::format("{} pool: this build keeps blocks in host memory only",
-                                   to_string(options.medium)));
-  }
-  std::unique_ptr<BlockPool> pool(new BlockPool());
-  MEMPOOL_ASSIGN_OR_RETURN(pool->segments_, make_segments(options));
-  pool->medium_ = options.medium;
-  pool->incarnation_ = incarnation;
-  pool->shape_ = options.shape;
-  for (const PoolSegment& segment : pool->segments_) {
-    if (segment.first_block == 0) pool->layouts_.push_back(segment.layout);
-  }
-  const PoolSegment& last = pool->segments_.back();
-  MEMPOOL_RETURN_IF_ERROR(pool->map_memory(last.first_block + last.blocks, options.huge_pages));
-  return pool;
-}
-
-/// Ask for room for everything before any of it is touched, then map the segments and the records.
-Status BlockPool::map_memory(uint32_t blocks, HugePages huge) {
-  uint64_t bytes = uint64_t{blocks} * (sizeof(uint64_t) + sizeof(Record) + sizeof(uint64_t));
-  for (const PoolSegment& segment : segments_) {
-    if (__builtin_add_overflow(bytes, segment.layout.block_bytes * segment.blocks, &bytes)) {
-      return invalid_argument(
-          fmt::format("{} pool: {} blocks of {} bytes are more than an address "
-                      "can count: give fewer",
-                      to_string(medium_), blocks, segment.layout.block_bytes));
-    }
-  }
-  const bool may_be_huge = huge != HugePages::kNever && free_huge_page_bytes() >= bytes;
-  if (Status room = may_be_huge ? Status() : check_room(bytes); !room.ok()) {
-    return room.with_context(to_string(medium_) + " pool");
-  }
-  for (PoolSegment& segment : segments_) {
-    MEMPOOL_ASSIGN_OR_RETURN(
-        segment.memory,
-        HostMemory::create(fmt::format("mempool-blocks-{}-{}", segment.shard, segment.first_block),
-                           segment.layout.block_bytes * segment.blocks, huge));
-  }
-  MEMPOOL_ASSIGN_OR_RETURN(generation_memory_,
-                           HostMemory::create("mempool-generations", blocks * sizeof(uint64_t)));
-  generations_ = reinterpret_cast<std::atomic<uint64_t>*>(generation_memory_.data());
-  for (uint32_t index = 0; index < blocks; ++index) {
-    new (generations_ + index) std::atomic<uint64_t>(kFirstGeneration);
-  }
-  records_.resize(blocks);
-  checksums_.resize(blocks);
-  free_ = FreeMap(blocks);
-  counts_.blocks[static_cast<size_t>(BlockState::kFree)] = blocks;
-  return Status();
-}
-
-BlockView BlockPool::view(uint32_t index, uint32_t shard) const {
-  size_t i = segments_.size() / layouts_.size() * (shard + 1) - 1;
-  while (segments_[i].first_block > index) --i;
-  const PoolSegment& segment = segments_[i];
-  return {segment.memory.data(), index - segment.first_block, &segment.layout};
 }
 
 std::vector<BlockView> BlockPool::views(uint32_t index) const {
@@ -292,7 +209,7 @@ void BlockPool::release(uint32_t index) {
 }
 
 void BlockPool::end_session(SessionId session) {
-  for (uint32_t index = 0; index < blocks(); ++index) {
+  for (uint32_t index = 0; index < records_.size(); ++index) {
     for (uint32_t held = pins_of(session, index); held > 0; --held) {
       drop_pin(session, index);
       if (held == 1) collect_if_unheld(index);
@@ -318,9 +235,11 @@ void BlockPool::enter(uint32_t index, BlockState state) {
   ++counts_.blocks[static_cast<size_t>(state)];
   if (records_[index].state == BlockState::kQuarantined) let_through(kAwaitingUnpin);
   const bool unpinned = records_[index].pins == 0;
-  evictable_ -= unpinned && records_[index].state == BlockState::kPublished;
-  evictable_ += unpinned && state == BlockState::kPublished;
+  evictable_ -= unpinned && can_make_room(records_[index]);
+  total_ -= state == BlockState::kAbsent;
+  total_ += records_[index].state == BlockState::kAbsent;
   records_[index].state = state;
+  evictable_ += unpinned && can_make_room(records_[index]);
 }
 
 void BlockPool::hold_back(std::string_view who) {
@@ -351,7 +270,7 @@ void BlockPool::free_collected() {
   for (const uint32_t index : batch_) {
     const uint64_t next = generations_[index].load(std::memory_order_relaxed) + 1;
     generations_[index].store(next, std::memory_order_relaxed);
-    enter(index, static_cast<uint32_t>(next) == 0 ? BlockState::kRetired : BlockState::kFree);
+    enter(index, low_generation(index) == 0 ? BlockState::kRetired : records_[index].idle);
     records_[index].has_checksum = false;
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);

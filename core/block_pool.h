@@ -6,15 +6,16 @@
 //   free -> writing  -> private <-> published -> free     the local engine fills it
 //   reserved or private -> quarantined -> free            bytes may still land, or are corrupt
 //   free -> retired                                       its 32-bit generation is used up
+// What is free elsewhere is unclaimed in memory that an engine lent, where the engine alone says
+// which block is used, and absent in a segment that is not open.
 //
 // Invariants, which audit() recomputes from the records:
-//   free + reserved + writing + private + published + quarantined + retired = total;
+//   free + unclaimed + reserved + writing + private + published + quarantined + retired = total;
 //   a block's pins are the sum of its sessions' pins; a free block has none, and a reserved,
 //   writing or private one at least one;
 //   each step to free raises the generation before any byte of the block is used again.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -25,6 +26,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/block_segments.h"
+#include "core/block_state.h"
 #include "core/block_view.h"
 #include "core/check.h"
 #include "core/free_map.h"
@@ -35,63 +38,14 @@
 
 namespace mempool {
 
-/// Who holds a pin. Session 0 is the caller that embeds the agent; peers and attached engines get
-/// others.
-using SessionId = uint32_t;
-inline constexpr SessionId kCallerSession = 0;
-/// Engines that are attached from other processes have ids from here on.
-inline constexpr SessionId kFirstEngineSession = SessionId{1} << 31;
-/// Tell an engine of this agent from its peers and its own work.
-constexpr bool is_engine(SessionId session) {
-  return session == kCallerSession || session >= kFirstEngineSession;
-}
-
-enum class BlockState : uint8_t {
-  kFree,
-  kReserved,     // given to a transfer; a peer may be writing into it
-  kWriting,      // held by the local caller, who fills it
-  kPrivate,      // sealed, in no index
-  kPublished,    // sealed, and the index holds it
-  kQuarantined,  // of a transfer that ended badly; bytes may still land
-  kRetired,      // its 32-bit generation is used up; never given out again
-};
-inline constexpr size_t kBlockStates = 7;
-std::string_view to_string(BlockState state);
-
 struct PoolOptions {
   Medium medium = Medium::kHost;
   ContentSpec shape;  // decides the size of a block; its names do not matter here
   Placement placement;
   uint32_t shards = 1;                   // over which the heads are divided, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
+  uint32_t max_blocks = 0;  // room for indices, of segments to come too; 0: none but the above
   HugePages huge_pages = HugePages::kNever;
-};
-
-/// One segment of one shard: consecutive block indices in one sealed memfd.
-struct PoolSegment {
-  uint32_t shard = 0;
-  uint32_t first_block = 0;
-  uint32_t blocks = 0;
-  BlockLayout layout;
-  HostMemory memory;
-};
-
-inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
-
-/// Blocks by state, and the quarantined ones by who holds them back.
-struct PoolCounts {
-  std::array<uint64_t, kBlockStates> blocks{};  // indexed by BlockState
-  // Quarantined blocks by the name of who may still write into them; released ones that wait for
-  // their last pin are under kAwaitingUnpin. No entry is 0.
-  std::unordered_map<std::string, uint64_t> quarantine;
-  uint64_t count(BlockState state) const { return blocks[static_cast<size_t>(state)]; }
-  bool operator==(const PoolCounts&) const = default;
-};
-
-/// What audit() counted.
-struct PoolAudit : PoolCounts {
-  uint64_t total = 0;
-  uint64_t pins = 0;
 };
 
 /// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
@@ -103,28 +57,52 @@ class BlockPool {
                                                    uint64_t incarnation);
 
   // ---- shape -------------------------------------------------------------------------------
-  uint32_t blocks() const { return static_cast<uint32_t>(records_.size()); }
+  /// Blocks that there are: of open segments, and those of others that are in use.
+  uint32_t blocks() const { return total_; }
+  /// Every index is below this one, now and later.
+  uint32_t max_blocks() const { return max_blocks_; }
   Medium medium() const { return medium_; }
   uint64_t incarnation() const { return incarnation_; }
   const ContentSpec& shape() const { return shape_; }
   uint32_t shards() const { return static_cast<uint32_t>(layouts_.size()); }
-  /// The segments of the first shard, then those of the second, which begin at the same blocks...
-  std::span<const PoolSegment> segments() const { return segments_; }
+  const BlockSegments& segments() const { return segments_; }
   /// By shard: how its first segment is laid out.
   std::span<const BlockLayout> layouts() const { return layouts_; }
   /// Of a whole block, in all shards.
   uint64_t block_bytes() const { return layouts_.front().block_bytes * layouts_.size(); }
-  uint64_t bytes() const { return block_bytes() * blocks(); }
-  /// Requires: index < blocks(), here and wherever an index is taken; shard < shards().
-  BlockView view(uint32_t index, uint32_t shard = 0) const;
+  /// Requires: a live block's index, here and wherever one is taken; shard < shards().
+  BlockView view(uint32_t index, uint32_t shard = 0) const { return segments_.view(index, shard); }
   /// Of all shards, in rank order.
   std::vector<BlockView> views(uint32_t index) const;
   uint32_t free_blocks() const { return free_.count(); }
-  /// Published blocks that nobody pins: what eviction can free at the most.
+  /// Published blocks that nobody pins and that would be free without it: what eviction can free at
+  /// the most.
   uint64_t evictable_blocks() const { return evictable_; }
   uint64_t count(BlockState state) const { return counts_.count(state); }
   /// The running counts, kept at each change of a state; audit() compares them with the records.
   const PoolCounts& counts() const { return counts_; }
+
+  // ---- segments ----------------------------------------------------------------------------
+  // A segment is added, opened once everybody who may meet its blocks knows it, closed, and dropped
+  // once all its blocks are absent. One is named by its first block.
+  /// Take memory for `blocks` more, in all shards, and touch it. Thread: safe.
+  /// Errors: kInvalidArgument; kResourceExhausted when the machine has not that much left.
+  Result<NewSegment> make_segment(uint32_t blocks) const;
+  /// Give it its place; its blocks are absent. Errors: kResourceExhausted past max_blocks().
+  Result<uint32_t> add_segment(NewSegment segment);
+  /// Its blocks are free from now on, or unclaimed.
+  void open_segment(uint32_t first_block);
+  /// What is not in use is absent from now on, what is as soon as it is freed. Blocks that the
+  /// index holds stay until they are erased.
+  void close_segment(uint32_t first_block);
+  /// Blocks of it that are not absent.
+  uint32_t present(uint32_t first_block) const;
+  /// Requires: none is present, and no peer or transport knows the segment.
+  void drop_segment(uint32_t first_block);
+  /// Take adopted blocks for filling, pinned once by `session`. Appends to `out`.
+  /// Errors, with none taken: kResourceExhausted for one that is in use, naming how.
+  Status claim(SessionId session, std::span<const uint32_t> indices,
+               std::vector<BlockAddress>& out);
 
   // ---- addresses ---------------------------------------------------------------------------
   BlockAddress address(uint32_t index) const {
@@ -136,7 +114,12 @@ class BlockPool {
   Status check(const BlockAddress& address) const {
     return is_live(address) ? Status() : explain_dead(address);
   }
-  BlockState state(uint32_t index) const { return records_[index].state; }
+  /// Absent for any index that is no block's.
+  BlockState state(uint32_t index) const {
+    return index < records_.size() ? records_[index].state : BlockState::kAbsent;
+  }
+  /// Tell whether the block becomes free for anybody when it is let go.
+  bool is_common(uint32_t index) const { return records_[index].idle == BlockState::kFree; }
   uint32_t pins(uint32_t index) const { return records_[index].pins; }
   /// Pins of one session on one block.
   uint32_t pins_of(SessionId session, uint32_t index) const {
@@ -209,15 +192,25 @@ class BlockPool {
     uint32_t holder_pins = 0;  // of `holder`, which means nothing when this is 0
     SessionId holder = 0;
     uint32_t listed = 0;  // scratch: how often the list at hand has named the block so far
-    BlockState state = BlockState::kFree;
+    BlockState state = BlockState::kAbsent;
+    BlockState idle = BlockState::kAbsent;  // what it is when nobody uses it
     bool has_checksum = false;
   };
 
   BlockPool() = default;
-  Status map_memory(uint32_t blocks, HugePages huge);
+  Status check_room_for(std::span<const uint32_t> segment_blocks) const;
+  const PoolSegment& segment_at(uint32_t first_block) const;
+  void set_idle(uint32_t first_block, BlockState idle);
 
   uint32_t low_generation(uint32_t index) const {
     return static_cast<uint32_t>(generations_[index].load(std::memory_order_relaxed));
+  }
+  static bool is_idle(BlockState state) {
+    return state == BlockState::kFree || state == BlockState::kRetired ||
+           state == BlockState::kUnclaimed || state == BlockState::kAbsent;
+  }
+  static bool can_make_room(const Record& record) {
+    return record.state == BlockState::kPublished && record.idle == BlockState::kFree;
   }
   bool is_live(const BlockAddress& address) const;
   Status explain_dead(const BlockAddress& address) const;
@@ -241,8 +234,12 @@ class BlockPool {
   Medium medium_ = Medium::kHost;
   uint64_t incarnation_ = 0;
   ContentSpec shape_;
-  std::vector<PoolSegment> segments_;
+  Placement placement_;
+  HugePages huge_pages_ = HugePages::kNever;
+  BlockSegments segments_;
   std::vector<BlockLayout> layouts_;  // by shard
+  uint32_t max_blocks_ = 0;
+  uint32_t total_ = 0;
   HostMemory generation_memory_;
   std::atomic<uint64_t>* generations_ = nullptr;
   std::vector<Record> records_;
@@ -260,13 +257,12 @@ inline bool BlockPool::is_live(const BlockAddress& address) const {
   const uint32_t index = address.index();
   return address.incarnation == incarnation_ && address.medium() == medium_ &&
          index < records_.size() && address.generation == low_generation(index) &&
-         records_[index].state != BlockState::kFree &&
-         records_[index].state != BlockState::kRetired;
+         !is_idle(records_[index].state);
 }
 
 inline void BlockPool::add_pin(SessionId session, uint32_t index) {
   Record& record = records_[index];
-  evictable_ -= record.pins == 0 && record.state == BlockState::kPublished;
+  evictable_ -= record.pins == 0 && can_make_room(record);
   ++record.pins;
   if (session == kCallerSession) {
     ++record.caller_pins;
@@ -282,7 +278,7 @@ inline void BlockPool::add_pin(SessionId session, uint32_t index) {
 inline void BlockPool::drop_pin(SessionId session, uint32_t index) {
   Record& record = records_[index];
   --record.pins;
-  evictable_ += record.pins == 0 && record.state == BlockState::kPublished;
+  evictable_ += record.pins == 0 && can_make_room(record);
   if (session == kCallerSession) {
     --record.caller_pins;
   } else if (record.holder_pins > 0 && record.holder == session) {

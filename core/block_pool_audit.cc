@@ -24,9 +24,15 @@ Status BlockPool::audit_block(uint32_t index, uint32_t peer_pins) const {
     return broken(
         fmt::format("{} pins, its sessions hold {}", record.pins, record.caller_pins + peer_pins));
   }
-  if ((free || retired) && record.pins != 0) return broken("pinned");
+  const bool absent = record.state == BlockState::kAbsent;
+  if (is_idle(record.state) && record.pins != 0) return broken("pinned");
+  if (is_idle(record.state) && !retired && record.state != record.idle) {
+    return broken(fmt::format("its segment's idle blocks are {}", to_string(record.idle)));
+  }
   if (free != free_.is_free(index)) return broken("the free map says otherwise");
-  if (retired != (low_generation(index) == 0)) return broken("generation and retirement disagree");
+  if (!absent && retired != (low_generation(index) == 0)) {
+    return broken("generation and retirement disagree");
+  }
   if (record.listed != 0) return broken("still listed after a call");
   if (set_aside && record.state != BlockState::kQuarantined) return broken("has a writer to await");
   const bool held_by_pins = record.state == BlockState::kReserved ||
@@ -53,23 +59,27 @@ Status BlockPool::audit_counts(const PoolCounts& recounted) const {
 
 Result<PoolAudit> BlockPool::audit() const {
   std::vector<uint32_t> peer_pins(records_.size());
-  for (uint32_t index = 0; index < blocks(); ++index)
+  for (uint32_t index = 0; index < records_.size(); ++index)
     peer_pins[index] = records_[index].holder_pins;
   for (const auto& [session, pins] : further_pins_) {
     for (const auto& [index, count] : pins) peer_pins[index] += count;
   }
   PoolAudit audit;
   uint64_t evictable = 0;
-  audit.total = records_.size();
-  for (uint32_t index = 0; index < blocks(); ++index) {
+  for (uint32_t index = 0; index < records_.size(); ++index) {
     MEMPOOL_RETURN_IF_ERROR(audit_block(index, peer_pins[index]));
     const Record& record = records_[index];
     ++audit.blocks[static_cast<size_t>(record.state)];
+    audit.total += record.state != BlockState::kAbsent;
     audit.pins += record.pins;
-    evictable += record.pins == 0 && record.state == BlockState::kPublished;
+    evictable += record.pins == 0 && can_make_room(record);
     if (record.state != BlockState::kQuarantined) continue;
     const auto writer = quarantined_.find(index);
     ++audit.quarantine[writer == quarantined_.end() ? std::string(kAwaitingUnpin) : writer->second];
+  }
+  if (audit.total != total_) {
+    return internal_error(fmt::format("audit: {} pool: {} blocks, the running count is {}",
+                                      to_string(medium_), audit.total, total_));
   }
   if (evictable != evictable_) {
     return internal_error(

@@ -75,6 +75,8 @@ constexpr ConfigKey kKeys[] = {
     integer("pool.shards", 1, kShardsMax, "1",
             "Tensor-parallel ranks, over which the KV heads are divided."),
     integer("pool.segments", 1, 1024, "1", "Memory segments that the pool is cut into."),
+    integer("pool.max_blocks", 0, (1 << 28) - 1, "0",
+            "Room for blocks to come while it runs; 0 is twice the pool."),
 
     text("content.model", "llama-3-8b", "Model whose KV this is; only equal contents share it."),
     text("content.revision", "", "Revision of the weights."),

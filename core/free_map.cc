@@ -25,11 +25,16 @@ std::vector<uint64_t> all_set(uint32_t bits) {
 
 }  // namespace
 
-FreeMap::FreeMap(uint32_t blocks)
+FreeMap::FreeMap(uint32_t blocks, Start start)
     : words_(all_set(blocks)),
       summary_(all_set(static_cast<uint32_t>(words_.size()))),
       blocks_(blocks),
-      count_(blocks) {}
+      count_(blocks) {
+  if (start == Start::kAllFree) return;
+  std::ranges::fill(words_, 0);
+  std::ranges::fill(summary_, 0);
+  count_ = 0;
+}
 
 void FreeMap::take(uint32_t count, std::optional<uint32_t> after, std::vector<uint32_t>& out) {
   uint32_t at = after ? *after + 1 : cursor_;
@@ -47,8 +52,7 @@ void FreeMap::take(uint32_t count, std::optional<uint32_t> after, std::vector<ui
     const uint32_t first = static_cast<uint32_t>(std::countr_zero(ahead));
     const uint32_t run = static_cast<uint32_t>(std::countr_one(ahead >> first));
     const uint32_t taken = std::min(run, count);
-    words_[word] &= ~bit_run(first, taken);
-    if (words_[word] == 0) summary_[word / kWordBits] &= ~bit_run(word % kWordBits, 1);
+    clear(word, bit_run(first, taken));
     at = word * kWordBits + first;
     std::iota(out.begin() + static_cast<ptrdiff_t>(filled),
               out.begin() + static_cast<ptrdiff_t>(filled + taken), at);
@@ -65,6 +69,16 @@ void FreeMap::give(uint32_t index) {
   words_[word] |= bit_run(index % kWordBits, 1);
   summary_[word / kWordBits] |= bit_run(word % kWordBits, 1);
   ++count_;
+}
+
+void FreeMap::withhold(uint32_t index) {
+  clear(index / kWordBits, bit_run(index % kWordBits, 1));
+  --count_;
+}
+
+void FreeMap::clear(uint32_t word, uint64_t bits) {
+  words_[word] &= ~bits;
+  if (words_[word] == 0) summary_[word / kWordBits] &= ~bit_run(word % kWordBits, 1);
 }
 
 /// The first word at or behind `from`, wrapping around, that has a free block. Requires: one has.

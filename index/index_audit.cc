@@ -77,7 +77,7 @@ Status RadixTree::audit_node(NodeId id) const {
 
 Status LocalIndex::audit() const {
   MEMPOOL_RETURN_IF_ERROR(tree_.audit());
-  std::vector<bool> seen(pool_.blocks());
+  std::vector<bool> seen(pool_.max_blocks());
   size_t leaves = 0;
   Status status;
   tree_.for_each_node([&](NodeId node) {
@@ -109,7 +109,7 @@ Status LocalIndex::audit_slots(NodeId node, std::vector<bool>& seen) const {
   const auto above = tree_.slots(tree_.above({.node = node}).node);
   BlockUse before = above.empty() ? slots.front().use : above.back().use;
   for (const IndexSlot& slot : slots) {
-    if (slot.index() >= pool_.blocks() || pool_.address(slot.index()) != address(slot)) {
+    if (slot.index() >= pool_.max_blocks() || pool_.address(slot.index()) != address(slot)) {
       return broken(node, fmt::format("holds {}, which is gone", to_string(address(slot))));
     }
     if (pool_.state(slot.index()) != BlockState::kPublished) {

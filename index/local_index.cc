@@ -19,7 +19,7 @@ LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, 
       sink_(std::move(sink)),
       tree_(pool.shape().tokens_per_block),
       key_tokens_(pool.shape().tokens_per_block),
-      listed_(pool.blocks()) {}
+      listed_(pool.max_blocks()) {}
 
 std::span<const TokenId> LocalIndex::whole_blocks(std::span<const TokenId> tokens) const {
   return tokens.first(tokens.size() - tokens.size() % tree_.tokens_per_block());
@@ -205,9 +205,21 @@ size_t LocalIndex::erase(const Prompt& prompt) {
   return whole ? remove(at.node, at.offset - 1) : 0;
 }
 
-size_t LocalIndex::erase_block(uint32_t block) {
-  const auto at = tree_.find_place(pool_.address(block).place);
-  return at ? remove(at->node, at->offset - 1) : 0;
+size_t LocalIndex::erase_blocks(std::span<const uint32_t> blocks) {
+  const size_t before = tree_.blocks();
+  for (const uint32_t block : blocks) listed_[block] = true;
+  for (bool found = true; std::exchange(found, false);) {  // what merges may have been passed by
+    tree_.for_each_node([this, &found](NodeId node) {
+      const auto slots = tree_.slots(node);
+      const auto first = std::ranges::find_if(
+          slots, [this](const IndexSlot& slot) { return listed_[slot.index()]; });
+      if (first == slots.end()) return;
+      remove(node, static_cast<size_t>(first - slots.begin()));
+      found = true;
+    });
+  }
+  for (const uint32_t block : blocks) listed_[block] = false;
+  return before - tree_.blocks();
 }
 
 size_t LocalIndex::remove(NodeId node, size_t keep) {
@@ -244,13 +256,15 @@ size_t LocalIndex::take(size_t count, uint64_t limit) {
     from[leaf.queue()] = {leaf.rank, leaf.node + 1};  // what stays is pinned, or ranks behind next
     if (blocks == 0) continue;
     const size_t keep = tree_.slots(leaf.node).size() - blocks;
+    for (const IndexSlot& slot : tree_.slots(leaf.node).subspan(keep)) {
+      freed += pool_.is_common(slot.index());
+    }
+    evicted_ += blocks;
     settle(cut_leaf(leaf.node, keep, /*evicted=*/true));
-    freed += blocks;
     if (keep == 0) continue;
     const Leaf rest = {queued_rank_[leaf.node], leaf.node};
     from[rest.queue()] = std::min(from[rest.queue()], rest);  // it may rank before what went
   }
-  evicted_ += freed;
   return freed;
 }
 

@@ -68,9 +68,9 @@ class LocalIndex {
   /// Remove the prompt's last whole block and everything that continues it; shorter prefixes stay.
   /// Pinned blocks become private. Gives the number of blocks removed.
   size_t erase(const Prompt& prompt);
-  /// Remove one published block (its bytes are bad) and everything that continues it. Looks through
-  /// all slots for it: a table of blocks would cost every insert what a rare fault needs.
-  size_t erase_block(uint32_t block);
+  /// Remove those of some blocks that are published, and everything that continues them. Looks
+  /// through all slots: a table of blocks would cost every insert what is rarely needed.
+  size_t erase_blocks(std::span<const uint32_t> blocks);
 
   // ---- the flat door: blocks under keys, over the same pool and eviction order ---------------
   /// As insert(), each block under a key of its own (key_hash()); keys know no prefixes.
@@ -167,7 +167,7 @@ class LocalIndex {
   std::vector<TokenId> key_tokens_;  // below every key: one block, the same for all
   Order order_;
   std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in order_
-  std::vector<bool> listed_;           // scratch of check_list(), by block index; all false between
+  std::vector<bool> listed_;           // scratch of a call with a list, by block; all false between
   std::vector<TokenId> before_;        // scratch of cut_leaf()
   std::vector<PrefixPrint> prints_;    // scratch of insert()
   uint64_t tick_ = 0;

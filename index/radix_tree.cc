@@ -70,21 +70,6 @@ NodeId RadixTree::first_leaf(NodeId node) const {
   return node;
 }
 
-std::optional<RadixTree::Position> RadixTree::find_place(uint32_t place) const {
-  for (NodeId node = 0; node < nodes_.size(); ++node) {
-    const auto& slots = nodes_[node].slots;
-    const auto found = std::ranges::find(slots, place, &IndexSlot::place);
-    if (found == slots.end()) continue;
-    const auto offset = static_cast<uint32_t>(found - slots.begin() + 1);
-    size_t blocks = offset;
-    for (NodeId up = nodes_[node].parent; up != kNoNode; up = nodes_[up].parent) {
-      blocks += nodes_[up].slots.size();
-    }
-    return Position{node, offset, blocks};
-  }
-  return std::nullopt;
-}
-
 ContentId RadixTree::trace(NodeId node, std::vector<TokenId>& before) const {
   const auto start = static_cast<ptrdiff_t>(before.size());
   NodeId up = node;

@@ -68,8 +68,6 @@ class RadixTree {
   bool is_leaf(NodeId node) const { return nodes_[node].first_child == kNoNode; }
   /// Some leaf at or below `node`.
   NodeId first_leaf(NodeId node) const;
-  /// Find the slot of a place by looking through all of them.
-  std::optional<Position> find_place(uint32_t place) const;
   /// Append the tokens from the root up to the edge of `node`, and give the root's content.
   ContentId trace(NodeId node, std::vector<TokenId>& before) const;
 
@@ -91,7 +89,7 @@ class RadixTree {
   size_t blocks() const { return blocks_; }
   size_t nodes() const { return nodes_.size() - free_.size(); }
   size_t memory_bytes() const;
-  /// Call `visit(node)` for every node, roots too.
+  /// Call `visit(node)` for every node, roots too. It may cut and merge nodes.
   template <typename Visit>
   void for_each_node(Visit visit) const {
     for (NodeId node = 0; node < nodes_.size(); ++node) {

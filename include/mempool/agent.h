@@ -34,6 +34,8 @@ struct AgentOptions {
   Placement placement;                   // form and order, in every shard
   uint32_t shards = 1;                   // tensor-parallel ranks, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
+  // Room for block indices, those of grow() and adopt() too; 0: twice the pool, at least 16,384 more.
+  uint32_t max_blocks = 0;
   std::string huge_pages = "auto";       // auto | off: pages of 2 MiB where enough are free
   std::string verify = "sampled";        // off | sampled | always
   std::string eviction = "lru";          // lru | s3fifo | lfu | ttl
@@ -138,6 +140,16 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   /// `timeout`; kCancelled when the agent stops. Not from on_done, which runs on the agent's
   /// thread.
   Status drain(std::chrono::milliseconds timeout);
+  /// Add a segment of `blocks` to the pool, while it is in use. Peers and attached engines learn of
+  /// it by themselves. Not from on_done, here and below. Errors: kInvalidArgument;
+  /// kResourceExhausted when the machine has not that much memory left, or past
+  /// AgentOptions::max_blocks.
+  Status grow(uint32_t blocks);
+  /// Give the memory of the pool's last segment back, when all its blocks are free: what of it is
+  /// published and not in use leaves the index at once, and with it what continues it; for the rest
+  /// this waits. Errors: kDeadlineExceeded, naming what is in use, with the segment kept;
+  /// kInvalidArgument for the only segment; kCancelled when the agent stops.
+  Status shrink(std::chrono::milliseconds timeout);
   AgentStatus status() const;
   /// Metrics in Prometheus' text form.
   std::string metrics() const;

@@ -22,8 +22,8 @@ std::vector<BlockAddress> addresses(const BlockPool& pool, std::initializer_list
 /// Every single byte of every region is asked for, and answered by where its block is.
 void expect_admits_exactly(const BlockPool& pool, const SlotTable& table, Slot slot,
                            const std::set<uint32_t>& blocks) {
-  for (uint32_t region = 0; region < pool.segments().size(); ++region) {
-    const PoolSegment& segment = pool.segments()[region];
+  for (uint32_t region = 0; region < pool.segments().all().size(); ++region) {
+    const PoolSegment& segment = *pool.segments().find_region(region);
     std::set<uint64_t> own;
     for (const uint32_t block : blocks) {
       if (block < segment.first_block || block >= segment.first_block + segment.blocks) continue;
@@ -35,7 +35,7 @@ void expect_admits_exactly(const BlockPool& pool, const SlotTable& table, Slot s
         }
       }
     }
-    for (uint64_t offset = 0; offset < segment.memory.size(); ++offset) {
+    for (uint64_t offset = 0; offset < segment.memory.bytes; ++offset) {
       ASSERT_EQ(table.admits(kSession, slot, Operation::kWrite, region, offset, 1),
                 own.contains(offset))
           << "region " << region << " offset " << offset;
@@ -61,19 +61,19 @@ TEST(SlotTable, admits_a_run_over_neighbours_and_refuses_one_that_leaves_them) {
   const auto pool = tiny_pool(1, {4}, BlockForm::kDiscrete);
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {1, 2}));
-  const uint64_t piece = pool->segments()[0].layout.piece_bytes;
+  const uint64_t piece = pool->segments().all()[0]->layout.piece_bytes;
   EXPECT_TRUE(table.admits(kSession, slot, Operation::kWrite, 0, piece, 2 * piece));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, piece, 2 * piece + 1));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, piece - 1, 2));
 }
 
-TEST(SlotTable, refuses_a_run_from_one_parts_array_into_the_next) {
+TEST(SlotTable, refuses_a_run_from_one_parts_array_into_a_block_of_another_transfer) {
   const auto pool = tiny_pool(1, {2}, BlockForm::kDiscrete);
   SlotTable table(*pool);
-  const Slot slot = table.open(kSession, 1, addresses(*pool, {0, 1}));
-  const uint64_t array = pool->segments()[0].layout.piece_bytes * 2;
-  EXPECT_TRUE(table.admits(kSession, slot, Operation::kWrite, 0, 0, array));
-  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, array + 1));
+  const Slot slot = table.open(kSession, 1, addresses(*pool, {1}));
+  const uint64_t array = pool->segments().all()[0]->layout.piece_bytes * 2;
+  EXPECT_TRUE(table.admits(kSession, slot, Operation::kWrite, 0, array / 2, array / 2));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, array / 2, array / 2 + 1));
 }
 
 TEST(SlotTable, refuses_ranges_outside_of_every_region) {
@@ -81,7 +81,7 @@ TEST(SlotTable, refuses_ranges_outside_of_every_region) {
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {0, 1}));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 1, 0, 1));
-  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, pool->bytes(), 1));
+  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, pool->block_bytes() * pool->blocks(), 1));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 1, UINT64_MAX));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, UINT64_MAX, 2));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, 0));
@@ -93,7 +93,7 @@ TEST(SlotTable, a_lease_admits_reads_of_its_blocks_only_and_shares_them) {
   const auto blocks = addresses(*pool, {2, 0});
   const Slot first = table.lease(kSession, 1, blocks);
   const Slot second = table.lease(kSession, 2, blocks);
-  const uint64_t piece = pool->segments().front().layout.piece_bytes;
+  const uint64_t piece = pool->segments().all().front()->layout.piece_bytes;
   for (const Slot slot : {first, second}) {
     EXPECT_TRUE(table.admits(kSession, slot, Operation::kRead, 0, 2 * piece, piece));
     EXPECT_FALSE(table.admits(kSession, slot, Operation::kRead, 0, piece, piece));

@@ -87,7 +87,7 @@ class SourceMachineTest : public testing::Test {
     fetch.fetch = true;
     const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
     PeerInfo holder = peer();
-    holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+    holder.segments = {{0, 0, 8, pool_->segments().all().front()->layout}};
     machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
     OfferReply leased = reply(1, 3, 0);
     leased.sums = {{1, 9}};
@@ -241,7 +241,7 @@ TEST_F(SourceMachineTest, a_fetch_reads_what_is_leased_and_gives_the_lease_back)
   fetch.have = 1;
   const TransferId id = *machine_.start(kPeer, fetch, at_ms(0));
   PeerInfo holder = peer();
-  holder.segments = {{0, 0, 8, pool_->segments().front().layout}};
+  holder.segments = {{0, 0, 8, pool_->segments().all().front()->layout}};
   machine_.on_session_up(kPeer, kSession, holder, at_ms(0));
   EXPECT_TRUE(messages_of<Offer>(machine_.take_actions()).at(0).fetch);
   OfferReply leased = reply(1, 3, 0);

@@ -124,7 +124,7 @@ TEST_F(TargetMachineTest, a_fetch_leases_what_is_here_until_its_cancel) {
   EXPECT_TRUE(reply.reserved.empty());
   EXPECT_EQ(actions_of<OpenSlot>(actions).size(), 1u);
   EXPECT_EQ(pool_->pins_of(kSession, blocks[1].index()), 1u);
-  const uint64_t piece = pool_->segments().front().layout.piece_bytes;
+  const uint64_t piece = pool_->segments().all().front()->layout.piece_bytes;
   EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, 0, piece));
   EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, 0, piece));
   EXPECT_EQ(index_.evict(8), 0u);  // nobody else can have them
@@ -508,7 +508,7 @@ TEST_F(TargetMachineTest, an_earlier_life_that_asks_again_is_not_found_and_reser
 TEST_F(TargetMachineTest, peers_write_where_their_slot_is_open_and_read_nowhere) {
   const OfferReply reply = reserve(1);
   const uint64_t offset =
-      pool_->view(reply.reserved[0].index()).piece(0, 0) - pool_->segments()[0].memory.data();
+      pool_->view(reply.reserved[0].index()).piece(0, 0) - pool_->segments().all()[0]->memory.data;
   EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, offset, 8));
   EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, offset, 8));
   machine_->on_notified(kSession, reply.slot);

@@ -20,16 +20,16 @@ TEST(BlockPoolShards, a_block_lies_in_every_shard_apart_from_all_others) {
   EXPECT_EQ(pool->shards(), 4u);
   EXPECT_EQ(pool->blocks(), 24u);
   EXPECT_EQ(pool->block_bytes(), 2u * 2 * 4 * 8 * 2 * 16) << "of all shards together";
-  ASSERT_EQ(pool->segments().size(), 8u);
+  ASSERT_EQ(pool->segments().all().size(), 8u);
   std::set<std::byte*> pieces;
   for (uint32_t index = 0; index < 24; ++index) {
     const std::vector<BlockView> views = pool->views(index);
     ASSERT_EQ(views.size(), 4u);
     for (uint32_t shard = 0; shard < 4; ++shard) {
-      const PoolSegment& segment = pool->segments()[2 * shard + (index < 16 ? 0 : 1)];
+      const PoolSegment& segment = *pool->segments().all()[2 * shard + (index < 16 ? 0 : 1)];
       EXPECT_EQ(segment.shard, shard);
       EXPECT_EQ(segment.layout.first_head, shard);
-      EXPECT_EQ(views[shard].segment, segment.memory.data());
+      EXPECT_EQ(views[shard].segment, segment.memory.data);
       EXPECT_EQ(views[shard].block, index - segment.first_block);
       pieces.insert(views[shard].piece(1, 1));
     }

@@ -179,7 +179,7 @@ class Pair {
     const auto found = std::ranges::find_if(
         model_, [&](const auto& each) { return each.second.address.index() == block; });
     const size_t gone = found == model_.end() ? 0 : forget(Prefix(found->first));
-    RC_ASSERT(index_.erase_block(block) == gone);
+    RC_ASSERT(index_.erase_blocks({&block, 1}) == gone);
   }
 
   size_t forget(const Prefix& end) {

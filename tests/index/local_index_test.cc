@@ -238,13 +238,13 @@ TEST_F(LocalIndexTest, erased_block_that_is_pinned_becomes_private) {
   EXPECT_TRUE(index_.insert(kCallerSession, prompt({8, 8}), std::vector{blocks[0]}).ok());
 }
 
-TEST_F(LocalIndexTest, erase_block_removes_it_and_all_that_continues_it) {
+TEST_F(LocalIndexTest, erase_blocks_removes_one_and_all_that_continues_it) {
   const auto blocks = insert_pinned({1, 2, 3, 4, 5, 6});
   insert({1, 2, 3, 4, 7, 7});
   unpin(blocks);
-  EXPECT_EQ(index_.erase_block(blocks[1].index()), 3u);
+  EXPECT_EQ(index_.erase_blocks({{blocks[1].index()}}), 3u);
   EXPECT_EQ(held_tokens({1, 2, 3, 4}), 2u);
-  EXPECT_EQ(index_.erase_block(blocks[1].index()), 0u);
+  EXPECT_EQ(index_.erase_blocks({{blocks[1].index()}}), 0u);
 }
 
 // ---- what the audit finds --------------------------------------------------------------------

@@ -164,17 +164,6 @@ TEST_F(RadixTreeTest, trace_gives_the_tokens_before_an_edge) {
   EXPECT_THAT(before, ElementsAre(1, 2, 3, 4));
 }
 
-TEST_F(RadixTreeTest, place_is_found_wherever_it_lies) {
-  add(tree_, {1, 2, 3, 4, 5, 6}, 10);
-  add(tree_, {1, 2, 3, 4, 9, 9}, 20);
-  const auto at = tree_.find_place(12);
-  ASSERT_TRUE(at.has_value());
-  EXPECT_EQ(at->node, find(tree_, {1, 2, 3, 4, 5, 6}).node);
-  EXPECT_EQ(at->offset, 1u);
-  EXPECT_EQ(at->blocks, 3u);
-  EXPECT_FALSE(tree_.find_place(13).has_value());
-}
-
 TEST_F(RadixTreeTest, cut_keeps_the_first_blocks_of_a_leaf) {
   const NodeId leaf = add(tree_, {1, 2, 3, 4, 5, 6}, 10);
   EXPECT_EQ(tree_.cut(leaf, 1), leaf);

@@ -18,7 +18,7 @@ constexpr Duration kStep = std::chrono::microseconds(5);
 
 /// The pool block that holds a byte of a region.
 uint32_t block_at(const BlockPool& pool, uint32_t region, uint64_t offset) {
-  const PoolSegment& segment = pool.segments()[region];
+  const PoolSegment& segment = *pool.segments().find_region(region);
   const uint64_t array_bytes = segment.layout.block_stride * segment.blocks;
   return segment.first_block +
          static_cast<uint32_t>(offset % array_bytes / segment.layout.block_stride);
@@ -112,7 +112,7 @@ void DataPlane::begin(const SendRef& send, size_t index) {
     if (pool.pins_of(kAgentSession, block_at(pool, pair.local_region, pair.local_offset)) == 0) {
       run_.fail(send->source->name() + " sends a block that its machine does not pin any more");
     }
-    const std::byte* from = pool.segments()[pair.local_region].memory.data() + pair.local_offset;
+    const std::byte* from = pool.segments().find_region(pair.local_region)->memory.data + pair.local_offset;
     write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
   }
   if (run_.faulty(run_.options().corrupt)) {
@@ -145,7 +145,7 @@ void DataPlane::land_pairs(Send& send, const Write& write) {
   size_t from = 0;
   for (const RunPair& pair : write.pairs) {
     std::byte* to =
-        send.target->pool().segments()[pair.remote_region].memory.data() + pair.remote_offset;
+        send.target->pool().segments().find_region(pair.remote_region)->memory.data + pair.remote_offset;
     if (may_land(send, pair)) std::memcpy(to, write.bytes.data() + from, pair.bytes);
     from += pair.bytes;
   }
@@ -204,7 +204,7 @@ Status DataPlane::read_leased(Send& send, Write& write) {
       run_.fail(target.name() + " does not admit a range of a lease");
     }
     const std::byte* from =
-        target.pool().segments()[pair.remote_region].memory.data() + pair.remote_offset;
+        target.pool().segments().find_region(pair.remote_region)->memory.data + pair.remote_offset;
     write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
   }
   if (run_.faulty(run_.options().corrupt)) {
@@ -223,7 +223,7 @@ void DataPlane::land_answer(const SendRef& send, size_t index, const Status& sta
     if (pool.pins_of(kAgentSession, block_at(pool, pair.local_region, pair.local_offset)) == 0) {
       run_.fail(send->source->name() + " is written into a place that its machine does not pin");
     }
-    std::byte* to = pool.segments()[pair.local_region].memory.data() + pair.local_offset;
+    std::byte* to = pool.segments().find_region(pair.local_region)->memory.data + pair.local_offset;
     std::memcpy(to, write.bytes.data() + from, pair.bytes);
     from += pair.bytes;
   }

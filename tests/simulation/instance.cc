@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/seal_sums.h"
+#include "agent/told_segments.h"
 #include "core/check.h"
 #include "tests/simulation/data_plane.h"
 #include "tests/simulation/engine.h"
@@ -86,12 +87,7 @@ PeerInfo Instance::introduction() const {
 }
 
 std::vector<PlanSegment> Instance::plan_segments() const {
-  std::vector<PlanSegment> segments;
-  for (const PoolSegment& segment : pool_->segments()) {
-    segments.push_back({static_cast<uint32_t>(segments.size()), segment.first_block, segment.blocks,
-                        segment.layout, segment.shard});
-  }
-  return segments;
+  return mempool::plan_segments(*pool_);
 }
 
 // ---- the process -----------------------------------------------------------------------------

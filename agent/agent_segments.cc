@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the coming and going of segments while an agent runs.
+#include <algorithm>
+#include <future>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "agent/agent_impl.h"
+#include "agent/told_segments.h"
+#include "core/check.h"
+#include "core/log.h"
+
+namespace mempool {
+namespace {
+
+/// Say how the blocks of a segment are still in use.
+std::string uses_of(const BlockPool& pool, const PoolSegment& segment) {
+  std::map<BlockState, uint32_t> uses;
+  for (uint32_t index = segment.first_block; index < segment.first_block + segment.blocks;
+       ++index) {
+    if (pool.state(index) != BlockState::kAbsent) ++uses[pool.state(index)];
+  }
+  std::string text;
+  for (const auto& [state, count] : uses) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, to_string(state));
+  }
+  return text;
+}
+
+std::vector<uint32_t> published_of(const BlockPool& pool, const PoolSegment& segment) {
+  std::vector<uint32_t> result;
+  for (uint32_t index = segment.first_block; index < segment.first_block + segment.blocks;
+       ++index) {
+    if (pool.state(index) == BlockState::kPublished) result.push_back(index);
+  }
+  return result;
+}
+
+std::vector<const PoolSegment*> shards_of(const BlockPool& pool, uint32_t first_block) {
+  std::vector<const PoolSegment*> result;
+  for (const PoolSegment* segment : pool.segments().all()) {
+    if (segment->first_block == first_block) result.push_back(segment);
+  }
+  return result;
+}
+
+}  // namespace
+
+// ---- by the operator -------------------------------------------------------------------------
+
+Status Agent::Impl::grow(uint32_t blocks) {
+  const Visit visit(*visitors_);
+  if (!visit) return cancelled("the agent stops");
+  MEMPOOL_ASSIGN_OR_RETURN(NewSegment segment, pool_->make_segment(blocks));  // takes long
+  std::promise<Status> placed;
+  loop_.post([&] { placed.set_value(place(std::move(segment)).status()); });
+  MEMPOOL_RETURN_IF_ERROR(placed.get_future().get());
+  log().info("the pool has {} blocks more", blocks);
+  return {};
+}
+
+Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
+  const Visit visit(*visitors_);
+  if (!visit) return cancelled("the agent stops");
+  const TimePoint deadline = now() + std::min(timeout, kWaitMax);
+  std::promise<Status> dropped;
+  loop_.post([&] {
+    if (const std::lock_guard lock(idle_mutex_); stopped_) {
+      return dropped.set_value(cancelled("the agent stops"));
+    }
+    const PoolSegment* last = nullptr;
+    size_t own = 0;
+    for (const PoolSegment* segment : pool_->segments().of_first_shard()) {
+      if (segment->adopted || closing_.contains(segment->first_block)) continue;
+      last = segment;
+      ++own;
+    }
+    if (own < 2) {
+      return dropped.set_value(
+          invalid_argument("the pool has one segment, and keeps it; a pool that is to shrink is "
+                           "made of several (pool.segments)"));
+    }
+    close_segment(last->first_block, deadline,
+                  [&dropped](const Status& status) { dropped.set_value(status); });
+    pump();
+  });
+  return dropped.get_future().get();
+}
+
+// ---- on the agent's thread -------------------------------------------------------------------
+
+Result<uint32_t> Agent::Impl::place(NewSegment segment) {
+  if (pool_->segments().all().size() + segment.memory.size() > kSegmentsMax) {
+    return resource_exhausted(
+        fmt::format("a pool has at most {} segments in all shards", kSegmentsMax));
+  }
+  uint32_t first_block = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    MEMPOOL_ASSIGN_OR_RETURN(first_block, pool_->add_segment(std::move(segment)));
+  }
+  Status status;
+  for (const auto& transport : transports_) {
+    for (const PoolSegment* shard : shards_of(*pool_, first_block)) {
+      if (!status.ok()) break;
+      status = transport->register_region(region_of(*pool_, *shard))
+                   .with_context(transport->capabilities().name);
+    }
+  }
+  if (!status.ok()) {  // nobody has heard of it yet
+    const bool forgotten = forget_regions(first_block);
+    MEMPOOL_CHECK(forgotten);
+    const std::lock_guard lock(mutex_);
+    pool_->drop_segment(first_block);
+    return status;
+  }
+  tell_segments();
+  const std::lock_guard lock(mutex_);
+  pool_->open_segment(first_block);
+  return first_block;
+}
+
+void Agent::Impl::tell_segments() {
+  mover_->set_own_segments(plan_segments(*pool_));
+  const Welcome welcome = make_welcome();
+  std::vector<SessionId> sources;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, session] : sessions_) {
+      if (!session.dialed && session.up) sources.push_back(id);
+    }
+  }
+  for (const SessionId source : sources) control_->send(source, welcome);
+}
+
+void Agent::Impl::close_segment(uint32_t first_block, TimePoint deadline,
+                                std::function<void(Status)> done) {
+  {
+    const std::lock_guard lock(mutex_);
+    pool_->close_segment(first_block);
+  }
+  closing_[first_block] = {deadline, std::move(done)};
+}
+
+void Agent::Impl::drop_closed(TimePoint now) {
+  for (auto it = closing_.begin(); it != closing_.end();) {
+    const uint32_t first_block = it->first;
+    Status status;
+    {
+      const std::lock_guard lock(mutex_);
+      const PoolSegment& segment = *shards_of(*pool_, first_block).front();
+      // Time and again: a transfer that was open when the segment was closed may publish some.
+      if (const std::vector<uint32_t> published = published_of(*pool_, segment);
+          !published.empty()) {
+        index_->erase_blocks(published);
+      }
+      if (pool_->present(first_block) > 0) {
+        status = deadline_exceeded(
+            fmt::format("blocks are still in use ({})", uses_of(*pool_, segment)));
+      }
+      if (!status.ok() && now >= it->second.deadline) pool_->open_segment(first_block);
+    }
+    const bool dropped = status.ok() && forget_regions(first_block);
+    if (dropped) {
+      {
+        const std::lock_guard lock(mutex_);
+        pool_->drop_segment(first_block);
+      }
+      tell_segments();
+    }
+    if (!dropped && (status.ok() || now < it->second.deadline)) {
+      ++it;
+      continue;
+    }
+    const std::function<void(Status)> done = std::move(it->second.done);
+    it = closing_.erase(it);
+    done(status);
+  }
+}
+
+// Take a segment's memory from all transports. False while one of them uses it still.
+bool Agent::Impl::forget_regions(uint32_t first_block) {
+  bool forgotten = true;
+  for (const auto& transport : transports_) {
+    for (const PoolSegment* shard : shards_of(*pool_, first_block)) {
+      const Status status = transport->deregister_region(shard->region);
+      forgotten &= status.ok() || status.code() == StatusCode::kNotFound;
+    }
+  }
+  return forgotten;
+}
+
+void Agent::Impl::give_up_closing() {
+  for (auto& [first_block, closing] : std::exchange(closing_, {})) {
+    closing.done(cancelled("the agent stops"));
+  }
+}
+
+}  // namespace mempool

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the words for what a block is, who holds it, and how many there are of each kind.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace mempool {
+
+/// Who holds a pin. Session 0 is the caller that embeds the agent; peers and attached engines get
+/// others.
+using SessionId = uint32_t;
+inline constexpr SessionId kCallerSession = 0;
+/// Engines that are attached from other processes have ids from here on.
+inline constexpr SessionId kFirstEngineSession = SessionId{1} << 31;
+/// Tell an engine of this agent from its peers and its own work.
+constexpr bool is_engine(SessionId session) {
+  return session == kCallerSession || session >= kFirstEngineSession;
+}
+
+enum class BlockState : uint8_t {
+  kFree,
+  kReserved,     // given to a transfer; a peer may be writing into it
+  kWriting,      // held by the local caller, who fills it
+  kPrivate,      // sealed, in no index
+  kPublished,    // sealed, and the index holds it
+  kQuarantined,  // of a transfer that ended badly; bytes may still land
+  kRetired,      // its 32-bit generation is used up; never given out again
+  kUnclaimed,    // adopted, and not in use
+  kAbsent,       // no block: of no open segment
+};
+inline constexpr size_t kBlockStates = 9;
+std::string_view to_string(BlockState state);
+
+inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
+
+/// Blocks by state, and the quarantined ones by who holds them back.
+struct PoolCounts {
+  std::array<uint64_t, kBlockStates> blocks{};  // indexed by BlockState
+  // Quarantined blocks by the name of who may still write into them; released ones that wait for
+  // their last pin are under kAwaitingUnpin. No entry is 0.
+  std::unordered_map<std::string, uint64_t> quarantine;
+  uint64_t count(BlockState state) const { return blocks[static_cast<size_t>(state)]; }
+  bool operator==(const PoolCounts&) const = default;
+};
+
+/// What audit() counted.
+struct PoolAudit : PoolCounts {
+  uint64_t total = 0;
+  uint64_t pins = 0;
+};
+
+}  // namespace mempool
