@@ -10,6 +10,7 @@
 #include "agent/agent_impl.h"
 #include "agent/block_copy.h"
 #include "agent/call_checks.h"
+#include "agent/copied_insert.h"
 #include "core/check.h"
 
 namespace mempool {
@@ -83,12 +84,35 @@ Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
   return status;
 }
 
+// ---- memory of the engine's own --------------------------------------------------------------
+
+Status Agent::adopt(const std::string& name, const AdoptOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  return impl_->adopt_embedded(name, options);
+}
+
+Result<std::vector<BlockAddress>> Agent::claim(const std::string& name,
+                                               std::span<const uint32_t> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  return impl_->embedded_.claim(name, blocks);
+}
+
+Status Agent::withdraw(const std::string& name, std::chrono::milliseconds timeout) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  return impl_->withdraw_embedded(name, timeout);
+}
+
 // ---- index -----------------------------------------------------------------------------------
 
 Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
-  return impl_->embedded_.insert(prompt, blocks, sums);
+  const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(list));
+    return impl_->embedded_.insert(prompt, list, sums);
+  };
+  const std::vector<bool> copied = impl_->copied(blocks);
+  if (copied.empty()) return insert(blocks);
+  return insert_copies(*this, blocks, copied, match(prompt).blocks, insert);
 }
 
 MatchResult Agent::match(const Prompt& prompt) {
@@ -105,8 +129,13 @@ Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
                                         std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(blocks));
-  return impl_->embedded_.insert_keys(ids, blocks, sums);
+  const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(list));
+    return impl_->embedded_.insert_keys(ids, list, sums);
+  };
+  const std::vector<bool> copied = impl_->copied(blocks);
+  if (copied.empty()) return insert(blocks);
+  return insert_copies(*this, blocks, copied, {}, insert);
 }
 
 Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {

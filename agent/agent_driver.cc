@@ -258,7 +258,10 @@ void Agent::Impl::on_welcome(SessionId session, Welcome welcome) {
       }
       if (offer.name != state.transport) continue;
       for (const TransportOffer::Key& key : offer.keys) {
-        if (status.ok()) status = mover_->import_key(session, key.region, key.key);
+        // One that cannot be used is of a segment that has gone again: the next list says so.
+        const Status known = mover_->import_key(session, key.region, key.key);
+        if (!known.ok())
+          log().debug("region {} of '{}': {}", key.region, state.peer.name, known.to_string());
       }
     }
   }

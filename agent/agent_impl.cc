@@ -39,9 +39,12 @@ uint32_t max_blocks(const AgentOptions& options) {
 /// The memory of the pool's own that came off worst, which says why.
 const SegmentMemory& smallest_pages(const BlockPool& pool) {
   const std::span<const PoolSegment* const> segments = pool.segments().all();
-  return (*std::ranges::min_element(segments, {}, [](const PoolSegment* segment) {
-           return segment->adopted ? UINT64_MAX : segment->memory.page_bytes;
-         }))->memory;
+  return (*std::ranges::min_element(segments, {},
+                                    [](const PoolSegment* segment) {
+                                      return segment->adopted ? UINT64_MAX
+                                                              : segment->memory.page_bytes;
+                                    }))
+      ->memory;
 }
 
 }  // namespace
@@ -257,7 +260,6 @@ Status Agent::Impl::open_attach() {
   return {};
 }
 
-
 Status Agent::Impl::noted(Status status) {
   if (status.code() == StatusCode::kStale) metrics_.stale_rejected.with().add();
   return status;
@@ -445,6 +447,7 @@ AgentStatus Agent::Impl::status() const {
   result.ready = readiness(result.audit);
   for (size_t i = 0; i < kBlockStates; ++i) {
     const auto state = static_cast<BlockState>(i);
+    if (state == BlockState::kAbsent) continue;
     result.blocks[std::string(to_string(state))] = pool_->count(state);
   }
   if (audit.ok()) {
@@ -455,6 +458,10 @@ AgentStatus Agent::Impl::status() const {
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
   for (const auto& [id, engine] : engines_) result.engines.push_back(engine);
+  for (const auto& [name, adoption] : adoptions_) {
+    result.adopted.push_back(
+        {name, adoption.blocks, adoption.in_place, adoption.first_block.has_value()});
+  }
   for (const auto& [id, session] : sessions_) {
     result.peers.push_back(
         {session.peer.name, session.role(), session.up, session.transport, session.refusals});
@@ -467,6 +474,7 @@ std::string Agent::Impl::metrics_text() {
     const std::lock_guard lock(mutex_);
     for (size_t i = 0; i < kBlockStates; ++i) {
       const auto state = static_cast<BlockState>(i);
+      if (state == BlockState::kAbsent) continue;
       metrics_.blocks.with({std::string(to_string(state))})
           .set(static_cast<int64_t>(pool_->count(state)));
     }

@@ -55,6 +55,29 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status drain(std::chrono::milliseconds timeout);
   Status grow(uint32_t blocks);
   Status shrink(std::chrono::milliseconds timeout);
+
+  // ---- memory of engines, agent_adopt.cc ----
+  /// One shard of what an engine lends, mapped here.
+  struct Lent {
+    uint32_t shard = 0;
+    AdoptedMemory shape;
+    SegmentMemory memory;
+  };
+  /// Take in what an engine lends, all shards or one rank's. Requires: the agent's thread.
+  Status adopt(SessionId engine, const std::string& name, const AdoptOptions& options,
+               std::vector<Lent> lent);
+  /// Requires: mutex_ is held.
+  Result<std::vector<BlockAddress>> claim(SessionId engine, const std::string& name,
+                                          std::span<const uint32_t> blocks);
+  /// `done` follows, perhaps at once. Requires: the agent's thread.
+  void withdraw(const std::string& name, TimePoint deadline, std::function<void(Status)> done);
+  /// The same from the engine's own thread, in this process.
+  Status adopt_embedded(const std::string& name, const AdoptOptions& options);
+  Status withdraw_embedded(const std::string& name, std::chrono::milliseconds timeout);
+  /// Tell which blocks of a list are inserted as copies; empty for none. Takes the lock.
+  std::vector<bool> copied(std::span<const BlockAddress> blocks) const;
+  /// Let go of what was lent by an engine that is gone. Requires: the agent's thread.
+  void withdraw_all(SessionId engine);
   std::string metrics_text();
   TimePoint now() const { return clock_.now(); }
   TimePoint deadline_of(const TransferOptions& options, TimePoint now) const {
@@ -109,8 +132,17 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   };
   std::map<SessionId, Session> sessions_;
   std::map<SessionId, AgentStatus::Engine> engines_;  // attached, or leaving
-  std::set<std::string> quarantine_writers_;          // that metrics have shown
-  uint64_t evictions_counted_ = 0;                    // of the index's, by metrics
+  struct Adoption {
+    NewSegment parts;                // by shard, until all are there
+    std::vector<SessionId> lenders;  // by shard
+    std::vector<bool> given;         // likewise
+    uint32_t blocks = 0;
+    bool in_place = false;
+    std::optional<uint32_t> first_block;  // of the segment, once all are there
+  };
+  std::map<std::string, Adoption> adoptions_;
+  std::set<std::string> quarantine_writers_;  // that metrics have shown
+  uint64_t evictions_counted_ = 0;            // of the index's, by metrics
 
   ArrivalQueue arrivals_;
 
@@ -169,6 +201,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void drop_closed(TimePoint now);
   bool forget_regions(uint32_t first_block);
   void give_up_closing();
+  std::optional<uint32_t> adopted_at(const std::string& name) const;
+  bool stopping();
   void tell_segments();
   void pump();
   void on_tick();

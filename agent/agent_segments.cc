@@ -66,9 +66,7 @@ Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
   const TimePoint deadline = now() + std::min(timeout, kWaitMax);
   std::promise<Status> dropped;
   loop_.post([&] {
-    if (const std::lock_guard lock(idle_mutex_); stopped_) {
-      return dropped.set_value(cancelled("the agent stops"));
-    }
+    if (stopping()) return dropped.set_value(cancelled("the agent stops"));
     const PoolSegment* last = nullptr;
     size_t own = 0;
     for (const PoolSegment* segment : pool_->segments().of_first_shard()) {
@@ -189,6 +187,11 @@ bool Agent::Impl::forget_regions(uint32_t first_block) {
     }
   }
   return forgotten;
+}
+
+bool Agent::Impl::stopping() {
+  const std::lock_guard lock(idle_mutex_);
+  return stopped_;
 }
 
 void Agent::Impl::give_up_closing() {

@@ -49,8 +49,10 @@ class Encoder {
   Packed operator()(const AttachWelcome& welcome) {
     std::vector<fb::Offset<wire::MappedSegment>> segments;
     for (const AttachWelcome::Segment& segment : welcome.segments) {
-      segments.push_back(
-          wire::CreateMappedSegment(builder_, segment.first_block, segment.blocks, segment.bytes));
+      segments.push_back(wire::CreateMappedSegment(builder_, segment.first_block, segment.blocks,
+                                                   segment.bytes, segment.region, segment.adopted,
+                                                   segment.in_place, segment.block_stride,
+                                                   segment.layer_stride, segment.part_stride));
     }
     const auto model = std::bit_cast<wire::ContentId>(welcome.model);
     const ContentSpec& shape = welcome.shape;
@@ -60,7 +62,8 @@ class Encoder {
         static_cast<uint8_t>(shape.element), shape.layers, shape.kv_heads, shape.head_size,
         shape.mla_rank, shape.tokens_per_block, static_cast<uint8_t>(welcome.placement.form),
         static_cast<uint8_t>(welcome.placement.order), builder_.CreateVector(segments),
-        welcome.shards, static_cast<uint64_t>(welcome.default_deadline.count())));
+        welcome.shards, static_cast<uint64_t>(welcome.default_deadline.count()), welcome.max_blocks,
+        welcome.segments_version));
   }
 
   Packed operator()(const AttachCall& call) {
@@ -72,7 +75,9 @@ class Encoder {
         structs<wire::BlockAddress>(call.blocks), structs<wire::SealedSum>(call.sums),
         structs<wire::ContentId>(call.keys), text(call.name), text(call.address), call.in_layers,
         call.layers.first, call.layers.count, call.deadline_ms, call.request_id,
-        list<uint8_t>(call.user_data), text(call.trace), call.corrupt));
+        list<uint8_t>(call.user_data), text(call.trace), call.corrupt, list<uint32_t>(call.indices),
+        call.memory.bytes, call.memory.block_stride, call.memory.layer_stride,
+        call.memory.part_stride, call.in_place));
   }
 
   Packed operator()(const AttachAnswer& answer) {
@@ -181,10 +186,15 @@ class Decoder {
     out.shards = welcome.shards();
     out.default_deadline = std::chrono::milliseconds(
         std::min<uint64_t>(welcome.default_deadline_ms(), kWaitMax.count()));
+    out.max_blocks = welcome.max_blocks();
+    out.segments_version = welcome.segments_version();
     if (welcome.segments() == nullptr) return out;
     if (!bounded("segments", welcome.segments()->size(), kAttachSegmentsMax)) return out;
     for (const wire::MappedSegment* segment : *welcome.segments()) {
-      out.segments.push_back({segment->first_block(), segment->blocks(), segment->bytes()});
+      out.segments.push_back({segment->first_block(), segment->blocks(), segment->bytes(),
+                              segment->region(), segment->adopted(), segment->in_place(),
+                              segment->block_stride(), segment->layer_stride(),
+                              segment->part_stride()});
     }
     return out;
   }
@@ -209,6 +219,12 @@ class Decoder {
     out.user_data = list<std::byte>("user_data", call.user_data(), kAttachFrameBytesMax);
     out.trace = text("trace", call.trace(), kAttachNameBytesMax);
     out.corrupt = call.corrupt();
+    out.indices = list<uint32_t>("indices", call.indices(), kAttachBlocksMax);
+    out.memory.bytes = call.bytes();
+    out.memory.block_stride = call.block_stride();
+    out.memory.layer_stride = call.layer_stride();
+    out.memory.part_stride = call.part_stride();
+    out.in_place = call.in_place();
     check_sums(out);
     return out;
   }

@@ -36,12 +36,18 @@ struct AttachHello {
 };
 
 /// Agent -> engine: why not, or the pool's shape. Descriptors come along: the event socket, the
-/// generation table, each segment.
+/// generation table, each segment. It answers kSegments too, with those of the segments alone.
 struct AttachWelcome {
   struct Segment {
     uint32_t first_block = 0;
     uint32_t blocks = 0;
     uint64_t bytes = 0;  // to map
+    uint32_t region = 0;
+    bool adopted = false;  // and laid out by the strides here
+    bool in_place = false;
+    uint64_t block_stride = 0;
+    uint64_t layer_stride = 0;
+    uint64_t part_stride = 0;
   };
   Status status;
   uint64_t incarnation = 0;
@@ -52,6 +58,8 @@ struct AttachWelcome {
   uint32_t shards = 1;
   std::vector<Segment> segments;  // shard by shard
   std::chrono::milliseconds default_deadline{0};
+  uint32_t max_blocks = 0;
+  uint64_t segments_version = 0;  // what the word behind the generations was
 };
 
 enum class AttachOperation : uint8_t {
@@ -71,6 +79,10 @@ enum class AttachOperation : uint8_t {
   kHandOver,
   kCheckCommit,
   kAddPeer,
+  kSegments,
+  kAdopt,  // a descriptor comes along
+  kClaim,
+  kWithdraw,
   // What follows has no answer.
   kMap,  // the pool will be mapped from now on
   kEndRead,
@@ -102,6 +114,9 @@ struct AttachCall {
   std::vector<std::byte> user_data;
   std::string trace;
   bool corrupt = false;
+  std::vector<uint32_t> indices;  // of adopted blocks
+  AdoptedMemory memory;           // without its place in the engine's process
+  bool in_place = false;
 };
 
 struct AttachAnswer {

@@ -17,6 +17,7 @@
 #include "agent/attach_server.h"
 #include "core/check.h"
 #include "core/log.h"
+#include "core/memory_mapping.h"
 
 namespace mempool {
 namespace {
@@ -33,6 +34,7 @@ bool needs_all_ranks(AttachOperation operation) {
     case AttachOperation::kFetch:
     case AttachOperation::kHandOver:
     case AttachOperation::kCheckCommit:
+    case AttachOperation::kClaim:
       return true;
     default:
       return false;
@@ -65,7 +67,6 @@ void AttachSession::read() {
     }
     const Result<bool> more = link_->stream.receive();
     if (!more.ok()) return leave(more.status());
-    (void)link_->stream.take_descriptors();  // engines have none to give
     if (*more) continue;
     link_->watch.when_readable([self = weak_from_this()] {
       if (const auto session = self.lock()) session->read();
@@ -148,6 +149,17 @@ Status AttachSession::greet(const AttachHello& hello) {
 }
 
 Status AttachSession::welcome(Descriptor events) {
+  std::vector<Descriptor> descriptors;
+  descriptors.push_back(std::move(events));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,
+                           reopen_read_only(agent_.pool_->generation_memory().descriptor()));
+  descriptors.push_back(std::move(generations));
+  MEMPOOL_ASSIGN_OR_RETURN(const AttachWelcome welcome, make_welcome(descriptors));
+  link_->stream.queue(welcome, std::move(descriptors));
+  return {};
+}
+
+Result<AttachWelcome> AttachSession::make_welcome(std::vector<Descriptor>& descriptors) const {
   const BlockPool& pool = *agent_.pool_;
   AttachWelcome welcome;
   welcome.incarnation = agent_.incarnation_;
@@ -156,19 +168,20 @@ Status AttachSession::welcome(Descriptor events) {
   welcome.shape = agent_.options_.content;
   welcome.placement = agent_.options_.placement;
   welcome.shards = pool.shards();
-  std::vector<Descriptor> descriptors;
-  descriptors.push_back(std::move(events));
-  MEMPOOL_ASSIGN_OR_RETURN(Descriptor generations,
-                           reopen_read_only(pool.generation_memory().descriptor()));
-  descriptors.push_back(std::move(generations));
-  for (const PoolSegment* segment : pool.segments().all()) {
-    welcome.segments.push_back({segment->first_block, segment->blocks, segment->memory.bytes});
-    MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(segment->memory.descriptor));
-    descriptors.push_back(std::move(memory));
-  }
   welcome.default_deadline = agent_.options_.default_deadline;
-  link_->stream.queue(welcome, std::move(descriptors));
-  return {};
+  welcome.max_blocks = pool.max_blocks();
+  welcome.segments_version = pool.segments_version();
+  for (const PoolSegment* segment : pool.segments().all()) {
+    const SegmentMemory& memory = segment->memory;
+    const BlockLayout& layout = segment->layout;
+    if (memory.descriptor < 0) continue;  // the agent's own process alone can reach it
+    welcome.segments.push_back({segment->first_block, segment->blocks, memory.bytes,
+                                segment->region, segment->adopted, segment->in_place,
+                                layout.block_stride, layout.layer_stride, layout.part_stride});
+    MEMPOOL_ASSIGN_OR_RETURN(Descriptor its, duplicate(memory.descriptor));
+    descriptors.push_back(std::move(its));
+  }
+  return welcome;
 }
 
 // The reason goes out, as far as the socket takes it now.
@@ -188,7 +201,15 @@ void AttachSession::handle(AttachCall& call) {
     if (const Status obeyed = obey(call); !obeyed.ok()) leave(obeyed);
     return;
   }
-  link_->stream.queue(answer(call));
+  if (call.operation == AttachOperation::kWithdraw) return withdraw(call);
+  if (call.operation == AttachOperation::kSegments) {
+    std::vector<Descriptor> descriptors;
+    Result<AttachWelcome> segments = make_welcome(descriptors);
+    if (!segments.ok()) return leave(segments.status());
+    link_->stream.queue(*segments, std::move(descriptors));
+  } else {
+    link_->stream.queue(answer(call));
+  }
   flush(*link_);
 }
 
@@ -214,6 +235,11 @@ AttachAnswer AttachSession::answer(AttachCall& call) {
     case AttachOperation::kAddPeer:
       calls_.add_peer(call.name, call.address);
       return out;
+    case AttachOperation::kAdopt:
+      out.status = adopt(call);
+      return out;
+    case AttachOperation::kClaim:
+      return claim(call);
     default:
       return answer_about_index(call);
   }
@@ -243,6 +269,58 @@ AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
     reads_.push_back(call.blocks.front());
   }
   return out;
+}
+
+AttachAnswer AttachSession::claim(const AttachCall& call) {
+  AttachAnswer out;
+  Result<std::vector<BlockAddress>> claimed = calls_.claim(call.name, call.indices);
+  out.status = claimed.status();
+  if (claimed.ok()) out.blocks = std::move(*claimed);
+  return out;
+}
+
+Status AttachSession::adopt(const AttachCall& call) {
+  std::vector<Descriptor> descriptors = link_->stream.take_descriptors();
+  if (descriptors.size() != 1) {
+    return invalid_argument("an engine beside its agent lends memory of a memfd, one for a shard");
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(
+      MemoryMapping mapping,
+      MemoryMapping::map(descriptors[0], call.memory.bytes, Access::kReadWrite));
+  struct Owner {
+    MemoryMapping mapping;
+    Descriptor descriptor;
+  };
+  const auto owner =
+      std::make_shared<const Owner>(Owner{std::move(mapping), std::move(descriptors[0])});
+  SegmentMemory memory;
+  memory.data = owner->mapping.data();
+  memory.bytes = call.memory.bytes;
+  memory.descriptor = owner->descriptor.number();
+  memory.owner = owner;
+  AdoptOptions options;
+  options.blocks = static_cast<uint32_t>(std::min<uint64_t>(call.count, UINT32_MAX));
+  options.insert_in_place = call.in_place;
+  AdoptedMemory shape = call.memory;
+  shape.data = memory.data;
+  std::vector<Agent::Impl::Lent> lent;
+  lent.push_back({*shard_, shape, std::move(memory)});
+  return agent_.adopt(id_, call.name, options, std::move(lent));
+}
+
+// The answer may come later: the engine waits for it, and asks nothing else meanwhile.
+void AttachSession::withdraw(const AttachCall& call) {
+  const auto wait =
+      std::chrono::milliseconds(std::min<uint64_t>(call.deadline_ms, kWaitMax.count()));
+  agent_.withdraw(call.name, agent_.now() + wait, [self = weak_from_this()](const Status& status) {
+    const auto session = self.lock();
+    if (session == nullptr || session->state_ != State::kAttached) return;
+    AttachAnswer out;
+    out.status = status;
+    session->link_->stream.queue(out);
+    session->flush(*session->link_);
+  });
+  agent_.request_pump();
 }
 
 AttachAnswer AttachSession::answer_about_index(const AttachCall& call) {
@@ -480,6 +558,7 @@ void AttachSession::watch_process_end() {
 }
 
 void AttachSession::give_back() {
+  agent_.withdraw_all(id_);
   const std::lock_guard lock(agent_.mutex_);
   agent_.pool_->end_session(id_);
   for (; unreceived_ > 0; --unreceived_) agent_.target_->on_received();

@@ -50,11 +50,16 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   Status greet(const AttachHello& hello);
   Status check_hello(const AttachHello& hello) const;
   Status welcome(Descriptor events);
+  /// List the pool's segments, and put their descriptors behind those there are.
+  Result<AttachWelcome> make_welcome(std::vector<Descriptor>& descriptors) const;
   void refuse(const Status& why);
   void handle(AttachCall& call);
   AttachAnswer answer(AttachCall& call);
   AttachAnswer answer_about_blocks(const AttachCall& call);
   AttachAnswer answer_about_index(const AttachCall& call);
+  AttachAnswer claim(const AttachCall& call);
+  Status adopt(const AttachCall& call);
+  void withdraw(const AttachCall& call);
   Status start_transfer(AttachCall& call);
   Status answer_about_transfer(const AttachCall& call);
   Status take_ready(const AttachCall& call);

@@ -2,17 +2,21 @@
 // Owns what each call says to the agent, and what it does here: mapping, hashing, copying.
 #include "agent/attached_pool.h"
 
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "agent/block_copy.h"
 #include "agent/call_checks.h"
+#include "agent/copied_insert.h"
 #include "agent/wire.h"
 #include "core/check.h"
 #include "core/unix_socket.h"
@@ -21,6 +25,7 @@ namespace mempool {
 namespace {
 
 constexpr std::chrono::milliseconds kEventsTick{500};
+constexpr std::chrono::milliseconds kWithdrawTurn{50};
 constexpr std::chrono::seconds kOverdueAfter{2};  // more than the agent's own slack
 
 Status agent_gone(const Status& why) {
@@ -87,31 +92,26 @@ Status AttachedPool::map(std::vector<Descriptor> descriptors) {
     return corruption("attach frame: a welcome without its memory");
   }
   events_ = std::make_unique<AttachStream>(std::move(descriptors[0]));
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<Placement> placements,
-                           make_shards(welcome_.shape, welcome_.placement, welcome_.shards));
-  const size_t in_a_shard = welcome_.segments.size() / placements.size();
-  if (in_a_shard * placements.size() != welcome_.segments.size()) {
-    return corruption("attach frame: shards of different segments");
-  }
-  uint64_t blocks = 0;
-  for (size_t i = 0; i < welcome_.segments.size(); ++i) {
-    const AttachWelcome::Segment& given = welcome_.segments[i];
-    MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
-                             make_layout(welcome_.shape, placements[i / in_a_shard], given.blocks));
-    MEMPOOL_ASSIGN_OR_RETURN(
-        MemoryMapping memory,
-        MemoryMapping::map(descriptors[2 + i], given.bytes, Access::kReadWrite));
-    if (i / in_a_shard == rank_) memory.populate();  // the others' are looked at now and then
-    segments_.push_back({given.first_block, given.blocks, layout, std::move(memory)});
-    blocks = std::max(blocks, uint64_t{given.first_block} + given.blocks);
-  }
   MEMPOOL_ASSIGN_OR_RETURN(
       MemoryMapping generations,
-      MemoryMapping::map(descriptors[1], blocks * sizeof(uint64_t), Access::kRead));
-  generations.populate();
+      MemoryMapping::map(descriptors[1], (uint64_t{welcome_.max_blocks} + 1) * sizeof(uint64_t),
+                         Access::kRead));
   generations_ = std::make_unique<MemoryMapping>(std::move(generations));
   set_timeout(events_->descriptor(), kEventsTick);
-  return {};
+  return segments_.map(welcome_, std::span(descriptors).subspan(2));
+}
+
+Status AttachedPool::refresh() const {
+  const auto* words = reinterpret_cast<const std::atomic<uint64_t>*>(generations_->data());
+  const std::atomic<uint64_t>& version = words[welcome_.max_blocks];
+  if (version.load(std::memory_order_acquire) == segments_.version()) return {};
+  const std::lock_guard lock(segments_mutex_);
+  std::vector<Descriptor> descriptors;
+  MEMPOOL_ASSIGN_OR_RETURN(AttachFrame frame,
+                           exchange({.operation = AttachOperation::kSegments}, descriptors));
+  const auto* now = std::get_if<AttachWelcome>(&frame);
+  if (now == nullptr) return corruption("attach frame: no segments");
+  return segments_.map(*now, descriptors);
 }
 
 AttachedPool::~AttachedPool() {
@@ -127,23 +127,33 @@ AttachedPool::~AttachedPool() {
     shutdown(events_->descriptor(), SHUT_RDWR);
     listener_.join();
   }
-  segments_.clear();
+  segments_.unmap();
   generations_.reset();
   tell({.operation = AttachOperation::kDetach});
 }
 
 // ---- asking ----------------------------------------------------------------------------------
 
-Result<AttachAnswer> AttachedPool::ask(const AttachCall& call) {
+Result<AttachFrame> AttachedPool::exchange(const AttachCall& call,
+                                           std::vector<Descriptor>& descriptors) const {
   MEMPOOL_RETURN_IF_ERROR(made_in_.check());
   const std::lock_guard lock(mutex_);
   MEMPOOL_RETURN_IF_ERROR(gone_);
-  calls_.queue(call);
+  calls_.queue(call, std::exchange(descriptors, {}));
   const Status sent = send_all(calls_);
   Result<AttachFrame> frame = sent.ok() ? read_frame(calls_) : sent;
-  AttachAnswer* const answer = frame.ok() ? std::get_if<AttachAnswer>(&*frame) : nullptr;
+  descriptors = calls_.take_descriptors();
+  if (!frame.ok()) gone_ = agent_gone(frame.status());
+  return gone_.ok() ? std::move(frame) : gone_;
+}
+
+Result<AttachAnswer> AttachedPool::ask(const AttachCall& call,
+                                       std::vector<Descriptor> descriptors) {
+  MEMPOOL_ASSIGN_OR_RETURN(AttachFrame frame, exchange(call, descriptors));
+  auto* const answer = std::get_if<AttachAnswer>(&frame);
   if (answer == nullptr) {
-    gone_ = agent_gone(frame.ok() ? corruption("it gave no answer") : frame.status());
+    const std::lock_guard lock(mutex_);
+    gone_ = agent_gone(corruption("it gave no answer"));
     return gone_;
   }
   MEMPOOL_RETURN_IF_ERROR(answer->status);
@@ -189,53 +199,52 @@ Status AttachedPool::unpin(std::span<const BlockAddress> blocks) {
   return ask_about(AttachOperation::kUnpin, blocks);
 }
 
-Result<size_t> AttachedPool::find(const BlockAddress& block) const {
+const BlockLayout& AttachedPool::layout(size_t segment, uint32_t shard) const {
+  const auto all = segments_.table().all();
+  return all[all.size() / shards() * shard + segment]->layout;
+}
+
+Result<const PoolSegment*> AttachedPool::find(const BlockAddress& block) const {
   MEMPOOL_RETURN_IF_ERROR(made_in_.check());
+  MEMPOOL_RETURN_IF_ERROR(refresh());
   const uint32_t index = block.index();
-  const auto first_shard = std::span(segments_).first(in_a_shard());
-  const auto after = std::ranges::upper_bound(first_shard, index, {}, &Segment::first_block);
   if (block.incarnation != welcome_.incarnation) {
     return stale(fmt::format("block {} is of another agent, or of another life of this one",
                              to_string(block)));
   }
-  if (block.medium() != Medium::kHost || after == first_shard.begin() ||
-      index - std::prev(after)->first_block >= std::prev(after)->blocks) {
+  const PoolSegment* const segment = segments_.table().holding(index);
+  if (block.medium() != Medium::kHost || segment == nullptr) {
     return invalid_argument(fmt::format("block {} is not of this pool", to_string(block)));
   }
   const auto* words = reinterpret_cast<const std::atomic<uint64_t>*>(generations_->data());
   if (static_cast<uint32_t>(words[index].load(std::memory_order_acquire)) != block.generation) {
     return stale(fmt::format("block {} has been freed", to_string(block)));
   }
-  return static_cast<size_t>(std::prev(after) - first_shard.begin());
+  return segment;
 }
 
-BlockView AttachedPool::view(size_t segment, const BlockAddress& block, uint32_t shard) const {
-  const Segment& its = segments_[in_a_shard() * shard + segment];
-  return {its.memory.data(), block.index() - its.first_block, &its.layout};
-}
-
-std::vector<BlockView> AttachedPool::views(size_t segment, const BlockAddress& block) const {
+std::vector<BlockView> AttachedPool::views(const BlockAddress& block) const {
   std::vector<BlockView> result;
   for (uint32_t shard = 0; shard < shards(); ++shard) {
-    result.push_back(view(segment, block, shard));
+    result.push_back(segments_.table().view(block.index(), shard));
   }
   return result;
 }
 
 Result<std::span<std::byte>> AttachedPool::piece(const BlockAddress& block, uint32_t layer,
                                                  uint32_t part, uint32_t shard) const {
-  MEMPOOL_ASSIGN_OR_RETURN(const size_t segment, find(block));
+  MEMPOOL_RETURN_IF_ERROR(find(block).status());
   MEMPOOL_RETURN_IF_ERROR(check_piece(layout(0, 0), shards(), layer, part, shard));
-  const BlockView its = view(segment, block, shard);
+  const BlockView its = segments_.table().view(block.index(), shard);
   return std::span(its.piece(layer, part), its.layout->piece_bytes);
 }
 
 Status AttachedPool::read(const BlockAddress& block, std::span<std::byte> out) {
-  MEMPOOL_ASSIGN_OR_RETURN(const size_t segment, find(block));
+  MEMPOOL_RETURN_IF_ERROR(find(block).status());
   MEMPOOL_RETURN_IF_ERROR(check_buffer(out, shards() * layout(0, 0).block_bytes));
   MEMPOOL_ASSIGN_OR_RETURN(const AttachAnswer begun,
                            ask({.operation = AttachOperation::kBeginRead, .blocks = {block}}));
-  const Status status = copy_block(views(segment, block), block, begun.checksum, out);
+  const Status status = copy_block(views(block), block, begun.checksum, out);
   tell({.operation = AttachOperation::kEndRead, .blocks = {block}, .corrupt = !status.ok()});
   return status;
 }
@@ -245,12 +254,70 @@ Result<std::vector<SealedSum>> AttachedPool::sums_of(std::span<const BlockAddres
   for (uint32_t position = 0; position < blocks.size(); ++position) {
     const BlockAddress& block = blocks[position];
     if (!picks(welcome_.verify, block.index(), block.generation)) continue;
-    const Result<size_t> segment = find(block);
-    if (!segment.ok()) continue;
-    MEMPOOL_ASSIGN_OR_RETURN(const uint64_t sum, seal_sum(views(*segment, block), block));
+    if (!find(block).ok()) continue;
+    MEMPOOL_ASSIGN_OR_RETURN(const uint64_t sum, seal_sum(views(block), block));
     sums.push_back({position, sum});
   }
   return sums;
+}
+
+// ---- memory of the engine's own --------------------------------------------------------------
+
+Status AttachedPool::adopt(const std::string& name, const AdoptOptions& options) {
+  if (options.shards.size() != 1 || options.shards[0].descriptor < 0) {
+    return invalid_argument(fmt::format(
+        "'{}': a rank beside its agent adopts its own shard, which lies in a memfd", name));
+  }
+  // Pages that cannot be had are met here, and not by the agent.
+  const AdoptedMemory& lent = options.shards[0];
+  if (madvise(lent.data, lent.bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+    return resource_exhausted(
+        fmt::format("'{}': bring in {} bytes: {}", name, lent.bytes, std::strerror(errno)));
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor memory, duplicate(lent.descriptor));
+  std::vector<Descriptor> descriptors;
+  descriptors.push_back(std::move(memory));
+  return ask({.operation = AttachOperation::kAdopt,
+              .count = options.blocks,
+              .name = name,
+              .memory = options.shards[0],
+              .in_place = options.insert_in_place},
+             std::move(descriptors))
+      .status();
+}
+
+Result<std::vector<BlockAddress>> AttachedPool::claim(const std::string& name,
+                                                      std::span<const uint32_t> blocks) {
+  MEMPOOL_RETURN_IF_ERROR(check_lists(0, blocks.size()));
+  MEMPOOL_ASSIGN_OR_RETURN(AttachAnswer answer, ask({.operation = AttachOperation::kClaim,
+                                                     .name = name,
+                                                     .indices = {blocks.begin(), blocks.end()}}));
+  return std::move(answer.blocks);
+}
+
+// In short turns, so that other threads have theirs on the socket.
+Status AttachedPool::withdraw(const std::string& name, std::chrono::milliseconds timeout) {
+  const TimePoint deadline = system_clock().now() + std::min(timeout, kWaitMax);
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - system_clock().now());
+    const auto turn = std::clamp(left, std::chrono::milliseconds(0), kWithdrawTurn);
+    const Status status = ask({.operation = AttachOperation::kWithdraw,
+                               .name = name,
+                               .deadline_ms = static_cast<uint64_t>(turn.count())})
+                              .status();
+    if (status.code() != StatusCode::kDeadlineExceeded || left <= turn) return status;
+  }
+}
+
+std::vector<bool> AttachedPool::copied(std::span<const BlockAddress> blocks) const {
+  std::vector<bool> result;
+  for (size_t position = 0; position < blocks.size(); ++position) {
+    const Result<const PoolSegment*> segment = find(blocks[position]);
+    if (!segment.ok() || !(*segment)->adopted || (*segment)->in_place) continue;
+    result.resize(blocks.size());
+    result[position] = true;
+  }
+  return result;
 }
 
 // ---- index -----------------------------------------------------------------------------------
@@ -263,12 +330,17 @@ Result<InsertResult> AttachedPool::inserted(const AttachCall& call) {
 Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
                                           std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(check_lists(prompt.tokens.size(), blocks.size()));
-  MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(blocks));
-  return inserted({.operation = AttachOperation::kInsert,
-                   .content = prompt.content,
-                   .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
-                   .blocks = {blocks.begin(), blocks.end()},
-                   .sums = std::move(sums)});
+  const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
+    MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(list));
+    return inserted({.operation = AttachOperation::kInsert,
+                     .content = prompt.content,
+                     .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
+                     .blocks = {list.begin(), list.end()},
+                     .sums = std::move(sums)});
+  };
+  const std::vector<bool> copies = copied(blocks);
+  if (copies.empty()) return insert(blocks);
+  return insert_copies(*this, blocks, copies, match(prompt).blocks, insert);
 }
 
 MatchResult AttachedPool::match(const Prompt& prompt) {
@@ -290,13 +362,18 @@ size_t AttachedPool::erase(const Prompt& prompt) {
 
 Result<InsertResult> AttachedPool::insert_keys(std::span<const std::string_view> keys,
                                                std::span<const BlockAddress> blocks) {
-  MEMPOOL_ASSIGN_OR_RETURN(std::vector<ContentId> ids, hash_keys(keys));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<ContentId> ids, hash_keys(keys));
   MEMPOOL_RETURN_IF_ERROR(check_lists(0, blocks.size()));
-  MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(blocks));
-  return inserted({.operation = AttachOperation::kInsertKeys,
-                   .blocks = {blocks.begin(), blocks.end()},
-                   .sums = std::move(sums),
-                   .keys = std::move(ids)});
+  const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
+    MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(list));
+    return inserted({.operation = AttachOperation::kInsertKeys,
+                     .blocks = {list.begin(), list.end()},
+                     .sums = std::move(sums),
+                     .keys = ids});
+  };
+  const std::vector<bool> copies = copied(blocks);
+  if (copies.empty()) return insert(blocks);
+  return insert_copies(*this, blocks, copies, {}, insert);
 }
 
 Result<std::vector<BlockAddress>> AttachedPool::match_keys(std::span<const std::string_view> keys) {

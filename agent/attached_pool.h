@@ -14,6 +14,7 @@
 
 #include "agent/arrival_queue.h"
 #include "agent/attach_stream.h"
+#include "agent/attached_segments.h"
 #include "agent/transfer.h"
 #include "core/block_view.h"
 #include "core/clock.h"
@@ -38,10 +39,12 @@ class AttachedPool final : public Pool, public TransferOwner {
   Result<std::span<std::byte>> piece(const BlockAddress& block, uint32_t layer, uint32_t part,
                                      uint32_t shard) const override;
   uint32_t shards() const override { return welcome_.shards; }
-  const BlockLayout& layout(size_t segment, uint32_t shard) const override {
-    return segments_[in_a_shard() * shard + segment].layout;
-  }
+  const BlockLayout& layout(size_t segment, uint32_t shard) const override;
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
+  Status adopt(const std::string& name, const AdoptOptions& options) override;
+  Result<std::vector<BlockAddress>> claim(const std::string& name,
+                                          std::span<const uint32_t> blocks) override;
+  Status withdraw(const std::string& name, std::chrono::milliseconds timeout) override;
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks) override;
   MatchResult match(const Prompt& prompt) override;
   size_t erase(const Prompt& prompt) override;
@@ -59,15 +62,8 @@ class AttachedPool final : public Pool, public TransferOwner {
   void add_peer(const std::string& name, const std::string& address) override;
 
  private:
-  struct Segment {
-    uint32_t first_block = 0;
-    uint32_t blocks = 0;
-    BlockLayout layout;
-    MemoryMapping memory;
-  };
-
   AttachedPool(AttachStream calls, AttachWelcome welcome, uint32_t rank)
-      : calls_(std::move(calls)), welcome_(std::move(welcome)), rank_(rank) {}
+      : calls_(std::move(calls)), welcome_(std::move(welcome)), segments_(rank) {}
 
   // TransferOwner; an id is a ticket
   void cancel(TransferId transfer) override;
@@ -77,21 +73,25 @@ class AttachedPool final : public Pool, public TransferOwner {
   void commit(const Transfer::State& call) override;
 
   Status map(std::vector<Descriptor> descriptors);
+  /// Ask for the segments where they are not those mapped.
+  Status refresh() const;
   /// Ask and wait for the answer. Errors: the answer's; kUnavailable when the agent has gone.
-  Result<AttachAnswer> ask(const AttachCall& call);
+  Result<AttachAnswer> ask(const AttachCall& call, std::vector<Descriptor> descriptors = {});
+  /// The same for a frame of any kind, with the descriptors that come with it.
+  Result<AttachFrame> exchange(const AttachCall& call, std::vector<Descriptor>& descriptors) const;
   /// Say what has no answer; to an agent that has gone, nothing.
   void tell(const AttachCall& call);
   Status ask_about(AttachOperation operation, std::span<const BlockAddress> blocks);
   Result<InsertResult> inserted(const AttachCall& call);
+  /// Tell which blocks of a list are inserted as copies; empty for none.
+  std::vector<bool> copied(std::span<const BlockAddress> blocks) const;
   /// Ask for what `state` stands for. Errors: those of the call that come at once.
   Status start(AttachCall& call, const TransferOptions& options,
                const std::shared_ptr<Transfer::State>& state);
-  size_t in_a_shard() const { return segments_.size() / welcome_.shards; }
   /// Give the segment of a live block in the first shard. Errors: kStale; kInvalidArgument.
-  Result<size_t> find(const BlockAddress& block) const;
-  /// Where a block of that segment lies in a shard, and in all of them.
-  BlockView view(size_t segment, const BlockAddress& block, uint32_t shard) const;
-  std::vector<BlockView> views(size_t segment, const BlockAddress& block) const;
+  Result<const PoolSegment*> find(const BlockAddress& block) const;
+  /// Where a block that find() knows lies, in all shards.
+  std::vector<BlockView> views(const BlockAddress& block) const;
   /// Hash those that `verify` picks; the agent leaves out what is published, and refuses what is
   /// stale. Errors: kCorruption where ranks hold different bytes of the same heads.
   Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks) const;
@@ -101,15 +101,15 @@ class AttachedPool final : public Pool, public TransferOwner {
   void end_overdue();
   void end_all(const Status& why);
 
-  std::mutex mutex_;  // guards what follows; held over a round trip
-  AttachStream calls_;
-  Status gone_;
+  mutable std::mutex mutex_;  // guards what follows; held over a round trip
+  mutable AttachStream calls_;
+  mutable Status gone_;
 
   const AttachWelcome welcome_;
-  const uint32_t rank_;
   const ForkMark made_in_;
-  std::vector<Segment> segments_;  // shard by shard
   std::unique_ptr<MemoryMapping> generations_;
+  mutable std::mutex segments_mutex_;  // of who changes what follows; taken before mutex_
+  mutable AttachedSegments segments_;
   const std::shared_ptr<Gate> visitors_ = std::make_shared<Gate>();  // shared with handles
   ArrivalQueue arrivals_;
 

@@ -49,6 +49,12 @@ Status EngineCalls::unpin(std::span<const BlockAddress> blocks) {
   return impl_.noted(impl_.pool_->unpin(session_, blocks));
 }
 
+Result<std::vector<BlockAddress>> EngineCalls::claim(const std::string& name,
+                                                     std::span<const uint32_t> blocks) {
+  const std::lock_guard lock(impl_.mutex_);
+  return impl_.claim(session_, name, blocks);
+}
+
 Result<std::optional<uint64_t>> EngineCalls::begin_read(const BlockAddress& block) {
   const std::lock_guard lock(impl_.mutex_);
   BlockPool& pool = *impl_.pool_;

@@ -30,6 +30,8 @@ class EngineCalls {
   Status free(std::span<const BlockAddress> blocks);
   Status pin(std::span<const BlockAddress> blocks);
   Status unpin(std::span<const BlockAddress> blocks);
+  Result<std::vector<BlockAddress>> claim(const std::string& name,
+                                          std::span<const uint32_t> blocks);
   /// Hold a sealed block while it is copied out, and give the sum that its bytes must have, where
   /// there is one. Each success needs one end_read(). Errors: kStale; kInvalidArgument for a block
   /// that is not sealed.

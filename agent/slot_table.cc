@@ -22,9 +22,8 @@ class BlockFinder {
     axes_ = {{{layout.block_stride, segment.blocks, true},
               {layout.layer_stride, layout.layers, false},
               {layout.part_stride, layout.parts, false}}};
-    std::ranges::sort(axes_, std::greater(), [](const Axis& axis) {
-      return std::pair(axis.stride, axis.count);
-    });
+    std::ranges::sort(axes_, std::greater(),
+                      [](const Axis& axis) { return std::pair(axis.stride, axis.count); });
     run_bytes_ = layout.piece_bytes;
     while (used_ > 0 && !axes_[used_ - 1].is_block &&
            (axes_[used_ - 1].count == 1 || axes_[used_ - 1].stride == run_bytes_)) {
@@ -59,7 +58,8 @@ class BlockFinder {
 
 }  // namespace
 
-SlotTable::SlotTable(const BlockPool& pool) : pool_(pool), slot_of_block_(pool.max_blocks(), kNoSlot) {}
+SlotTable::SlotTable(const BlockPool& pool)
+    : pool_(pool), slot_of_block_(pool.max_blocks(), kNoSlot) {}
 
 Slot SlotTable::take(SessionId session, uint64_t number) {
   uint32_t index = 0;

@@ -21,6 +21,13 @@ std::string status_json(const AgentStatus& status) {
     engines.push_back(
         {{"shard", engine.shard}, {"process", engine.process}, {"attached", engine.attached}});
   }
+  nlohmann::json adopted = nlohmann::json::array();
+  for (const AgentStatus::Adopted& memory : status.adopted) {
+    adopted.push_back({{"name", memory.name},
+                       {"blocks", memory.blocks},
+                       {"in_place", memory.in_place},
+                       {"complete", memory.complete}});
+  }
   const nlohmann::json document = {{"name", status.name},
                                    {"incarnation", fmt::format("{:016x}", status.incarnation)},
                                    {"listen", status.listen},
@@ -40,6 +47,7 @@ std::string status_json(const AgentStatus& status) {
                                      {"bytes", status.index_bytes}}},
                                    {"peers", peers},
                                    {"engines", engines},
+                                   {"adopted", adopted},
                                    {"audit", status.audit.ok() ? "ok" : status.audit.to_string()},
                                    {"ready", status.ready.ok() ? "ok" : status.ready.message()}};
   return document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";

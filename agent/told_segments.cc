@@ -7,8 +7,8 @@ namespace mempool {
 std::vector<PlanSegment> plan_segments(const BlockPool& pool) {
   std::vector<PlanSegment> result;
   for (const PoolSegment* segment : pool.segments().all()) {
-    result.push_back({segment->region, segment->first_block, segment->blocks, segment->layout,
-                      segment->shard});
+    result.push_back(
+        {segment->region, segment->first_block, segment->blocks, segment->layout, segment->shard});
   }
   return result;
 }

@@ -175,8 +175,12 @@ class BlockPool {
   std::optional<uint64_t> checksum(uint32_t index) const;
 
   // ---- for peers and operators -------------------------------------------------------------
-  /// The generation table, one 64-bit word a block, in a memfd of its own.
+  /// The generation table, one 64-bit word for each of max_blocks(), in a memfd of its own. One
+  /// more word behind them changes whenever a segment is opened or dropped.
   const HostMemory& generation_memory() const { return generation_memory_; }
+  uint64_t segments_version() const {
+    return generations_[max_blocks_].load(std::memory_order_relaxed);
+  }
   /// Recompute all counts from the records, a step for each block. Errors: kInternal naming the
   /// invariant that broke.
   Result<PoolAudit> audit() const;
@@ -201,6 +205,7 @@ class BlockPool {
   Status check_room_for(std::span<const uint32_t> segment_blocks) const;
   const PoolSegment& segment_at(uint32_t first_block) const;
   void set_idle(uint32_t first_block, BlockState idle);
+  void note_segments() { generations_[max_blocks_].fetch_add(1, std::memory_order_release); }
 
   uint32_t low_generation(uint32_t index) const {
     return static_cast<uint32_t>(generations_[index].load(std::memory_order_relaxed));

@@ -50,10 +50,9 @@ Result<std::unique_ptr<BlockPool>> BlockPool::create(const PoolOptions& options,
   MEMPOOL_RETURN_IF_ERROR(pool->check_room_for(counts));
   MEMPOOL_ASSIGN_OR_RETURN(
       pool->generation_memory_,
-      HostMemory::create("mempool-generations", pool->max_blocks_ * sizeof(uint64_t)));
-  pool->generations_ =
-      reinterpret_cast<std::atomic<uint64_t>*>(pool->generation_memory_.data());
-  for (uint32_t index = 0; index < pool->max_blocks_; ++index) {
+      HostMemory::create("mempool-generations", (pool->max_blocks_ + 1) * sizeof(uint64_t)));
+  pool->generations_ = reinterpret_cast<std::atomic<uint64_t>*>(pool->generation_memory_.data());
+  for (uint32_t index = 0; index <= pool->max_blocks_; ++index) {
     new (pool->generations_ + index) std::atomic<uint64_t>(kFirstGeneration);
   }
   pool->free_ = FreeMap(pool->max_blocks_, FreeMap::Start::kAllTaken);
@@ -95,10 +94,9 @@ Result<NewSegment> BlockPool::make_segment(uint32_t blocks) const {
   for (uint32_t shard = 0; shard < shards(); ++shard) {
     MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
                              make_layout(shape_, placements[shard], blocks));
-    MEMPOOL_ASSIGN_OR_RETURN(
-        HostMemory memory,
-        HostMemory::create(fmt::format("mempool-blocks-{}", shard),
-                           layout.block_bytes * blocks, huge_pages_));
+    MEMPOOL_ASSIGN_OR_RETURN(HostMemory memory,
+                             HostMemory::create(fmt::format("mempool-blocks-{}", shard),
+                                                layout.block_bytes * blocks, huge_pages_));
     segment.layouts.push_back(layout);
     segment.memory.push_back(SegmentMemory::of(std::move(memory)));
   }
@@ -106,8 +104,7 @@ Result<NewSegment> BlockPool::make_segment(uint32_t blocks) const {
 }
 
 Result<uint32_t> BlockPool::add_segment(NewSegment segment) {
-  MEMPOOL_ASSIGN_OR_RETURN(const uint32_t first,
-                           segments_.find_place(segment.blocks, max_blocks_));
+  MEMPOOL_ASSIGN_OR_RETURN(const uint32_t first, segments_.find_place(segment.blocks, max_blocks_));
   if (const uint64_t end = uint64_t{first} + segment.blocks; end > records_.size()) {
     counts_.blocks[static_cast<size_t>(BlockState::kAbsent)] += end - records_.size();
     records_.resize(end);
@@ -128,6 +125,7 @@ const PoolSegment& BlockPool::segment_at(uint32_t first_block) const {
 void BlockPool::open_segment(uint32_t first_block) {
   set_idle(first_block,
            segment_at(first_block).adopted ? BlockState::kUnclaimed : BlockState::kFree);
+  note_segments();
 }
 
 void BlockPool::close_segment(uint32_t first_block) {
@@ -162,6 +160,7 @@ uint32_t BlockPool::present(uint32_t first_block) const {
 void BlockPool::drop_segment(uint32_t first_block) {
   MEMPOOL_CHECK(present(first_block) == 0);
   segments_.drop(first_block);
+  note_segments();
 }
 
 Status BlockPool::claim(SessionId session, std::span<const uint32_t> indices,
@@ -172,12 +171,11 @@ Status BlockPool::claim(SessionId session, std::span<const uint32_t> indices,
       record->listed = 1;
       continue;
     }
+    const bool twice = record != nullptr && record->listed != 0;
     for (const uint32_t index : indices.first(i)) records_[index].listed = 0;
-    return resource_exhausted(fmt::format("block {} of the {} pool cannot be claimed: {}",
-                                          indices[i], to_string(medium_),
-                                          record != nullptr && record->listed != 0
-                                              ? "it is named twice"
-                                              : to_string(state(indices[i]))));
+    return resource_exhausted(
+        fmt::format("block {} of the {} pool cannot be claimed: {}", indices[i], to_string(medium_),
+                    twice ? "it is named twice" : to_string(state(indices[i]))));
   }
   for (const uint32_t index : indices) {
     records_[index].listed = 0;

@@ -2,7 +2,10 @@
 // Owns the table of segments, and each change of it.
 #include "core/block_segments.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -14,8 +17,8 @@ namespace mempool {
 SegmentMemory SegmentMemory::of(HostMemory memory) {
   auto owner = std::make_shared<const HostMemory>(std::move(memory));
   const HostMemory& its = *owner;
-  return {its.data(),      its.size(),       its.descriptor(), std::move(owner),
-          its.page_bytes(), its.page_note()};
+  return {its.data(),       its.size(),       its.descriptor(),
+          std::move(owner), its.page_bytes(), its.page_note()};
 }
 
 void BlockSegments::add(uint32_t first_block, NewSegment segment) {
@@ -25,7 +28,8 @@ void BlockSegments::add(uint32_t first_block, NewSegment segment) {
   for (uint32_t shard = 0; shard < shards_; ++shard) {
     const auto region = static_cast<uint32_t>(segments_.size());
     segments_.push_back({region, shard, first_block, segment.blocks, segment.adopted,
-                         segment.layouts[shard], std::move(segment.memory[shard])});
+                         segment.in_place, segment.layouts[shard],
+                         std::move(segment.memory[shard])});
     in_order.push_back(&segments_.back());
   }
   publish(std::move(in_order));
@@ -42,7 +46,15 @@ void BlockSegments::drop(uint32_t first_block) {
     if (segment->first_block == first_block) gone.push_back(segment->region);
   }
   publish(std::move(in_order));
-  for (const uint32_t region : gone) segments_[region].memory = {};
+  for (const uint32_t region : gone) {
+    SegmentMemory& memory = segments_[region].memory;
+    // The pages go at once, even where a peer or an engine has yet to unmap them.
+    constexpr int kHole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (!segments_[region].adopted && memory.descriptor >= 0) {
+      (void)fallocate(memory.descriptor, kHole, 0, static_cast<off_t>(memory.bytes));
+    }
+    memory = {};
+  }
 }
 
 void BlockSegments::publish(std::vector<const PoolSegment*> in_order) {
@@ -52,6 +64,14 @@ void BlockSegments::publish(std::vector<const PoolSegment*> in_order) {
   const size_t in_a_shard = in_order.size() / shards_;
   tables_.push_back({std::move(in_order), in_a_shard});
   now_.store(&tables_.back(), std::memory_order_release);
+}
+
+const PoolSegment* BlockSegments::holding(uint32_t index) const {
+  const std::span<const PoolSegment* const> segments = of_first_shard();
+  const auto after = std::ranges::upper_bound(segments, index, {}, &PoolSegment::first_block);
+  if (after == segments.begin()) return nullptr;
+  const PoolSegment& before = **std::prev(after);
+  return index - before.first_block < before.blocks ? &before : nullptr;
 }
 
 const PoolSegment* BlockSegments::find_region(uint32_t region) const {

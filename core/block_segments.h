@@ -38,7 +38,8 @@ struct PoolSegment {
   uint32_t shard = 0;
   uint32_t first_block = 0;
   uint32_t blocks = 0;
-  bool adopted = false;  // memory of an engine's own
+  bool adopted = false;   // memory of an engine's own
+  bool in_place = false;  // and its blocks are published as they lie
   BlockLayout layout;
   SegmentMemory memory;
 };
@@ -47,6 +48,7 @@ struct PoolSegment {
 struct NewSegment {
   uint32_t blocks = 0;
   bool adopted = false;
+  bool in_place = false;
   std::vector<BlockLayout> layouts;
   std::vector<SegmentMemory> memory;
 };
@@ -69,6 +71,8 @@ class BlockSegments {
   std::span<const PoolSegment* const> of_first_shard() const {
     return all().first(table().in_a_shard);
   }
+  /// Give the segment of the first shard that holds a block, or null.
+  const PoolSegment* holding(uint32_t index) const;
   /// Give the segment that a region is, or null.
   const PoolSegment* find_region(uint32_t region) const;
   /// Find where `blocks` more would begin, below `limit`: the first gap that holds them. Errors:

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the mapping of an agent's memory in the process of its engine.
+// Owns the mapping of memory of another process: an agent's at its engine, an engine's at its
+// agent.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,8 @@ enum class Access : uint8_t { kRead, kReadWrite };
 /// Thread: confined; the bytes follow their owner's rules.
 class MemoryMapping {
  public:
-  /// Errors: kPermissionDenied for memory that may be resized under our feet; kResourceExhausted.
+  /// Errors: kPermissionDenied for memory that may be resized under our feet; kInvalidArgument for
+  /// more than it has; kResourceExhausted.
   static Result<MemoryMapping> map(const Descriptor& descriptor, uint64_t bytes, Access access);
   /// Bring all of it in, to spare faults later.
   void populate() const;

@@ -34,11 +34,12 @@ struct AgentOptions {
   Placement placement;                   // form and order, in every shard
   uint32_t shards = 1;                   // tensor-parallel ranks, see make_shards()
   std::vector<uint32_t> segment_blocks;  // blocks of each segment of host memory
-  // Room for block indices, those of grow() and adopt() too; 0: twice the pool, at least 16,384 more.
+  // Room for block indices, those of grow() and adopt() too; 0: twice the pool, at least 16,384
+  // more.
   uint32_t max_blocks = 0;
-  std::string huge_pages = "auto";       // auto | off: pages of 2 MiB where enough are free
-  std::string verify = "sampled";        // off | sampled | always
-  std::string eviction = "lru";          // lru | s3fifo | lfu | ttl
+  std::string huge_pages = "auto";  // auto | off: pages of 2 MiB where enough are free
+  std::string verify = "sampled";   // off | sampled | always
+  std::string eviction = "lru";     // lru | s3fifo | lfu | ttl
   std::chrono::milliseconds eviction_ttl{600000};  // of ttl: how long an unused block stays
   std::string admission = "all";  // all | second_hit: what insert() publishes, see InsertResult
 
@@ -84,6 +85,13 @@ struct AgentStatus {
     bool attached = false;  // false: it has left, but may still write, or has transfers open
   };
   std::vector<Engine> engines;  // of other processes
+  struct Adopted {
+    std::string name;
+    uint64_t blocks = 0;
+    bool in_place = false;  // how they are inserted
+    bool complete = false;  // all ranks have given their shard
+  };
+  std::vector<Adopted> adopted;  // memory of engines
   Status audit;
   Status ready;  // for new transfers; not ok while it drains or where the audit is broken
 };
@@ -117,6 +125,10 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   uint32_t shards() const override;
   const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const override;
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
+  Status adopt(const std::string& name, const AdoptOptions& options) override;
+  Result<std::vector<BlockAddress>> claim(const std::string& name,
+                                          std::span<const uint32_t> blocks) override;
+  Status withdraw(const std::string& name, std::chrono::milliseconds timeout) override;
   Result<InsertResult> insert(const Prompt& prompt, std::span<const BlockAddress> blocks) override;
   MatchResult match(const Prompt& prompt) override;
   size_t erase(const Prompt& prompt) override;

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mempool/adopt.h"
 #include "mempool/content.h"
 #include "mempool/export.h"
 #include "mempool/fence.h"
@@ -153,9 +154,29 @@ class MEMPOOL_EXPORT Pool {
   /// Errors: kStale when it was freed meanwhile; kCorruption when its bytes are not those sealed.
   virtual Status read(const BlockAddress& block, std::span<std::byte> out) = 0;
 
+  // ---- memory of the engine's own ----
+  /// Take an engine's tensors in, under a name, as blocks of which the engine alone says what lies
+  /// in them; they stay mapped where they are until withdraw() was ok or the pool is gone. Each
+  /// rank of an attached engine gives its own shard, under the same name; claim() waits for all.
+  /// Errors: kAlreadyExists for a name in use; kInvalidArgument for strides that overlap or leave
+  /// the memory, or that differ between ranks; kPermissionDenied for memory that may be resized;
+  /// kResourceExhausted past AgentOptions::max_blocks.
+  virtual Status adopt(const std::string& name, const AdoptOptions& options) = 0;
+  /// Give the addresses of adopted blocks that the caller fills from now on, each pinned for it as
+  /// by alloc(). One that insert() has published in place is taken out of the index, with what
+  /// continues it. Errors, with none taken: kNotFound; kUnavailable while ranks have yet to adopt;
+  /// kInvalidArgument; kResourceExhausted for one that is claimed, matched or leased, naming how.
+  virtual Result<std::vector<BlockAddress>> claim(const std::string& name,
+                                                  std::span<const uint32_t> blocks) = 0;
+  /// Let go of adopted memory, from all ranks: what is published in place leaves the index at once,
+  /// and when nobody reads or writes any block the memory is the engine's alone. Errors: kNotFound;
+  /// kDeadlineExceeded, naming what is in use, with the memory still adopted.
+  virtual Status withdraw(const std::string& name, std::chrono::milliseconds timeout) = 0;
+
   // ---- index ----
   /// Seal and publish one block for each whole token block of the prompt, in order, as far as
-  /// admission lets them in.
+  /// admission lets them in. Adopted blocks are copied into the pool's, and come back among the
+  /// duplicates, unless they were adopted to be inserted in place.
   virtual Result<InsertResult> insert(const Prompt& prompt,
                                       std::span<const BlockAddress> blocks) = 0;
   /// Find and pin the longest published prefix.

@@ -81,7 +81,8 @@ TEST(SlotTable, refuses_ranges_outside_of_every_region) {
   SlotTable table(*pool);
   const Slot slot = table.open(kSession, 1, addresses(*pool, {0, 1}));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 1, 0, 1));
-  EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, pool->block_bytes() * pool->blocks(), 1));
+  EXPECT_FALSE(
+      table.admits(kSession, slot, Operation::kWrite, 0, pool->block_bytes() * pool->blocks(), 1));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 1, UINT64_MAX));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, UINT64_MAX, 2));
   EXPECT_FALSE(table.admits(kSession, slot, Operation::kWrite, 0, 0, 0));

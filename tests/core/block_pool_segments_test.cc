@@ -95,7 +95,8 @@ TEST_F(BlockPoolSegments, a_closed_segment_is_dropped_when_its_last_block_is_fre
   EXPECT_EQ(pool_->check(all.back()).code(), StatusCode::kStale);
 }
 
-TEST_F(BlockPoolSegments, the_place_of_a_dropped_segment_is_given_again_and_its_addresses_are_stale) {
+TEST_F(BlockPoolSegments,
+       the_place_of_a_dropped_segment_is_given_again_and_its_addresses_are_stale) {
   const uint32_t first = add(8);
   pool_->open_segment(first);
   const std::vector<BlockAddress> all = alloc(16);

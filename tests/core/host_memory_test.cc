@@ -2,6 +2,8 @@
 // Tests the memfd behind a pool: its size is fixed, its pages are there, others see its bytes.
 #include "core/host_memory.h"
 
+#include "core/memory_mapping.h"
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -111,6 +113,15 @@ TEST(HostMemory, more_than_the_machine_has_is_refused_by_name) {
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("mempool-test"), std::string_view::npos);
   EXPECT_EQ(HostMemory::create("mempool-test", 0).status().code(), StatusCode::kInvalidArgument);
+}
+
+TEST(MemoryMapping, more_than_the_memory_has_is_refused) {
+  const HostMemory memory = HostMemory::create("test", 4096).value();
+  const Descriptor descriptor = duplicate(memory.descriptor()).value();
+  EXPECT_TRUE(MemoryMapping::map(descriptor, 4096, Access::kReadWrite).ok());
+  const Status refused = MemoryMapping::map(descriptor, 4097, Access::kReadWrite).status();
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused.message(), "4097 bytes of memory that has 4096");
 }
 
 }  // namespace

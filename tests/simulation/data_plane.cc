@@ -112,7 +112,8 @@ void DataPlane::begin(const SendRef& send, size_t index) {
     if (pool.pins_of(kAgentSession, block_at(pool, pair.local_region, pair.local_offset)) == 0) {
       run_.fail(send->source->name() + " sends a block that its machine does not pin any more");
     }
-    const std::byte* from = pool.segments().find_region(pair.local_region)->memory.data + pair.local_offset;
+    const std::byte* from =
+        pool.segments().find_region(pair.local_region)->memory.data + pair.local_offset;
     write.bytes.insert(write.bytes.end(), from, from + pair.bytes);
   }
   if (run_.faulty(run_.options().corrupt)) {
@@ -144,8 +145,8 @@ void DataPlane::land_pairs(Send& send, const Write& write) {
   if (send.connection->fenced) return;
   size_t from = 0;
   for (const RunPair& pair : write.pairs) {
-    std::byte* to =
-        send.target->pool().segments().find_region(pair.remote_region)->memory.data + pair.remote_offset;
+    std::byte* to = send.target->pool().segments().find_region(pair.remote_region)->memory.data +
+                    pair.remote_offset;
     if (may_land(send, pair)) std::memcpy(to, write.bytes.data() + from, pair.bytes);
     from += pair.bytes;
   }
