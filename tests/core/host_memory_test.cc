@@ -2,8 +2,6 @@
 // Tests the memfd behind a pool: its size is fixed, its pages are there, others see its bytes.
 #include "core/host_memory.h"
 
-#include "core/memory_mapping.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -12,6 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <vector>
+
+#include "core/memory_mapping.h"
 
 namespace mempool {
 namespace {
