@@ -12,6 +12,9 @@
 // A fetch: waiting -> offering -> sending (the peer's blocks are read into ours) -> verifying ->
 // telling, with the call ended; the Cancel gives the lease back.
 //
+// Blocks held at a peer: waiting -> offering -> (gone), and held here until a transfer takes them
+// over, or until telling, where the Cancel names them.
+//
 // Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
 // pinned until nothing reads them, a fetch's places until nothing lands in them; Cancel is sent
 // only when nothing of the transfer is in flight.
@@ -49,6 +52,9 @@ struct TransferRequest {
   bool by_layer = false;  // layers are handed over one by one, and commit() brings the sums
   bool fetch = false;     // `blocks` are places for what follows the first `have` blocks
   uint32_t have = 0;
+  std::vector<BlockAddress> places;   // at the peer, of `blocks`; then there are no tokens
+  uint32_t reserve = 0;               // nothing moves: the peer is to hold so many blocks
+  SessionId engine = kCallerSession;  // whose call it is
 };
 
 /// What the data plane did for one transfer.
@@ -96,6 +102,13 @@ class SourceMachine {
   void give_up(TransferId transfer, Status why, TimePoint now);
   /// Start nothing from now on; what is open goes on.
   void refuse_new() { refusing_ = true; }
+  /// Give back blocks that peers hold for an engine: all of them or none; the peer hears of it.
+  /// Errors: kStale for what is not held; kInvalidArgument for two peers, or one named twice.
+  Status release(SessionId engine, std::span<const BlockAddress> blocks, TimePoint now);
+  /// Give back all that peers hold for an engine. Requires: it has no open call.
+  void release_all(SessionId engine, TimePoint now);
+  /// Tell whether a peer holds blocks under this session: it must stay up for that.
+  bool holds_under(SessionId session) const;
   /// End every call (the agent stops).
   void cancel_all(TimePoint now);
 
@@ -161,6 +174,9 @@ class SourceMachine {
     PeerInfo info;
   };
 
+  Status check_places(const std::string& peer, const TransferRequest& request) const;
+  void take_held(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
+  void tell_released(const std::string& peer, std::span<const BlockAddress> blocks, TimePoint now);
   void send_offer(Outbound& transfer, TimePoint now);
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);
@@ -189,6 +205,11 @@ class SourceMachine {
   BlockPool& pool_;
   std::map<std::string, Peer> peers_;
   std::map<TransferId, Outbound> transfers_;
+  struct Held {
+    SessionId engine = kCallerSession;
+    std::string peer;  // whose session is up: what it holds goes with it
+  };
+  std::map<BlockAddress, Held> held_;  // by peers for engines here
   TransferId next_id_ = 1;
   bool refusing_ = false;
   std::vector<Action> actions_;
