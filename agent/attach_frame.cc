@@ -72,7 +72,8 @@ class Encoder {
         structs<wire::BlockAddress>(call.blocks), structs<wire::SealedSum>(call.sums),
         structs<wire::ContentId>(call.keys), text(call.name), text(call.address), call.in_layers,
         call.layers.first, call.layers.count, call.deadline_ms, call.request_id,
-        list<uint8_t>(call.user_data), text(call.trace), call.corrupt));
+        list<uint8_t>(call.user_data), text(call.trace), call.corrupt,
+        structs<wire::BlockAddress>(call.places)));
   }
 
   Packed operator()(const AttachAnswer& answer) {
@@ -198,6 +199,7 @@ class Decoder {
     out.content = content(call.content(), call.model());
     out.tokens = list<TokenId>("tokens", call.tokens(), kAttachTokensMax);
     out.blocks = list<BlockAddress>("blocks", call.blocks(), kAttachBlocksMax);
+    out.places = list<BlockAddress>("places", call.places(), kAttachBlocksMax);
     out.sums = list<SealedSum>("sums", call.sums(), kAttachBlocksMax);
     out.keys = list<ContentId>("keys", call.keys(), kKeysMax);
     out.name = text("name", call.name(), kAttachNameBytesMax);

@@ -2,6 +2,7 @@
 // Owns what each call does under the lock.
 #include "agent/engine_calls.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -35,8 +36,17 @@ Result<std::vector<BlockAddress>> EngineCalls::alloc(size_t count, Medium medium
 }
 
 Status EngineCalls::free(std::span<const BlockAddress> blocks) {
-  const std::lock_guard lock(impl_.mutex_);
-  return impl_.noted(impl_.pool_->free(session_, blocks));
+  const bool elsewhere = std::ranges::any_of(blocks, [this](const BlockAddress& block) {
+    return block.incarnation != impl_.incarnation_;
+  });
+  Status freed;
+  {
+    const std::lock_guard lock(impl_.mutex_);
+    freed = elsewhere ? impl_.source_->release(session_, blocks, impl_.now())
+                      : impl_.pool_->free(session_, blocks);
+  }
+  if (elsewhere && freed.ok()) impl_.request_pump();
+  return impl_.noted(std::move(freed));
 }
 
 Status EngineCalls::pin(std::span<const BlockAddress> blocks) {
@@ -140,26 +150,26 @@ size_t EngineCalls::erase_keys(std::span<const ContentId> keys) {
 
 // ---- transfers -------------------------------------------------------------------------------
 
-Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt& prompt,
-                                         std::vector<SealedSum> sums,
-                                         const TransferOptions& options,
-                                         const std::shared_ptr<Transfer::State>& state) {
-  MEMPOOL_RETURN_IF_ERROR(check_transfer(prompt, state->source_blocks.size(), options,
-                                         impl_.options_.content.tokens_per_block));
-  const TimePoint now = impl_.now();
+TransferRequest EngineCalls::request_of(const TransferOptions& options, TimePoint now) const {
   TransferRequest request;
-  request.by_layer = state->in_layers();
-  request.content = prompt.content;
-  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
-  request.blocks = state->source_blocks;
+  request.content.model = impl_.content_.model;
   request.medium = options.medium;
   request.request_id = options.request_id;
   request.user_data = options.user_data;
   request.trace = options.trace;
   request.deadline = impl_.deadline_of(options, now);
+  request.engine = session_;
+  return request;
+}
+
+Status EngineCalls::start(const std::string& target, TransferRequest request,
+                          std::vector<SealedSum> sums, TimePoint now,
+                          const std::shared_ptr<Transfer::State>& state) {
+  request.by_layer = state->in_layers();
+  request.blocks = state->source_blocks;
   {
     const std::lock_guard lock(impl_.mutex_);
-    MEMPOOL_RETURN_IF_ERROR(check_model(prompt.content, impl_.content_.model));
+    MEMPOOL_RETURN_IF_ERROR(check_model(request.content, impl_.content_.model));
     MEMPOOL_RETURN_IF_ERROR(impl_.check_peer(target));
     impl_.note_published(*state);
     if (!request.by_layer) request.sums = state->with_stored(std::move(sums));
@@ -170,6 +180,42 @@ Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt
   }
   impl_.request_pump();
   return {};
+}
+
+Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt& prompt,
+                                         std::vector<SealedSum> sums,
+                                         const TransferOptions& options,
+                                         const std::shared_ptr<Transfer::State>& state) {
+  MEMPOOL_RETURN_IF_ERROR(check_transfer(prompt, state->source_blocks.size(), options,
+                                         impl_.options_.content.tokens_per_block));
+  const TimePoint now = impl_.now();
+  TransferRequest request = request_of(options, now);
+  request.content = prompt.content;
+  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
+  return start(target, std::move(request), std::move(sums), now, state);
+}
+
+Status EngineCalls::transfer(const std::string& target, std::span<const BlockAddress> places,
+                             std::vector<SealedSum> sums, const TransferOptions& options,
+                             const std::shared_ptr<Transfer::State>& state) {
+  MEMPOOL_RETURN_IF_ERROR(check_places(state->source_blocks.size(), places, options));
+  const TimePoint now = impl_.now();
+  TransferRequest request = request_of(options, now);
+  request.places.assign(places.begin(), places.end());
+  return start(target, std::move(request), std::move(sums), now, state);
+}
+
+Status EngineCalls::reserve(const std::string& instance, size_t count,
+                            const TransferOptions& options,
+                            const std::shared_ptr<Transfer::State>& state) {
+  if (instance.empty() || instance == impl_.options_.name) {
+    return invalid_argument("blocks of this instance itself come by alloc() without its name");
+  }
+  MEMPOOL_RETURN_IF_ERROR(check_reserve(count));
+  const TimePoint now = impl_.now();
+  TransferRequest request = request_of(options, now);
+  request.reserve = static_cast<uint32_t>(count);
+  return start(instance, std::move(request), {}, now, state);
 }
 
 Status EngineCalls::fetch(const std::string& source, const Prompt& prompt,
@@ -213,15 +259,12 @@ Status EngineCalls::find_room(const std::string& source, const TransferOptions& 
   if (places.held.size() == whole) return {};
   MEMPOOL_RETURN_IF_ERROR(
       impl_.take_blocks(kAgentSession, whole - places.held.size(), places.places));
-  TransferRequest request;
+  TransferRequest request = request_of(options, now);
   request.fetch = true;
   request.have = static_cast<uint32_t>(places.held.size());
   request.content = places.content;
   request.tokens = places.tokens;
   request.blocks = places.places;
-  request.request_id = options.request_id;
-  request.trace = options.trace;
-  request.deadline = impl_.deadline_of(options, now);
   MEMPOOL_ASSIGN_OR_RETURN(state.id, impl_.source_->start(source, std::move(request), now));
   return {};
 }
