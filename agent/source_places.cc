@@ -66,12 +66,14 @@ void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferRepl
 Status SourceMachine::release(SessionId engine, std::span<const BlockAddress> blocks,
                               TimePoint now) {
   if (blocks.empty()) return {};
+  const uint64_t life = blocks.front().incarnation;
+  if (!std::ranges::all_of(blocks,
+                           [life](const auto& block) { return block.incarnation == life; })) {
+    return invalid_argument("the list has blocks of two instances; give back each one's apart");
+  }
   std::set<BlockAddress> named;
   for (const BlockAddress& block : blocks) {
     if (!named.insert(block).second) return named_twice(block);
-    if (block.incarnation != blocks.front().incarnation) {
-      return invalid_argument("the list has blocks of two instances; give back each one's apart");
-    }
     const auto held = held_.find(block);
     if (held == held_.end() || held->second.engine != engine) {
       return stale(
