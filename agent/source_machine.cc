@@ -30,7 +30,7 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   }
   MEMPOOL_RETURN_IF_ERROR(check_places(peer, request));
   MEMPOOL_RETURN_IF_ERROR(pool_.pin(kAgentSession, request.blocks));
-  for (const BlockAddress& place : request.places) held_.erase(place);
+  for (const BlockAddress& place : request.places) peers_[peer].held.erase(place);
   const TransferId id = next_id_++;
   Outbound& transfer = transfers_[id];
   transfer.peer = peer;
@@ -211,7 +211,7 @@ void SourceMachine::on_session_down(SessionId session, const Status& why, TimePo
   for (auto& [name, peer] : peers_) {
     if (peer.session != session) continue;
     peer.session = 0;
-    std::erase_if(held_, [&name](const auto& held) { return held.second.peer == name; });
+    peer.held.clear();
   }
   std::vector<TransferId> affected;
   for (const auto& [id, transfer] : transfers_) {

@@ -107,8 +107,6 @@ class SourceMachine {
   Status release(SessionId engine, std::span<const BlockAddress> blocks, TimePoint now);
   /// Give back all that peers hold for an engine. Requires: it has no open call.
   void release_all(SessionId engine, TimePoint now);
-  /// Tell whether a peer holds blocks under this session: it must stay up for that.
-  bool holds_under(SessionId session) const;
   /// End every call (the agent stops).
   void cancel_all(TimePoint now);
 
@@ -172,11 +170,13 @@ class SourceMachine {
     uint64_t incarnation = 0;
     uint64_t next_number = 1;
     PeerInfo info;
+    std::map<BlockAddress, SessionId> held;  // there, for engines here; goes with the session
   };
 
   Status check_places(const std::string& peer, const TransferRequest& request) const;
   void take_held(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
-  void tell_released(const std::string& peer, std::span<const BlockAddress> blocks, TimePoint now);
+  void tell_released(const std::string& name, Peer& peer, std::span<const BlockAddress> blocks,
+                     TimePoint now);
   void send_offer(Outbound& transfer, TimePoint now);
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);
@@ -205,11 +205,6 @@ class SourceMachine {
   BlockPool& pool_;
   std::map<std::string, Peer> peers_;
   std::map<TransferId, Outbound> transfers_;
-  struct Held {
-    SessionId engine = kCallerSession;
-    std::string peer;  // whose session is up: what it holds goes with it
-  };
-  std::map<BlockAddress, Held> held_;  // by peers for engines here
   TransferId next_id_ = 1;
   bool refusing_ = false;
   std::vector<Action> actions_;

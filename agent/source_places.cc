@@ -2,7 +2,6 @@
 // Owns what peers hold for engines here: how it comes, which transfer takes it over, and how it
 // goes back.
 #include <algorithm>
-#include <ranges>
 #include <set>
 #include <utility>
 
@@ -21,20 +20,22 @@ Status named_twice(const BlockAddress& block) {
 
 }  // namespace
 
-// What is not in the table may be an engine's there, which the peer knows.
+// What no peer holds for us may be an engine's there, which the peer knows.
 Status SourceMachine::check_places(const std::string& peer, const TransferRequest& request) const {
   std::set<BlockAddress> named;
   for (const BlockAddress& place : request.places) {
     if (!named.insert(place).second) return named_twice(place);
-    const auto held = held_.find(place);
-    if (held == held_.end()) continue;
-    if (held->second.peer != peer) {
-      return invalid_argument(fmt::format("place {} is held at '{}', not at '{}'", to_string(place),
-                                          held->second.peer, peer));
-    }
-    if (held->second.engine != request.engine) {
-      return invalid_argument(
-          fmt::format("place {} is held for another engine of this agent", to_string(place)));
+    for (const auto& [name, other] : peers_) {
+      const auto held = other.held.find(place);
+      if (held == other.held.end()) continue;
+      if (name != peer) {
+        return invalid_argument(
+            fmt::format("place {} is held at '{}', not at '{}'", to_string(place), name, peer));
+      }
+      if (held->second != request.engine) {
+        return invalid_argument(
+            fmt::format("place {} is held for another engine of this agent", to_string(place)));
+      }
     }
   }
   return {};
@@ -42,7 +43,7 @@ Status SourceMachine::check_places(const std::string& peer, const TransferReques
 
 void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferReply& reply,
                               TimePoint now) {
-  const Peer& peer = peers_.at(transfer.peer);
+  Peer& peer = peers_.at(transfer.peer);
   const bool all_there = std::ranges::all_of(reply.reserved, [&peer](const BlockAddress& block) {
     return block.incarnation == peer.incarnation;
   });
@@ -54,9 +55,7 @@ void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferRepl
          now);
     return;
   }
-  for (const BlockAddress& block : reply.reserved) {
-    held_[block] = {transfer.request.engine, transfer.peer};
-  }
+  for (const BlockAddress& block : reply.reserved) peer.held[block] = transfer.request.engine;
   transfer.report.prepare_us = microseconds(now - transfer.started);
   transfer.report.serving = reply.reserved;
   end_call(id, transfer, {}, now);
@@ -66,53 +65,52 @@ void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferRepl
 Status SourceMachine::release(SessionId engine, std::span<const BlockAddress> blocks,
                               TimePoint now) {
   if (blocks.empty()) return {};
-  const uint64_t life = blocks.front().incarnation;
-  if (!std::ranges::all_of(blocks,
-                           [life](const auto& block) { return block.incarnation == life; })) {
-    return invalid_argument("the list has blocks of two instances; give back each one's apart");
-  }
+  const BlockAddress& first = blocks.front();
+  const auto holder = std::ranges::find_if(
+      peers_, [&first](const auto& peer) { return peer.second.held.contains(first); });
   std::set<BlockAddress> named;
   for (const BlockAddress& block : blocks) {
     if (!named.insert(block).second) return named_twice(block);
-    const auto held = held_.find(block);
-    if (held == held_.end() || held->second.engine != engine) {
-      return stale(
-          fmt::format("block {} is not held for the caller at any peer; it was given back, "
-                      "given to a transfer, or the connection to the peer has ended",
-                      to_string(block)));
+    if (block.incarnation != first.incarnation) {
+      return invalid_argument("the list has blocks of two instances; give back each one's apart");
     }
   }
-  const std::string peer = held_.at(blocks.front()).peer;
-  tell_released(peer, blocks, now);
+  for (const BlockAddress& block : blocks) {
+    if (holder != peers_.end()) {
+      const auto held = holder->second.held.find(block);
+      if (held != holder->second.held.end() && held->second == engine) continue;
+    }
+    return stale(
+        fmt::format("block {} is not held for the caller at any peer; it was given back or "
+                    "to a transfer, or the connection to the peer has ended",
+                    to_string(block)));
+  }
+  tell_released(holder->first, holder->second, blocks, now);
   return {};
 }
 
 void SourceMachine::release_all(SessionId engine, TimePoint now) {
-  std::map<std::string, std::vector<BlockAddress>> by_peer;
-  for (const auto& [block, held] : held_) {
-    if (held.engine == engine) by_peer[held.peer].push_back(block);
+  for (auto& [name, peer] : peers_) {
+    std::vector<BlockAddress> blocks;
+    for (const auto& [block, holder] : peer.held) {
+      if (holder == engine) blocks.push_back(block);
+    }
+    tell_released(name, peer, blocks, now);
   }
-  for (const auto& [peer, blocks] : by_peer) tell_released(peer, blocks, now);
-}
-
-bool SourceMachine::holds_under(SessionId session) const {
-  return std::ranges::any_of(
-      held_, [&](const auto& held) { return peers_.at(held.second.peer).session == session; });
 }
 
 // It is said again until the peer has heard it, as the cancel of a transfer whose call has ended.
-void SourceMachine::tell_released(const std::string& peer, std::span<const BlockAddress> blocks,
-                                  TimePoint now) {
-  for (const BlockAddress& block : blocks) held_.erase(block);
-  Peer& state = peers_.at(peer);
+void SourceMachine::tell_released(const std::string& name, Peer& peer,
+                                  std::span<const BlockAddress> blocks, TimePoint now) {
+  for (const BlockAddress& block : blocks) peer.held.erase(block);
   for (size_t first = 0; first < blocks.size(); first += kOfferBlocksMax) {
-    const auto some =
-        std::span(blocks).subspan(first).first(std::min(blocks.size() - first, kOfferBlocksMax));
+    const size_t count = std::min(blocks.size() - first, kOfferBlocksMax);
+    const auto some = blocks.subspan(first, count);
     Outbound& telling = transfers_[next_id_++];
     telling.state = State::kTelling;
-    telling.peer = peer;
-    telling.session = state.session;
-    telling.number = state.next_number++;
+    telling.peer = name;
+    telling.session = peer.session;
+    telling.number = peer.next_number++;
     telling.request.places.assign(some.begin(), some.end());
     telling.ended = true;
     telling.pinned = false;
