@@ -150,23 +150,18 @@ size_t EngineCalls::erase_keys(std::span<const ContentId> keys) {
 
 // ---- transfers -------------------------------------------------------------------------------
 
-TransferRequest EngineCalls::request_of(const TransferOptions& options, TimePoint now) const {
-  TransferRequest request;
-  request.content.model = impl_.content_.model;
+Status EngineCalls::start(const std::string& target, TransferRequest request,
+                          std::vector<SealedSum> sums, const TransferOptions& options,
+                          const std::shared_ptr<Transfer::State>& state) {
+  const TimePoint now = impl_.now();
+  request.engine = session_;
+  request.by_layer = state->in_layers();
+  request.blocks = state->source_blocks;
   request.medium = options.medium;
   request.request_id = options.request_id;
   request.user_data = options.user_data;
   request.trace = options.trace;
   request.deadline = impl_.deadline_of(options, now);
-  request.engine = session_;
-  return request;
-}
-
-Status EngineCalls::start(const std::string& target, TransferRequest request,
-                          std::vector<SealedSum> sums, TimePoint now,
-                          const std::shared_ptr<Transfer::State>& state) {
-  request.by_layer = state->in_layers();
-  request.blocks = state->source_blocks;
   {
     const std::lock_guard lock(impl_.mutex_);
     MEMPOOL_RETURN_IF_ERROR(check_model(request.content, impl_.content_.model));
@@ -188,21 +183,20 @@ Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt
                                          const std::shared_ptr<Transfer::State>& state) {
   MEMPOOL_RETURN_IF_ERROR(check_transfer(prompt, state->source_blocks.size(), options,
                                          impl_.options_.content.tokens_per_block));
-  const TimePoint now = impl_.now();
-  TransferRequest request = request_of(options, now);
+  TransferRequest request;
   request.content = prompt.content;
   request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
-  return start(target, std::move(request), std::move(sums), now, state);
+  return start(target, std::move(request), std::move(sums), options, state);
 }
 
 Status EngineCalls::transfer(const std::string& target, std::span<const BlockAddress> places,
                              std::vector<SealedSum> sums, const TransferOptions& options,
                              const std::shared_ptr<Transfer::State>& state) {
   MEMPOOL_RETURN_IF_ERROR(check_places(state->source_blocks.size(), places, options));
-  const TimePoint now = impl_.now();
-  TransferRequest request = request_of(options, now);
+  TransferRequest request;
+  request.content.model = impl_.content_.model;
   request.places.assign(places.begin(), places.end());
-  return start(target, std::move(request), std::move(sums), now, state);
+  return start(target, std::move(request), std::move(sums), options, state);
 }
 
 Status EngineCalls::reserve(const std::string& instance, size_t count,
@@ -212,10 +206,10 @@ Status EngineCalls::reserve(const std::string& instance, size_t count,
     return invalid_argument("blocks of this instance itself come by alloc() without its name");
   }
   MEMPOOL_RETURN_IF_ERROR(check_reserve(count));
-  const TimePoint now = impl_.now();
-  TransferRequest request = request_of(options, now);
+  TransferRequest request;
+  request.content.model = impl_.content_.model;
   request.reserve = static_cast<uint32_t>(count);
-  return start(instance, std::move(request), {}, now, state);
+  return start(instance, std::move(request), {}, options, state);
 }
 
 Status EngineCalls::fetch(const std::string& source, const Prompt& prompt,
@@ -259,12 +253,15 @@ Status EngineCalls::find_room(const std::string& source, const TransferOptions& 
   if (places.held.size() == whole) return {};
   MEMPOOL_RETURN_IF_ERROR(
       impl_.take_blocks(kAgentSession, whole - places.held.size(), places.places));
-  TransferRequest request = request_of(options, now);
+  TransferRequest request;
   request.fetch = true;
   request.have = static_cast<uint32_t>(places.held.size());
   request.content = places.content;
   request.tokens = places.tokens;
   request.blocks = places.places;
+  request.request_id = options.request_id;
+  request.trace = options.trace;
+  request.deadline = impl_.deadline_of(options, now);
   MEMPOOL_ASSIGN_OR_RETURN(state.id, impl_.source_->start(source, std::move(request), now));
   return {};
 }

@@ -74,10 +74,9 @@ class EngineCalls {
  private:
   Result<InsertResult> inserted(Result<InsertOutcome> outcome,
                                 std::span<const BlockAddress> blocks);
-  TransferRequest request_of(const TransferOptions& options, TimePoint now) const;
   /// Send the state's blocks. Takes the agent's lock.
   Status start(const std::string& target, TransferRequest request, std::vector<SealedSum> sums,
-               TimePoint now, const std::shared_ptr<Transfer::State>& state);
+               const TransferOptions& options, const std::shared_ptr<Transfer::State>& state);
   /// Requires: the agent's lock is held, here and below.
   Status find_room(const std::string& source, const TransferOptions& options, TimePoint now,
                    Transfer::State& state);
