@@ -92,6 +92,7 @@ struct FencePeer {
 };
 struct DeliverArrival {
   Arrival arrival;
+  std::vector<BlockAddress> pinned;  // of its blocks, for the caller: those no engine has held
 };
 
 using Action =

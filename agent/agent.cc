@@ -40,6 +40,17 @@ Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium) {
   return impl_->embedded_.alloc(count, medium);
 }
 
+Result<std::vector<BlockAddress>> Agent::alloc(size_t count, Medium medium,
+                                               const std::string& instance,
+                                               std::chrono::milliseconds deadline) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  const TransferOptions options{.deadline = deadline, .medium = medium};
+  auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options,
+                                                 std::span<const BlockAddress>());
+  MEMPOOL_RETURN_IF_ERROR(impl_->embedded_.reserve(instance, count, options, state));
+  return held_at_peer(Transfer(std::move(state)));
+}
+
 Status Agent::free(std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   return impl_->embedded_.free(blocks);
@@ -158,15 +169,19 @@ Result<Transfer> Agent::transfer_with_insert(const std::string& target, const Pr
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_RETURN_IF_ERROR(
       check_transfer(prompt, blocks.size(), options, impl_->options_.content.tokens_per_block));
-  auto state = std::make_shared<Transfer::State>(*impl_, impl_->visitors_, options, blocks);
-  std::vector<SealedSum> sums;
-  if (!state->in_layers()) {
-    MEMPOOL_ASSIGN_OR_RETURN(sums, impl_->sums_of(blocks));
-  }
-  MEMPOOL_RETURN_IF_ERROR(
-      impl_->embedded_.transfer_with_insert(target, prompt, std::move(sums), options, state));
-  state->send_when(options.ready, {layout().first_layer, layout().layers});
-  return Transfer(std::move(state));
+  return impl_->send(blocks, options, [&](auto sums, const auto& state) {
+    return impl_->embedded_.transfer_with_insert(target, prompt, std::move(sums), options, state);
+  });
+}
+
+Result<Transfer> Agent::transfer(const std::string& target, std::span<const BlockAddress> blocks,
+                                 std::span<const BlockAddress> places,
+                                 const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  MEMPOOL_RETURN_IF_ERROR(check_places(blocks.size(), places, options));
+  return impl_->send(blocks, options, [&](auto sums, const auto& state) {
+    return impl_->embedded_.transfer(target, places, std::move(sums), options, state);
+  });
 }
 
 Result<Transfer> Agent::fetch(const std::string& source, const Prompt& prompt,

@@ -477,6 +477,9 @@ void Agent::Impl::carry_out(EndCall& action) {
     calls_.erase(it);
   }
   if (call->fetch) take_fetched(*call->fetch, action);
+  if (call->source_blocks.empty() && !call->fetch) {  // blocks held at a peer: nothing moved
+    return call->end(action.status, std::move(action.report));
+  }
   metrics_.transfers.with({"source", std::string(status_code_name(action.status.code()))}).add();
   metrics_.transfer_seconds.with().observe(action.report.complete_us / 1e6);
   if (action.status.code() == StatusCode::kCorruption) recheck_sources(*call);
@@ -486,9 +489,9 @@ void Agent::Impl::carry_out(EndCall& action) {
 void Agent::Impl::carry_out(DeliverArrival& action) {
   metrics_.transfers.with({"target", "OK"}).add();
   if (attach_ == nullptr) return arrivals_.push(std::move(action.arrival));
-  if (attach_->deliver(action.arrival)) return;
+  if (attach_->deliver(action.arrival, action.pinned)) return;
   const std::lock_guard lock(mutex_);  // nobody is there to take it: the index keeps what it can
-  const Status unpinned = pool_->unpin(kCallerSession, action.arrival.blocks);
+  const Status unpinned = pool_->unpin(kCallerSession, action.pinned);
   MEMPOOL_CHECK(unpinned.ok());
   target_->on_received();
 }

@@ -301,6 +301,19 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
   return sums;
 }
 
+Result<Transfer> Agent::Impl::send(std::span<const BlockAddress> blocks,
+                                   const TransferOptions& options, const Start& start) {
+  auto state = std::make_shared<Transfer::State>(*this, visitors_, options, blocks);
+  std::vector<SealedSum> sums;
+  if (!state->in_layers()) {
+    MEMPOOL_ASSIGN_OR_RETURN(sums, sums_of(blocks));
+  }
+  MEMPOOL_RETURN_IF_ERROR(start(std::move(sums), state));
+  const BlockLayout& layout = pool_->layouts().front();
+  state->send_when(options.ready, {layout.first_layer, layout.layers});
+  return Transfer(std::move(state));
+}
+
 // ---- what handles ask --------------------------------------------------------------------------
 
 void Agent::Impl::cancel(TransferId transfer) {

@@ -97,6 +97,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   /// Hash those blocks of a list that `verify` picks and that are not published. Takes the lock,
   /// but not while it hashes. Errors: kStale; kCorruption for a block that was set aside.
   Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks);
+  /// Begin a transfer of these blocks by `start`, which is given their sums and the handle's state.
+  using Start = std::function<Status(std::vector<SealedSum> sums,
+                                     const std::shared_ptr<Transfer::State>& state)>;
+  Result<Transfer> send(std::span<const BlockAddress> blocks, const TransferOptions& options,
+                        const Start& start);
 
   EngineCalls embedded_{*this, kCallerSession};  // of the caller in this process
 

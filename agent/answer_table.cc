@@ -17,10 +17,8 @@ void AnswerTable::finish(uint64_t number, Message answer) {
   if (answers_.insert_or_assign(number, std::move(answer)).second) order_.push_back(number);
   if (order_.size() > kFullAnswers) {
     Message& aged = answers_.at(order_[order_.size() - kFullAnswers - 1]);
-    if (auto* reply = std::get_if<CommitReply>(&aged)) {
-      reply->serving.clear();
-      reply->serving.shrink_to_fit();
-    }
+    if (auto* reply = std::get_if<CommitReply>(&aged)) std::exchange(reply->serving, {});
+    if (auto* reply = std::get_if<OfferReply>(&aged)) std::exchange(reply->reserved, {});
   }
   while (order_.size() > kAnswers) {
     low_water_ = std::max(low_water_, order_.front());

@@ -77,7 +77,7 @@ class Encoder {
         call.layers.first, call.layers.count, call.deadline_ms, call.request_id,
         list<uint8_t>(call.user_data), text(call.trace), call.corrupt, list<uint32_t>(call.indices),
         call.memory.bytes, call.memory.block_stride, call.memory.layer_stride,
-        call.memory.part_stride, call.in_place));
+        call.memory.part_stride, call.in_place, structs<wire::BlockAddress>(call.places)));
   }
 
   Packed operator()(const AttachAnswer& answer) {
@@ -208,6 +208,7 @@ class Decoder {
     out.content = content(call.content(), call.model());
     out.tokens = list<TokenId>("tokens", call.tokens(), kAttachTokensMax);
     out.blocks = list<BlockAddress>("blocks", call.blocks(), kAttachBlocksMax);
+    out.places = list<BlockAddress>("places", call.places(), kAttachBlocksMax);
     out.sums = list<SealedSum>("sums", call.sums(), kAttachBlocksMax);
     out.keys = list<ContentId>("keys", call.keys(), kKeysMax);
     out.name = text("name", call.name(), kAttachNameBytesMax);

@@ -75,6 +75,8 @@ enum class AttachOperation : uint8_t {
   kMatchKeys,
   kEraseKeys,
   kTransfer,
+  kTransferTo,  // to places
+  kReserve,     // `count` blocks at a peer; the transfer's end has them
   kFetch,
   kHandOver,
   kCheckCommit,
@@ -103,7 +105,8 @@ struct AttachCall {
   Content content;
   std::vector<TokenId> tokens;
   std::vector<BlockAddress> blocks;
-  std::vector<SealedSum> sums;  // by position, each inside `blocks`
+  std::vector<BlockAddress> places;  // of them, at the target
+  std::vector<SealedSum> sums;       // by position, each inside `blocks`
   std::vector<ContentId> keys;
   std::string name;  // of a peer
   std::string address;

@@ -61,10 +61,10 @@ void AttachServer::accept() {
   watch_.when_readable([this] { accept(); });
 }
 
-bool AttachServer::deliver(const Arrival& arrival) {
+bool AttachServer::deliver(const Arrival& arrival, std::span<const BlockAddress> pinned) {
   for (const auto& [id, session] : sessions_) {
     if (!session->receives()) continue;
-    session->deliver(arrival);
+    session->deliver(arrival, pinned);
     return true;
   }
   return false;

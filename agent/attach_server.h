@@ -26,9 +26,9 @@ class AttachServer {
                                                     const std::string& path);
   ~AttachServer();
 
-  /// Hand an arrival, pinned for the caller, to the engine. False, and nothing done, when none is
-  /// attached.
-  bool deliver(const Arrival& arrival);
+  /// Hand an arrival to the engine, with those of its blocks that are pinned for the caller. False,
+  /// and nothing done, when none is attached.
+  bool deliver(const Arrival& arrival, std::span<const BlockAddress> pinned);
 
   /// The engine that has a rank, attached or leaving; or null.
   const AttachSession* holder_of(uint32_t shard) const;

@@ -31,6 +31,8 @@ bool needs_all_ranks(AttachOperation operation) {
     case AttachOperation::kInsert:
     case AttachOperation::kInsertKeys:
     case AttachOperation::kTransfer:
+    case AttachOperation::kTransferTo:
+    case AttachOperation::kReserve:
     case AttachOperation::kFetch:
     case AttachOperation::kHandOver:
     case AttachOperation::kCheckCommit:
@@ -225,6 +227,8 @@ AttachAnswer AttachSession::answer(AttachCall& call) {
     case AttachOperation::kBeginRead:
       return answer_about_blocks(call);
     case AttachOperation::kTransfer:
+    case AttachOperation::kTransferTo:
+    case AttachOperation::kReserve:
     case AttachOperation::kFetch:
       out.status = start_transfer(call);
       return out;
@@ -368,13 +372,24 @@ Status AttachSession::start_transfer(AttachCall& call) {
   };
   auto state = std::make_shared<Transfer::State>(agent_, agent_.visitors_, options, call.blocks);
   open_[call.ticket].state = state;
-  const Prompt prompt{call.content, call.tokens};
-  const Status started =
-      call.operation == AttachOperation::kFetch
-          ? calls_.fetch(call.name, prompt, options, state)
-          : calls_.transfer_with_insert(call.name, prompt, std::move(call.sums), options, state);
+  const Status started = start(call, options, state);
   if (!started.ok()) open_.erase(call.ticket);
   return started;
+}
+
+Status AttachSession::start(AttachCall& call, const TransferOptions& options,
+                            const std::shared_ptr<Transfer::State>& state) {
+  const Prompt prompt{call.content, call.tokens};
+  switch (call.operation) {
+    case AttachOperation::kFetch:
+      return calls_.fetch(call.name, prompt, options, state);
+    case AttachOperation::kReserve:
+      return calls_.reserve(call.name, call.count, options, state);
+    case AttachOperation::kTransferTo:
+      return calls_.transfer(call.name, call.places, std::move(call.sums), options, state);
+    default:
+      return calls_.transfer_with_insert(call.name, prompt, std::move(call.sums), options, state);
+  }
 }
 
 AttachSession::Open* AttachSession::find(uint64_t ticket) {
@@ -483,13 +498,13 @@ void AttachSession::on_ended(uint64_t ticket, const Status& status) {
   }
 }
 
-void AttachSession::deliver(const Arrival& arrival) {
+void AttachSession::deliver(const Arrival& arrival, std::span<const BlockAddress> pinned) {
   {
     const std::lock_guard lock(agent_.mutex_);
     BlockPool& pool = *agent_.pool_;
-    const Status pinned = pool.pin(id_, arrival.blocks);
-    const Status unpinned = pool.unpin(kCallerSession, arrival.blocks);
-    MEMPOOL_CHECK(pinned.ok() && unpinned.ok());  // the machine has pinned them for the caller
+    const Status taken = pool.pin(id_, pinned);
+    const Status unpinned = pool.unpin(kCallerSession, pinned);
+    MEMPOOL_CHECK(taken.ok() && unpinned.ok());  // the machine has pinned them for the caller
   }
   ++unreceived_;
   events_->stream.queue(arrival);
@@ -531,6 +546,7 @@ void AttachSession::leave(const Status& why) {
     self->link_.reset();
     self->events_.reset();
     self->give_up(cancelled("its engine has left"));
+    self->let_go_at_peers();
     self->server_.settle();
   });
 }
@@ -541,6 +557,15 @@ void AttachSession::give_up(const Status& why) {
     for (const auto& [ticket, open] : open_) {
       agent_.source_->give_up(open.state->id, why, agent_.now());
     }
+  }
+  agent_.request_pump();
+}
+
+// It cannot touch what peers hold for it, so they need not wait for its process.
+void AttachSession::let_go_at_peers() {
+  {
+    const std::lock_guard lock(agent_.mutex_);
+    agent_.source_->release_all(id_, agent_.now());
   }
   agent_.request_pump();
 }

@@ -40,8 +40,8 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   }
   /// Give its blocks back. Requires: it is over, and so is every rank that could write to them.
   void give_back();
-  /// Hand over an arrival, pinned for the caller until then.
-  void deliver(const Arrival& arrival);
+  /// Hand over an arrival, with those of its blocks that were pinned for the caller until then.
+  void deliver(const Arrival& arrival, std::span<const BlockAddress> pinned);
 
  private:
   enum class State : uint8_t { kGreeting, kAttached, kLeaving };
@@ -61,6 +61,8 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   Status adopt(const AttachCall& call);
   void withdraw(const AttachCall& call);
   Status start_transfer(AttachCall& call);
+  Status start(AttachCall& call, const TransferOptions& options,
+               const std::shared_ptr<Transfer::State>& state);
   Status answer_about_transfer(const AttachCall& call);
   Status take_ready(const AttachCall& call);
   Status take_commit(const AttachCall& call);
@@ -77,6 +79,7 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   };
   void flush(Link& link);
   void leave(const Status& why);
+  void let_go_at_peers();
   void watch_process_end();
 
   AttachServer& server_;

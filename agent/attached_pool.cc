@@ -187,6 +187,19 @@ Result<std::vector<BlockAddress>> AttachedPool::alloc(size_t count, Medium mediu
   return std::move(answer.blocks);
 }
 
+Result<std::vector<BlockAddress>> AttachedPool::alloc(size_t count, Medium medium,
+                                                      const std::string& instance,
+                                                      std::chrono::milliseconds deadline) {
+  MEMPOOL_RETURN_IF_ERROR(check_reserve(count));
+  const TransferOptions options{.deadline = deadline, .medium = medium};
+  auto state =
+      std::make_shared<Transfer::State>(*this, visitors_, options, std::span<const BlockAddress>());
+  AttachCall call{
+      .operation = AttachOperation::kReserve, .count = count, .medium = medium, .name = instance};
+  MEMPOOL_RETURN_IF_ERROR(start(call, options, state));
+  return held_at_peer(Transfer(std::move(state)));
+}
+
 Status AttachedPool::free(std::span<const BlockAddress> blocks) {
   return ask_about(AttachOperation::kFree, blocks);
 }
@@ -397,15 +410,31 @@ Result<Transfer> AttachedPool::transfer_with_insert(const std::string& target, c
                                                     const TransferOptions& options) {
   MEMPOOL_RETURN_IF_ERROR(
       check_transfer(prompt, blocks.size(), options, welcome_.shape.tokens_per_block));
+  return send({.operation = AttachOperation::kTransfer,
+               .content = prompt.content,
+               .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
+               .name = target},
+              blocks, options);
+}
+
+Result<Transfer> AttachedPool::transfer(const std::string& target,
+                                        std::span<const BlockAddress> blocks,
+                                        std::span<const BlockAddress> places,
+                                        const TransferOptions& options) {
+  MEMPOOL_RETURN_IF_ERROR(check_places(blocks.size(), places, options));
+  return send({.operation = AttachOperation::kTransferTo,
+               .places = {places.begin(), places.end()},
+               .name = target},
+              blocks, options);
+}
+
+Result<Transfer> AttachedPool::send(AttachCall call, std::span<const BlockAddress> blocks,
+                                    const TransferOptions& options) {
   auto state = std::make_shared<Transfer::State>(*this, visitors_, options, blocks);
-  AttachCall call{.operation = AttachOperation::kTransfer,
-                  .medium = options.medium,
-                  .content = prompt.content,
-                  .tokens = {prompt.tokens.begin(), prompt.tokens.end()},
-                  .blocks = state->source_blocks,
-                  .name = target,
-                  .in_layers = state->in_layers(),
-                  .user_data = options.user_data};
+  call.medium = options.medium;
+  call.blocks = state->source_blocks;
+  call.in_layers = state->in_layers();
+  call.user_data = options.user_data;
   if (!call.in_layers) {
     MEMPOOL_ASSIGN_OR_RETURN(call.sums, sums_of(blocks));
   }

@@ -33,6 +33,8 @@ class AttachedPool final : public Pool, public TransferOwner {
 
   Result<Content> content(const ContentSpec& spec) const override;
   Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium) override;
+  Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium, const std::string& instance,
+                                          std::chrono::milliseconds deadline) override;
   Status free(std::span<const BlockAddress> blocks) override;
   Status pin(std::span<const BlockAddress> blocks) override;
   Status unpin(std::span<const BlockAddress> blocks) override;
@@ -55,6 +57,9 @@ class AttachedPool final : public Pool, public TransferOwner {
   Result<Transfer> transfer_with_insert(const std::string& target, const Prompt& prompt,
                                         std::span<const BlockAddress> blocks,
                                         const TransferOptions& options) override;
+  Result<Transfer> transfer(const std::string& target, std::span<const BlockAddress> blocks,
+                            std::span<const BlockAddress> places,
+                            const TransferOptions& options) override;
   Result<Transfer> fetch(const std::string& source, const Prompt& prompt,
                          const TransferOptions& options) override;
   Result<Arrival> receive(std::chrono::milliseconds timeout) override;
@@ -85,6 +90,9 @@ class AttachedPool final : public Pool, public TransferOwner {
   Result<InsertResult> inserted(const AttachCall& call);
   /// Tell which blocks of a list are inserted as copies; empty for none.
   std::vector<bool> copied(std::span<const BlockAddress> blocks) const;
+  /// Begin a transfer that sends blocks.
+  Result<Transfer> send(AttachCall call, std::span<const BlockAddress> blocks,
+                        const TransferOptions& options);
   /// Ask for what `state` stands for. Errors: those of the call that come at once.
   Status start(AttachCall& call, const TransferOptions& options,
                const std::shared_ptr<Transfer::State>& state);

@@ -242,6 +242,20 @@ mempool_status mempool_alloc(mempool_pool* pool, size_t count, uint32_t medium,
   });
 }
 
+mempool_status mempool_alloc_at(mempool_pool* pool, size_t count, uint32_t medium,
+                                const char* instance, uint64_t deadline_ms, mempool_block* blocks) {
+  return run([&]() -> Status {
+    MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
+    MEMPOOL_RETURN_IF_ERROR(need(instance, "the peer's name"));
+    MEMPOOL_RETURN_IF_ERROR(need_list(blocks, count, "blocks"));
+    MEMPOOL_ASSIGN_OR_RETURN(const Medium where, to_medium(medium));
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> list,
+                             pool->pool->alloc(count, where, instance, bounded(deadline_ms)));
+    put_blocks(list, blocks);
+    return {};
+  });
+}
+
 mempool_status mempool_free(mempool_pool* pool, const mempool_block* blocks, size_t count) {
   return about_blocks(pool, blocks, count, &Pool::free);
 }

@@ -51,15 +51,13 @@ Result<TransferOptions> to_options(const mempool_transfer_options* given) {
 
 /// Let `start` begin a transfer, and hand out its handle.
 template <typename Start>
-Status start_transfer(const char* peer, const mempool_prompt* prompt,
-                      const mempool_transfer_options* options, mempool_transfer** transfer,
-                      const Start& start) {
+Status start_transfer(const char* peer, const mempool_transfer_options* options,
+                      mempool_transfer** transfer, const Start& start) {
   MEMPOOL_RETURN_IF_ERROR(need(peer, "the peer's name"));
   MEMPOOL_RETURN_IF_ERROR(need(transfer, "the place for the transfer"));
-  MEMPOOL_ASSIGN_OR_RETURN(const Prompt what, to_prompt(prompt));
   MEMPOOL_ASSIGN_OR_RETURN(const TransferOptions how, to_options(options));
   auto handle = std::make_unique<mempool_transfer>();
-  MEMPOOL_ASSIGN_OR_RETURN(handle->transfer, start(std::string(peer), what, how));
+  MEMPOOL_ASSIGN_OR_RETURN(handle->transfer, start(std::string(peer), how));
   *transfer = handle.release();
   return {};
 }
@@ -108,10 +106,24 @@ mempool_status mempool_transfer_with_insert(mempool_pool* pool, const char* targ
   return run([&]() -> Status {
     MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
     MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> list, to_blocks(blocks, count));
-    return start_transfer(target, prompt, options, transfer,
-                          [&](const auto& peer, const Prompt& what, const auto& how) {
-                            return pool->pool->transfer_with_insert(peer, what, list, how);
-                          });
+    MEMPOOL_ASSIGN_OR_RETURN(const Prompt what, to_prompt(prompt));
+    return start_transfer(target, options, transfer, [&](const auto& peer, const auto& how) {
+      return pool->pool->transfer_with_insert(peer, what, list, how);
+    });
+  });
+}
+
+mempool_status mempool_transfer_blocks(mempool_pool* pool, const char* target,
+                                       const mempool_block* blocks, const mempool_block* places,
+                                       size_t count, const mempool_transfer_options* options,
+                                       mempool_transfer** transfer) {
+  return run([&]() -> Status {
+    MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> from, to_blocks(blocks, count));
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> to, to_blocks(places, count));
+    return start_transfer(target, options, transfer, [&](const auto& peer, const auto& how) {
+      return pool->pool->transfer(peer, from, to, how);
+    });
   });
 }
 
@@ -119,10 +131,10 @@ mempool_status mempool_fetch(mempool_pool* pool, const char* source, const mempo
                              const mempool_transfer_options* options, mempool_transfer** transfer) {
   return run([&]() -> Status {
     MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
-    return start_transfer(source, prompt, options, transfer,
-                          [&](const auto& peer, const Prompt& what, const auto& how) {
-                            return pool->pool->fetch(peer, what, how);
-                          });
+    MEMPOOL_ASSIGN_OR_RETURN(const Prompt what, to_prompt(prompt));
+    return start_transfer(source, options, transfer, [&](const auto& peer, const auto& how) {
+      return pool->pool->fetch(peer, what, how);
+    });
   });
 }
 

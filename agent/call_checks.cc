@@ -21,6 +21,11 @@ std::string_view dimension_that_differs(const ContentSpec& left, const ContentSp
   return "";
 }
 
+Status check_ready(const TransferOptions& options) {
+  if (options.mode != TransferMode::kByLayer || options.ready.reached()) return {};
+  return invalid_argument("by layer, each send_layers() has its own fence; leave `ready` out");
+}
+
 }  // namespace
 
 Result<Content> name_content(const ContentSpec& spec, const ContentSpec& pool,
@@ -90,10 +95,27 @@ Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions
         fmt::format("at most {} tokens, {} blocks and {} bytes of user data a transfer",
                     kOfferTokensMax, kOfferBlocksMax, kUserDataBytesMax));
   }
-  if (options.mode == TransferMode::kByLayer && !options.ready.reached()) {
-    return invalid_argument("by layer, each send_layers() has its own fence; leave `ready` out");
+  return check_ready(options);
+}
+
+Status check_places(size_t blocks, std::span<const BlockAddress> places,
+                    const TransferOptions& options) {
+  if (blocks == 0 || blocks != places.size()) {
+    return invalid_argument(
+        fmt::format("{} blocks and {} places; give a place for each block, and at least one",
+                    blocks, places.size()));
   }
-  return {};
+  if (blocks > kOfferBlocksMax || options.user_data.size() > kUserDataBytesMax) {
+    return invalid_argument(fmt::format("at most {} blocks and {} bytes of user data a transfer",
+                                        kOfferBlocksMax, kUserDataBytesMax));
+  }
+  return check_ready(options);
+}
+
+Status check_reserve(size_t count) {
+  if (count > 0 && count <= kOfferBlocksMax) return {};
+  return invalid_argument(
+      fmt::format("{} blocks to hold at a peer; ask for 1 to {}", count, kOfferBlocksMax));
 }
 
 Status check_fetch(const Prompt& prompt, const TransferOptions& options, size_t block_tokens) {

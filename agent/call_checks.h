@@ -26,6 +26,11 @@ Status check_peer_words(std::string_view name, std::string_view address);
 /// Check a call's input against the bounds of one transfer. Errors: kInvalidArgument.
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
                       size_t block_tokens);
+/// The same where blocks go to given places. Those are looked at where they are.
+Status check_places(size_t blocks, std::span<const BlockAddress> places,
+                    const TransferOptions& options);
+/// Errors: kInvalidArgument for a count that no peer holds at once.
+Status check_reserve(size_t count);
 Status check_fetch(const Prompt& prompt, const TransferOptions& options, size_t block_tokens);
 
 }  // namespace mempool

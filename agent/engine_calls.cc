@@ -2,6 +2,7 @@
 // Owns what each call does under the lock.
 #include "agent/engine_calls.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -35,8 +36,17 @@ Result<std::vector<BlockAddress>> EngineCalls::alloc(size_t count, Medium medium
 }
 
 Status EngineCalls::free(std::span<const BlockAddress> blocks) {
-  const std::lock_guard lock(impl_.mutex_);
-  return impl_.noted(impl_.pool_->free(session_, blocks));
+  const bool elsewhere = std::ranges::any_of(blocks, [this](const BlockAddress& block) {
+    return block.incarnation != impl_.incarnation_;
+  });
+  Status freed;
+  {
+    const std::lock_guard lock(impl_.mutex_);
+    freed = elsewhere ? impl_.source_->release(session_, blocks, impl_.now())
+                      : impl_.pool_->free(session_, blocks);
+  }
+  if (elsewhere && freed.ok()) impl_.request_pump();
+  return impl_.noted(std::move(freed));
 }
 
 Status EngineCalls::pin(std::span<const BlockAddress> blocks) {
@@ -146,17 +156,12 @@ size_t EngineCalls::erase_keys(std::span<const ContentId> keys) {
 
 // ---- transfers -------------------------------------------------------------------------------
 
-Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt& prompt,
-                                         std::vector<SealedSum> sums,
-                                         const TransferOptions& options,
-                                         const std::shared_ptr<Transfer::State>& state) {
-  MEMPOOL_RETURN_IF_ERROR(check_transfer(prompt, state->source_blocks.size(), options,
-                                         impl_.options_.content.tokens_per_block));
+Status EngineCalls::start(const std::string& target, TransferRequest request,
+                          std::vector<SealedSum> sums, const TransferOptions& options,
+                          const std::shared_ptr<Transfer::State>& state) {
   const TimePoint now = impl_.now();
-  TransferRequest request;
+  request.engine = session_;
   request.by_layer = state->in_layers();
-  request.content = prompt.content;
-  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
   request.blocks = state->source_blocks;
   request.medium = options.medium;
   request.request_id = options.request_id;
@@ -165,7 +170,7 @@ Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt
   request.deadline = impl_.deadline_of(options, now);
   {
     const std::lock_guard lock(impl_.mutex_);
-    MEMPOOL_RETURN_IF_ERROR(check_model(prompt.content, impl_.content_.model));
+    MEMPOOL_RETURN_IF_ERROR(check_model(request.content, impl_.content_.model));
     MEMPOOL_RETURN_IF_ERROR(impl_.check_peer(target));
     impl_.note_published(*state);
     if (!request.by_layer) request.sums = state->with_stored(std::move(sums));
@@ -176,6 +181,41 @@ Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt
   }
   impl_.request_pump();
   return {};
+}
+
+Status EngineCalls::transfer_with_insert(const std::string& target, const Prompt& prompt,
+                                         std::vector<SealedSum> sums,
+                                         const TransferOptions& options,
+                                         const std::shared_ptr<Transfer::State>& state) {
+  MEMPOOL_RETURN_IF_ERROR(check_transfer(prompt, state->source_blocks.size(), options,
+                                         impl_.options_.content.tokens_per_block));
+  TransferRequest request;
+  request.content = prompt.content;
+  request.tokens.assign(prompt.tokens.begin(), prompt.tokens.end());
+  return start(target, std::move(request), std::move(sums), options, state);
+}
+
+Status EngineCalls::transfer(const std::string& target, std::span<const BlockAddress> places,
+                             std::vector<SealedSum> sums, const TransferOptions& options,
+                             const std::shared_ptr<Transfer::State>& state) {
+  MEMPOOL_RETURN_IF_ERROR(check_places(state->source_blocks.size(), places, options));
+  TransferRequest request;
+  request.content.model = impl_.content_.model;
+  request.places.assign(places.begin(), places.end());
+  return start(target, std::move(request), std::move(sums), options, state);
+}
+
+Status EngineCalls::reserve(const std::string& instance, size_t count,
+                            const TransferOptions& options,
+                            const std::shared_ptr<Transfer::State>& state) {
+  if (instance.empty() || instance == impl_.options_.name) {
+    return invalid_argument("blocks of this instance itself come by alloc() without its name");
+  }
+  MEMPOOL_RETURN_IF_ERROR(check_reserve(count));
+  TransferRequest request;
+  request.content.model = impl_.content_.model;
+  request.reserve = static_cast<uint32_t>(count);
+  return start(instance, std::move(request), {}, options, state);
 }
 
 Status EngineCalls::fetch(const std::string& source, const Prompt& prompt,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "agent/message.h"
+#include "agent/source_machine.h"
 #include "agent/transfer.h"
 #include "index/local_index.h"
 #include "mempool/agent.h"
@@ -56,6 +57,13 @@ class EngineCalls {
   Status transfer_with_insert(const std::string& target, const Prompt& prompt,
                               std::vector<SealedSum> sums, const TransferOptions& options,
                               const std::shared_ptr<Transfer::State>& state);
+  /// The same, to places that `places` names.
+  Status transfer(const std::string& target, std::span<const BlockAddress> places,
+                  std::vector<SealedSum> sums, const TransferOptions& options,
+                  const std::shared_ptr<Transfer::State>& state);
+  /// Have a peer hold blocks; the report's `serving` will have them.
+  Status reserve(const std::string& instance, size_t count, const TransferOptions& options,
+                 const std::shared_ptr<Transfer::State>& state);
   Status fetch(const std::string& source, const Prompt& prompt, const TransferOptions& options,
                const std::shared_ptr<Transfer::State>& state);
   /// All layers of a transfer are ready, and these are the sums of its blocks that were not
@@ -68,6 +76,9 @@ class EngineCalls {
  private:
   Result<InsertResult> inserted(Result<InsertOutcome> outcome,
                                 std::span<const BlockAddress> blocks);
+  /// Send the state's blocks. Takes the agent's lock.
+  Status start(const std::string& target, TransferRequest request, std::vector<SealedSum> sums,
+               const TransferOptions& options, const std::shared_ptr<Transfer::State>& state);
   /// Requires: the agent's lock is held, here and below.
   Status find_room(const std::string& source, const TransferOptions& options, TimePoint now,
                    Transfer::State& state);

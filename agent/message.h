@@ -22,8 +22,9 @@ namespace mempool {
 /// a point in time, and no peer may hold blocks for as long as it likes.
 inline constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
 
-/// Source -> target: may I bring this prompt, or, to fetch, read what you have of it? The target
-/// answers for the number it carries, however often it is asked.
+/// Source -> target: may I bring this prompt, or, to fetch, read what you have of it? Or, without
+/// tokens: may I bring blocks to these places, or have places held for me? The target answers for
+/// the number it carries, however often it is asked.
 struct Offer {
   uint64_t number = 0;  // 1, 2, 3... per incarnation of the source, for each peer
   uint64_t request_id = 0;
@@ -32,7 +33,9 @@ struct Offer {
   Content content;
   std::vector<TokenId> tokens;
   std::vector<std::byte> user_data;
-  bool fetch = false;  // nothing is brought: Cancel says that the blocks have been read
+  bool fetch = false;    // nothing is brought: Cancel says that the blocks have been read
+  uint32_t reserve = 0;  // nothing is brought: hold so many blocks for the source
+  std::vector<BlockAddress> places;  // of the blocks that are brought, in their order
   std::string trace;
 };
 
@@ -44,7 +47,7 @@ struct SealedSum {
 };
 
 /// Target -> source: the leading blocks that are here already, and places for the rest; to a fetch,
-/// the blocks that are leased to it until its Cancel.
+/// the blocks that are leased to it until its Cancel. Without tokens: the places.
 struct OfferReply {
   uint64_t number = 0;
   Status status;
@@ -69,8 +72,10 @@ struct CommitReply {
 };
 
 /// Source -> target: it is off, and nothing of it is in flight. Also the answer to StopRequest.
+/// What was held for the source under this number, and what it names of all that is, goes back.
 struct Cancel {
   uint64_t number = 0;
+  std::vector<BlockAddress> release;
 };
 
 /// Target -> source: the cancel is done here.

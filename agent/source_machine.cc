@@ -28,7 +28,9 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
                     transfers_.size()),
         options_.retry_hint_ms);
   }
+  MEMPOOL_RETURN_IF_ERROR(check_places(peer, request));
   MEMPOOL_RETURN_IF_ERROR(pool_.pin(kAgentSession, request.blocks));
+  for (const BlockAddress& place : request.places) peers_[peer].held.erase(place);
   const TransferId id = next_id_++;
   Outbound& transfer = transfers_[id];
   transfer.peer = peer;
@@ -77,6 +79,8 @@ void SourceMachine::send_offer(Outbound& transfer, TimePoint now) {
   offer.tokens = request.tokens;
   offer.user_data = request.user_data;
   offer.fetch = request.fetch;
+  offer.reserve = request.reserve;
+  offer.places = request.places;
   offer.trace = request.trace;
   transfer.retry_at = now + options_.retransmit;
   actions_.push_back(SendMessage{transfer.session, std::move(offer)});
@@ -95,7 +99,8 @@ void SourceMachine::send_commit(Outbound& transfer, TimePoint now) {
 
 void SourceMachine::send_cancel(Outbound& transfer, TimePoint now) {
   transfer.retry_at = now + options_.retransmit;
-  actions_.push_back(SendMessage{transfer.session, Cancel{transfer.number}});
+  actions_.push_back(
+      SendMessage{transfer.session, Cancel{transfer.number, transfer.request.places}});
 }
 
 Status SourceMachine::check_open(TransferId id) const {
@@ -204,7 +209,9 @@ void SourceMachine::on_dial_failed(const std::string& peer, const Status& why, T
 
 void SourceMachine::on_session_down(SessionId session, const Status& why, TimePoint now) {
   for (auto& [name, peer] : peers_) {
-    if (peer.session == session) peer.session = 0;
+    if (peer.session != session) continue;
+    peer.session = 0;
+    peer.held.clear();
   }
   std::vector<TransferId> affected;
   for (const auto& [id, transfer] : transfers_) {
@@ -308,6 +315,10 @@ Status SourceMachine::check_reply(const Outbound& transfer, const OfferReply& re
                     transfer.peer, transfer.request.blocks.size(), reply.matched.size(),
                     reply.reserved.size()));
   }
+  if (!transfer.request.places.empty() && reply.reserved != transfer.request.places) {
+    return corruption(
+        fmt::format("'{}' answered with other places than were asked for", transfer.peer));
+  }
   for (const BlockAddress& address : reply.reserved) {
     if (address.incarnation != peer.incarnation) {
       return stale(fmt::format("'{}' answered with {}, of another incarnation", transfer.peer,
@@ -341,12 +352,16 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   TransferId id = 0;
   Outbound* transfer = find(session, reply.number, &id);
   if (transfer == nullptr || transfer->state != State::kOffering) return;  // a repeated answer
+  if (!reply.status.ok() && !transfer->request.places.empty()) {
+    return fail(id, *transfer, reply.status, now);  // what the peer still holds of them goes back
+  }
   if (!reply.status.ok()) {
     unpin(*transfer);
     end_call(id, *transfer, reply.status, now);
     erase(id);
     return;
   }
+  if (transfer->request.reserve > 0) return take_held(id, *transfer, reply, now);
   const bool fetch = transfer->request.fetch;
   Status checked = fetch ? check_lease(*transfer, reply) : check_reply(*transfer, reply);
   if (!checked.ok()) {
@@ -450,7 +465,8 @@ void SourceMachine::on_stop_request(SessionId session, const StopRequest& reques
   TransferId id = 0;
   Outbound* transfer = find(session, request.number, &id);
   if (transfer == nullptr) {
-    actions_.push_back(SendMessage{session, Cancel{request.number}});  // gone, so nothing in flight
+    actions_.push_back(
+        SendMessage{session, Cancel{request.number, {}}});  // gone, so nothing in flight
   } else if (transfer->state == State::kTelling) {
     send_cancel(*transfer, now);
   } else {

@@ -12,6 +12,9 @@
 // A fetch: waiting -> offering -> sending (the peer's blocks are read into ours) -> verifying ->
 // telling, with the call ended; the Cancel gives the lease back.
 //
+// Blocks held at a peer: waiting -> offering -> (gone), and held here until a transfer takes them
+// over, or until telling, where the Cancel names them.
+//
 // Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
 // pinned until nothing reads them, a fetch's places until nothing lands in them; Cancel is sent
 // only when nothing of the transfer is in flight.
@@ -49,6 +52,9 @@ struct TransferRequest {
   bool by_layer = false;  // layers are handed over one by one, and commit() brings the sums
   bool fetch = false;     // `blocks` are places for what follows the first `have` blocks
   uint32_t have = 0;
+  std::vector<BlockAddress> places;   // at the peer, of `blocks`; then there are no tokens
+  uint32_t reserve = 0;               // nothing moves: the peer is to hold so many blocks
+  SessionId engine = kCallerSession;  // whose call it is
 };
 
 /// What the data plane did for one transfer.
@@ -96,6 +102,11 @@ class SourceMachine {
   void give_up(TransferId transfer, Status why, TimePoint now);
   /// Start nothing from now on; what is open goes on.
   void refuse_new() { refusing_ = true; }
+  /// Give back blocks that peers hold for an engine: all of them or none; the peer hears of it.
+  /// Errors: kStale for what is not held; kInvalidArgument for two peers, or one named twice.
+  Status release(SessionId engine, std::span<const BlockAddress> blocks, TimePoint now);
+  /// Give back all that peers hold for an engine. Requires: it has no open call.
+  void release_all(SessionId engine, TimePoint now);
   /// End every call (the agent stops).
   void cancel_all(TimePoint now);
 
@@ -159,8 +170,13 @@ class SourceMachine {
     uint64_t incarnation = 0;
     uint64_t next_number = 1;
     PeerInfo info;
+    std::map<BlockAddress, SessionId> held;  // there, for engines here; goes with the session
   };
 
+  Status check_places(const std::string& peer, const TransferRequest& request) const;
+  void take_held(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
+  void tell_released(const std::string& name, Peer& peer, std::span<const BlockAddress> blocks,
+                     TimePoint now);
   void send_offer(Outbound& transfer, TimePoint now);
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);

@@ -77,10 +77,8 @@ void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePo
     return;
   }
   reply.status = check_offer(offer);
-  if (reply.status.ok()) {
-    reply.status = offer.fetch ? lease(id, offer, reply) : reserve(id, offer, reply);
-  }
-  if (!reply.status.ok()) {
+  if (reply.status.ok()) reply.status = grant(id, session, offer, reply);
+  if (!reply.status.ok() || offer.reserve > 0) {
     finish(id, session, offer.number, std::move(reply));
     return;
   }
@@ -102,7 +100,9 @@ Status TargetMachine::check_offer(const Offer& offer) const {
                   options_.retry_hint_ms);
   }
   if (offer.number == 0) return invalid_argument("an offer's number starts at 1");
-  if (offer.tokens.empty()) return invalid_argument("the offer has no tokens");
+  if (offer.tokens.empty() && offer.places.empty() && offer.reserve == 0) {
+    return invalid_argument("the offer has no tokens");
+  }
   if (offer.content.model != options_.model) {
     return invalid_argument(
         fmt::format("the offer is of another content (model {}); this instance "
@@ -119,7 +119,7 @@ Status TargetMachine::check_offer(const Offer& offer) const {
 Status TargetMachine::check_room(size_t wanted, size_t most) const {
   if (wanted > most) {
     return invalid_argument(
-        fmt::format("the prompt has {} blocks; one transfer moves at most {}", wanted, most));
+        fmt::format("{} blocks are wanted; one transfer moves at most {}", wanted, most));
   }
   if (open() + undelivered_ < options_.max_open) return {};
   return resource_exhausted(
@@ -127,6 +127,19 @@ Status TargetMachine::check_room(size_t wanted, size_t most) const {
                   "(limits.max_inbound)",
                   open(), undelivered_, options_.max_open),
       options_.retry_hint_ms);
+}
+
+Status TargetMachine::check_pool_holds(size_t wanted) const {
+  if (wanted <= pool_.blocks()) return {};
+  return resource_exhausted(
+      fmt::format("{} blocks are needed; the whole pool has {}", wanted, pool_.blocks()));
+}
+
+Status TargetMachine::grant(SessionId id, Session& session, const Offer& offer, OfferReply& reply) {
+  if (offer.fetch) return lease(id, offer, reply);
+  if (offer.reserve > 0) return hold(id, session, offer, reply);
+  if (!offer.places.empty()) return take_places(id, session, offer, reply);
+  return reserve(id, offer, reply);
 }
 
 Status TargetMachine::lease(SessionId id, const Offer& offer, OfferReply& reply) {
@@ -145,26 +158,27 @@ Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& repl
   const size_t block_tokens = pool_.shape().tokens_per_block;
   const size_t wanted = (offer.tokens.size() + block_tokens - 1) / block_tokens;
   MEMPOOL_RETURN_IF_ERROR(check_room(wanted, kOfferBlocksMax));
-  if (wanted > pool_.blocks()) {
-    return resource_exhausted(
-        fmt::format("the prompt needs {} blocks; the whole pool has {}", wanted, pool_.blocks()));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_pool_holds(wanted));
   index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
   const size_t missing = wanted - reply.matched.size();
-  const bool fits = missing <= pool_.free_blocks() + pool_.evictable_blocks();
-  if (fits && missing > pool_.free_blocks()) {
-    index_.evict(missing - pool_.free_blocks());
-  }
   std::optional<uint32_t> after;
   if (!reply.matched.empty()) after = reply.matched.back().index();
-  Status reserved = pool_.alloc(id, missing, BlockState::kReserved, reply.reserved, after);
+  Status reserved = take_free(id, missing, after, reply.reserved);
   if (!reserved.ok()) {
     const Status unpinned = pool_.unpin(id, reply.matched);
     MEMPOOL_CHECK(unpinned.ok());
     reply.matched.clear();
-    return resource_exhausted(std::string(reserved.message()), options_.retry_hint_ms);
   }
-  return {};
+  return reserved;
+}
+
+Status TargetMachine::take_free(SessionId id, size_t count, std::optional<uint32_t> after,
+                                std::vector<BlockAddress>& out) {
+  const bool fits = count <= pool_.free_blocks() + pool_.evictable_blocks();
+  if (fits && count > pool_.free_blocks()) index_.evict(count - pool_.free_blocks());
+  const Status taken = pool_.alloc(id, count, BlockState::kReserved, out, after);
+  if (taken.ok()) return {};
+  return resource_exhausted(std::string(taken.message()), options_.retry_hint_ms);
 }
 
 void TargetMachine::on_commit(SessionId id, Session& session, const Commit& commit) {
@@ -244,7 +258,7 @@ void TargetMachine::on_verified(SessionId id, uint64_t number, const std::vector
       std::erase_if(inbound.reply.reserved,
                     [block](const BlockAddress& address) { return address.index() == block; });
     }
-    give_back(id, inbound);
+    give_back(id, session, inbound);
     finish(id, session, number,
            CommitReply{number,
                        corruption(fmt::format("{} of the transfer's blocks arrived with bytes that "
@@ -252,10 +266,12 @@ void TargetMachine::on_verified(SessionId id, uint64_t number, const std::vector
                                               bad.size(), bad.front())),
                        {}});
   } else if (inbound.cancelled) {
-    give_back(id, inbound);
+    give_back(id, session, inbound);
     finish(id, session, number, CancelReply{number});
-  } else {
+  } else if (inbound.offer.places.empty()) {
     publish(id, session, number);
+  } else {
+    seal_places(id, session, number);
   }
   end_if_empty(id);
 }
@@ -277,7 +293,7 @@ void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
   const Prompt prompt{offer.content, offer.tokens};
   auto outcome = index_.insert(id, prompt, std::span(blocks).first(whole), seals);
   if (!outcome.ok()) {
-    give_back(id, inbound);
+    give_back(id, session, inbound);
     finish(id, session, number, CommitReply{number, outcome.status(), {}});
     return;
   }
@@ -286,21 +302,28 @@ void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
     if (options_.deliver_arrivals) outcome->serving.push_back(blocks.back());  // else nobody's
   }
   CommitReply reply{number, {}, hand_over(id, inbound, *outcome)};
-  if (options_.deliver_arrivals) {
-    const auto tail = static_cast<uint32_t>(offer.tokens.size() % pool_.shape().tokens_per_block);
-    Arrival arrival{session.info.name,
-                    number,
-                    offer.request_id,
-                    std::move(inbound.offer.user_data),
-                    offer.content,
-                    std::move(inbound.offer.tokens),
-                    reply.serving,
-                    tail == 0 ? pool_.shape().tokens_per_block : tail,
-                    inbound.reply.matched.size() * pool_.shape().tokens_per_block};
-    ++undelivered_;
-    actions_.push_back(DeliverArrival{std::move(arrival)});
-  }
+  if (options_.deliver_arrivals) deliver(session, number, inbound, reply.serving, reply.serving);
   finish(id, session, number, std::move(reply));
+}
+
+void TargetMachine::deliver(const Session& session, uint64_t number, Inbound& inbound,
+                            const std::vector<BlockAddress>& blocks,
+                            std::vector<BlockAddress> pinned) {
+  const uint32_t block_tokens = pool_.shape().tokens_per_block;
+  Offer& offer = inbound.offer;
+  Arrival arrival;
+  arrival.source = session.info.name;
+  arrival.transfer = number;
+  arrival.request_id = offer.request_id;
+  arrival.user_data = std::move(offer.user_data);
+  arrival.content = offer.content;
+  const auto tail = static_cast<uint32_t>(offer.tokens.size() % block_tokens);
+  if (!offer.tokens.empty()) arrival.last_block_tokens = tail == 0 ? block_tokens : tail;
+  arrival.tokens = std::move(offer.tokens);
+  arrival.blocks = blocks;
+  arrival.tokens_matched = inbound.reply.matched.size() * block_tokens;
+  ++undelivered_;
+  actions_.push_back(DeliverArrival{std::move(arrival), std::move(pinned)});
 }
 
 std::vector<BlockAddress> TargetMachine::hand_over(SessionId id, const Inbound& inbound,
@@ -316,13 +339,19 @@ std::vector<BlockAddress> TargetMachine::hand_over(SessionId id, const Inbound& 
   return outcome.serving;
 }
 
-void TargetMachine::give_back(SessionId id, const Inbound& inbound) {
+// Nothing of it can land any more. What an engine has lent is of no use to it now, and waits for
+// its unpin.
+void TargetMachine::give_back(SessionId id, const Session& session, const Inbound& inbound) {
   const Status matched = pool_.unpin(id, inbound.reply.matched);
-  const Status reserved = pool_.unpin(id, inbound.reply.reserved);
-  MEMPOOL_CHECK(matched.ok() && reserved.ok());
+  MEMPOOL_CHECK(matched.ok());
+  for (const BlockAddress& block : inbound.reply.reserved) {
+    pool_.quarantine(id, block.index(), session.info.name);
+    pool_.release(block.index());
+  }
 }
 
 void TargetMachine::on_cancel(SessionId id, Session& session, const Cancel& cancel) {
+  let_go(id, session, cancel);
   auto it = session.open.find(cancel.number);
   if (it == session.open.end()) {
     // Remembered also when the offer has yet to come: it must not reserve anything then.
@@ -348,7 +377,7 @@ void TargetMachine::on_cancel(SessionId id, Session& session, const Cancel& canc
     actions_.push_back(CloseSlot{id, inbound.reply.slot});
     slots_.close(inbound.reply.slot, inbound.reply.reserved);
   }
-  give_back(id, inbound);
+  give_back(id, session, inbound);
   finish(id, session, cancel.number, CancelReply{cancel.number});
 }
 
@@ -397,7 +426,7 @@ void TargetMachine::on_fenced(SessionId id) {
     Inbound& inbound = session.open.at(number);
     for (const BlockAddress& block : inbound.reply.reserved) pool_.release(block.index());
     inbound.reply.reserved.clear();
-    give_back(id, inbound);
+    give_back(id, session, inbound);
     finish(id, session, number,
            CommitReply{
                number, unavailable(fmt::format("transfer {} ended with its session", number)), {}});

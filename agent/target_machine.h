@@ -6,6 +6,8 @@
 //   reserved, landing -> draining (blocks in quarantine; the source is asked) -> free
 // A fetch is a transfer that reserves nothing and is never committed: its blocks are pinned, its
 // slot lets them be read, and it ends by the source's Cancel, or drains.
+// Without a prompt (agent/target_places.cc) blocks are held for a session, until a transfer to them
+// takes them over, a Cancel names them or the session is over.
 //
 // Invariants: a block leaves quarantine only when the source said that nothing is in flight, or its
 // peer was fenced; what is published was committed, all lanes notified and the checks passed; a
@@ -96,22 +98,34 @@ class TargetMachine {
     bool fencing = false;
     bool fenced = false;
     std::map<uint64_t, Inbound> open;
-    std::vector<uint32_t> bad_blocks;  // arrived wrong; aside until the session is over
+    std::map<BlockAddress, uint64_t> held;  // reserved for the peer, by the number it asked under
+    std::vector<uint32_t> bad_blocks;       // arrived wrong; aside until the session is over
   };
 
   void on_offer(SessionId id, Session& session, Offer offer, TimePoint now);
   Status check_offer(const Offer& offer) const;
   Status check_room(size_t wanted, size_t most) const;
+  Status check_pool_holds(size_t wanted) const;
+  /// Do what an offer asks for, all of it or nothing.
+  Status grant(SessionId id, Session& session, const Offer& offer, OfferReply& reply);
   Status reserve(SessionId id, const Offer& offer, OfferReply& reply);
+  Status take_free(SessionId id, size_t count, std::optional<uint32_t> after,
+                   std::vector<BlockAddress>& out);
+  Status hold(SessionId id, Session& session, const Offer& offer, OfferReply& reply);
+  Status take_places(SessionId id, Session& session, const Offer& offer, OfferReply& reply);
+  void let_go(SessionId id, Session& session, const Cancel& cancel);
   Status lease(SessionId id, const Offer& offer, OfferReply& reply);
   void on_commit(SessionId id, Session& session, const Commit& commit);
   void on_cancel(SessionId id, Session& session, const Cancel& cancel);
   void landed(SessionId id, uint64_t number, Inbound& inbound);
   void publish(SessionId id, Session& session, uint64_t number);
+  void seal_places(SessionId id, Session& session, uint64_t number);
+  void deliver(const Session& session, uint64_t number, Inbound& inbound,
+               const std::vector<BlockAddress>& blocks, std::vector<BlockAddress> pinned);
   std::vector<BlockAddress> hand_over(SessionId id, const Inbound& inbound,
                                       const InsertOutcome& outcome);
   void drain(SessionId id, const Session& session, Inbound& inbound, TimePoint now);
-  void give_back(SessionId id, const Inbound& inbound);
+  void give_back(SessionId id, const Session& session, const Inbound& inbound);
   void set_aside(SessionId id, Inbound& inbound, const std::string& writer);
   void fence(SessionId id, Session& session);
   void finish(SessionId id, Session& session, uint64_t number, Message answer);

@@ -100,6 +100,11 @@ std::vector<SealedSum> Transfer::State::with_stored(std::vector<SealedSum> fresh
   return fresh;
 }
 
+Result<std::vector<BlockAddress>> held_at_peer(const Transfer& call) {
+  MEMPOOL_RETURN_IF_ERROR(call.wait());
+  return call.report().serving;
+}
+
 Status Transfer::wait() const {
   MEMPOOL_RETURN_IF_ERROR(state_->made_in.check());
   std::unique_lock lock(state_->mutex);

@@ -85,4 +85,7 @@ struct Transfer::State : std::enable_shared_from_this<State> {
   void on_fence(LayerRange layers);
 };
 
+/// Wait for a call that has a peer hold blocks, and give them.
+Result<std::vector<BlockAddress>> held_at_peer(const Transfer& call);
+
 }  // namespace mempool

@@ -58,7 +58,7 @@ class Decoder {
       case wire::Body::CommitReply:
         return Message(read(*frame.body_as_CommitReply()));
       case wire::Body::Cancel:
-        return Message(Cancel{number("Cancel.number", frame.body_as_Cancel()->number())});
+        return Message(read(*frame.body_as_Cancel()));
       case wire::Body::CancelReply:
         return Message(
             CancelReply{number("CancelReply.number", frame.body_as_CancelReply()->number())});
@@ -196,16 +196,24 @@ class Decoder {
   // ---- messages of a session ----
 
   Offer read(const wire::Offer& offer, const std::string& trace) {
-    return {.number = number("Offer.number", offer.number()),
-            .request_id = offer.request_id(),
-            .deadline_ms = offer.deadline_ms(),
-            .medium = one_of("Offer.medium", offer.medium(), Medium::kHost),
-            .content = {std::bit_cast<ContentId>(*offer.content()),
-                        std::bit_cast<ContentId>(*offer.model())},
-            .tokens = list<TokenId>("Offer.tokens", *offer.tokens(), kOfferTokensMax),
-            .user_data = list<std::byte>("Offer.user_data", *offer.user_data(), kUserDataBytesMax),
-            .fetch = offer.fetch(),
-            .trace = trace};
+    Offer out = {
+        .number = number("Offer.number", offer.number()),
+        .request_id = offer.request_id(),
+        .deadline_ms = offer.deadline_ms(),
+        .medium = one_of("Offer.medium", offer.medium(), Medium::kHost),
+        .content = {std::bit_cast<ContentId>(*offer.content()),
+                    std::bit_cast<ContentId>(*offer.model())},
+        .tokens = list<TokenId>("Offer.tokens", *offer.tokens(), kOfferTokensMax),
+        .user_data = list<std::byte>("Offer.user_data", *offer.user_data(), kUserDataBytesMax),
+        .fetch = offer.fetch(),
+        .reserve = offer.reserve(),
+        .places = addresses("Offer.places", offer.places()),
+        .trace = trace};
+    bounded("Offer.reserve", out.reserve, kOfferBlocksMax);
+    const bool prompted = !out.tokens.empty() || out.fetch;
+    demand(prompted + (out.reserve > 0) + !out.places.empty() <= 1,
+           "Offer asks for more than one thing");
+    return out;
   }
 
   OfferReply read(const wire::OfferReply& reply) {
@@ -213,8 +221,8 @@ class Decoder {
     out.number = number("OfferReply.number", reply.number());
     out.status = read("OfferReply.status", *reply.status());
     out.slot = std::bit_cast<Slot>(*reply.slot());
-    out.matched = addresses("OfferReply.matched", *reply.matched());
-    out.reserved = addresses("OfferReply.reserved", *reply.reserved());
+    out.matched = addresses("OfferReply.matched", reply.matched());
+    out.reserved = addresses("OfferReply.reserved", reply.reserved());
     if (reply.sums() != nullptr) {
       out.sums = list<SealedSum>("OfferReply.sums", *reply.sums(), kFetchBlocksMax);
     }
@@ -230,7 +238,12 @@ class Decoder {
   CommitReply read(const wire::CommitReply& reply) {
     return {.number = number("CommitReply.number", reply.number()),
             .status = read("CommitReply.status", *reply.status()),
-            .serving = addresses("CommitReply.serving", *reply.serving())};
+            .serving = addresses("CommitReply.serving", reply.serving())};
+  }
+
+  Cancel read(const wire::Cancel& cancel) {
+    return {.number = number("Cancel.number", cancel.number()),
+            .release = addresses("Cancel.release", cancel.release())};
   }
 
   // ---- fields ----
@@ -241,8 +254,9 @@ class Decoder {
   }
 
   std::vector<BlockAddress> addresses(std::string_view field,
-                                      const fb::Vector<const wire::BlockAddress*>& from) {
-    auto out = list<BlockAddress>(field, from, kOfferBlocksMax);
+                                      const fb::Vector<const wire::BlockAddress*>* from) {
+    if (from == nullptr) return {};
+    auto out = list<BlockAddress>(field, *from, kOfferBlocksMax);
     for (const BlockAddress& address : out) {
       if (address.medium() > Medium::kHost) {
         fail(fmt::format("{} names {}", field, to_string(address.medium())));

@@ -89,7 +89,7 @@ class Encoder {
     return pack(wire::CreateOffer(builder_, offer.number, offer.request_id, offer.deadline_ms,
                                   static_cast<uint8_t>(offer.medium), &content, &model,
                                   builder_.CreateVector(offer.tokens), raw(offer.user_data),
-                                  offer.fetch));
+                                  offer.fetch, offer.reserve, add_some(offer.places)));
   }
 
   Packed operator()(const OfferReply& reply) {
@@ -109,7 +109,7 @@ class Encoder {
   }
 
   Packed operator()(const Cancel& cancel) {
-    return pack(wire::CreateCancel(builder_, cancel.number));
+    return pack(wire::CreateCancel(builder_, cancel.number, add_some(cancel.release)));
   }
   Packed operator()(const CancelReply& reply) {
     return pack(wire::CreateCancelReply(builder_, reply.number));
@@ -142,6 +142,12 @@ class Encoder {
     static_assert(sizeof(wire::BlockAddress) == sizeof(BlockAddress));
     return builder_.CreateVectorOfStructs(reinterpret_cast<const wire::BlockAddress*>(list.data()),
                                           list.size());
+  }
+
+  // Of what most messages do not have, nothing travels.
+  fb::Offset<fb::Vector<const wire::BlockAddress*>> add_some(
+      const std::vector<BlockAddress>& list) {
+    return list.empty() ? 0 : add(list);
   }
 
   fb::Offset<fb::Vector<const wire::SealedSum*>> add(const std::vector<SealedSum>& sums) {

@@ -167,6 +167,36 @@ Status BlockPool::unpin(SessionId session, std::span<const BlockAddress> address
   return Status();
 }
 
+Status BlockPool::check_lend(const BlockAddress& address) const {
+  if (!is_live(address)) return explain_dead(address);
+  const Record& record = records_[address.index()];
+  if (record.listed != 0) return refuse(address, "named twice in one list; name it once");
+  if (record.state != BlockState::kWriting) {
+    return refuse(address, fmt::format("{}; a peer can fill only what is held for it or what an "
+                                       "engine is filling",
+                                       to_string(record.state)));
+  }
+  const bool one_engine = record.pins == record.caller_pins ||
+                          (record.pins == record.holder_pins && is_engine(record.holder));
+  return one_engine ? Status() : refuse(address, "others pin it; lend what one engine alone holds");
+}
+
+Status BlockPool::lend(SessionId session, std::span<const BlockAddress> addresses) {
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (Status status = check_lend(addresses[i]); !status.ok()) {
+      unlist(addresses.first(i));
+      return status;
+    }
+    records_[addresses[i].index()].listed = 1;
+  }
+  unlist(addresses);
+  for (const BlockAddress& address : addresses) {
+    enter(address.index(), BlockState::kReserved);
+    add_pin(session, address.index());
+  }
+  return Status();
+}
+
 void BlockPool::seal(uint32_t index, std::optional<uint64_t> checksum) {
   const BlockState state = records_[index].state;
   MEMPOOL_CHECK(state == BlockState::kReserved || state == BlockState::kWriting ||

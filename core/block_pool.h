@@ -4,6 +4,7 @@
 //
 //   free -> reserved -> private <-> published -> free     a peer's transfer lands in it
 //   free -> writing  -> private <-> published -> free     the local engine fills it
+//           writing  -> reserved                          and lends it to a peer's transfer
 //   reserved or private -> quarantined -> free            bytes may still land, or are corrupt
 //   free -> retired                                       its 32-bit generation is used up
 // What is free elsewhere is unclaimed in memory that an engine lent, where the engine alone says
@@ -152,6 +153,9 @@ class BlockPool {
     add_pin(session, index);
   }
 
+  /// Let a peer fill in an engine's stead: writing -> reserved, pinned by `session` too. Errors:
+  /// kStale; kInvalidArgument for a block that is not one engine's alone, or is named twice.
+  Status lend(SessionId session, std::span<const BlockAddress> addresses);
   /// Seal: reserved or writing -> private. A private block may be sealed anew, as a tail that has
   /// filled since. `checksum` takes the place of the one before.
   /// Requires: reserved, writing or private.
@@ -221,6 +225,7 @@ class BlockPool {
   Status explain_dead(const BlockAddress& address) const;
   Status check_free(SessionId session, const BlockAddress& address) const;
   Status check_unpin(SessionId session, const BlockAddress& address) const;
+  Status check_lend(const BlockAddress& address) const;
 
   void add_pin(SessionId session, uint32_t index);
   void drop_pin(SessionId session, uint32_t index);

@@ -140,6 +140,11 @@ Status LocalIndex::check_unpublished(SessionId session, const BlockAddress& bloc
     return invalid_argument(fmt::format(
         "{} is set aside, its bytes are not to be trusted; insert a fresh copy", to_string(block)));
   }
+  if (is_engine(session) && pool_.state(block.index()) == BlockState::kReserved) {
+    return invalid_argument(
+        fmt::format("{} is being filled by a peer's transfer; insert it when it has arrived",
+                    to_string(block)));
+  }
   if (pool_.pins_of(session, block.index()) == 0) {
     return invalid_argument(fmt::format("{} is not held by session {}; allocate or pin it first",
                                         to_string(block), session));

@@ -117,6 +117,9 @@ class MEMPOOL_EXPORT Agent final : public Pool {
 
   Result<Content> content(const ContentSpec& spec) const override;
   Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium = Medium::kHost) override;
+  Result<std::vector<BlockAddress>> alloc(
+      size_t count, Medium medium, const std::string& instance,
+      std::chrono::milliseconds deadline = std::chrono::milliseconds(0)) override;
   Status free(std::span<const BlockAddress> blocks) override;
   Status pin(std::span<const BlockAddress> blocks) override;
   Status unpin(std::span<const BlockAddress> blocks) override;
@@ -139,6 +142,9 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   Result<Transfer> transfer_with_insert(const std::string& target, const Prompt& prompt,
                                         std::span<const BlockAddress> blocks,
                                         const TransferOptions& options = {}) override;
+  Result<Transfer> transfer(const std::string& target, std::span<const BlockAddress> blocks,
+                            std::span<const BlockAddress> places,
+                            const TransferOptions& options = {}) override;
   Result<Transfer> fetch(const std::string& source, const Prompt& prompt,
                          const TransferOptions& options = {}) override;
   Result<Arrival> receive(std::chrono::milliseconds timeout) override;

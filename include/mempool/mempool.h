@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the C API: everything an engine asks of its agent, inside its process or beside it.
+// Owns the C API: everything an engine asks of its agent, inside its process or beside it. What
+// moves between agents is in mempool_transfer.h, which comes along.
 //
 // Calls give MEMPOOL_OK or why not, and set what they give back only then. Every call may come
 // from any thread, at the same time as others; what frees a handle comes last, in any order of
@@ -144,7 +145,13 @@ mempool_status mempool_get_layout(mempool_pool* pool, uint32_t shard, mempool_la
 /// Take `count` blocks, evicting if need be; each is pinned for the caller, who fills it.
 mempool_status mempool_alloc(mempool_pool* pool, size_t count, uint32_t medium,
                              mempool_block* blocks);
-/// Give blocks back, all or none: those that only the caller pins and no index holds.
+/// Have the peer `instance` hold `count` blocks for the caller, as places for
+/// mempool_transfer_blocks(); waits until it answers. A `deadline_ms` of 0 is as in
+/// mempool_transfer_options.
+mempool_status mempool_alloc_at(mempool_pool* pool, size_t count, uint32_t medium,
+                                const char* instance, uint64_t deadline_ms, mempool_block* blocks);
+/// Give blocks back, all or none: those that only the caller pins and no index holds, or those that
+/// one peer holds for the caller.
 mempool_status mempool_free(mempool_pool* pool, const mempool_block* blocks, size_t count);
 mempool_status mempool_pin(mempool_pool* pool, const mempool_block* blocks, size_t count);
 /// Let go; the last unpin of a block that no index holds frees it.
@@ -192,109 +199,9 @@ mempool_status mempool_match_keys(mempool_pool* pool, const mempool_key* keys, s
 mempool_status mempool_erase_keys(mempool_pool* pool, const mempool_key* keys, size_t count,
                                   size_t* erased);
 
-// ---- transfers -------------------------------------------------------------------------------
-
-/// A moment in an engine's work from which on memory may be read, reached by its signal.
-typedef struct mempool_fence mempool_fence;
-mempool_status mempool_make_fence(mempool_fence** fence);
-mempool_status mempool_signal_fence(mempool_fence* fence);
-/// Transfers that wait for it keep the moment; one that was not signalled is never reached.
-void mempool_free_fence(mempool_fence* fence);
-
-typedef struct mempool_transfer mempool_transfer;
-/// The KV of all layers is there, or will be when `ready` is reached; or it is still being made:
-/// mempool_send_layers() hands over layers, mempool_commit() ends.
-typedef enum mempool_mode { MEMPOOL_BY_REQUEST = 0, MEMPOOL_BY_LAYER } mempool_mode;
-/// Null where a call takes options: all defaults.
-typedef struct mempool_transfer_options {
-  size_t size;
-  uint32_t mode;          // mempool_mode
-  uint32_t medium;        // mempool_medium, at the target
-  uint64_t deadline_ms;   // 0: timeouts.default_deadline_ms of the agent
-  uint64_t request_id;    // carried to the arrival, never interpreted
-  const void* user_data;  // likewise; at most 64 KiB
-  size_t user_data_bytes;
-  const char* trace;           // W3C traceparent, carried to the target's log
-  const mempool_fence* ready;  // by request: when the blocks may be read; null: now
-  // Called once when it ended, maybe before the call that began it returns; it may not block or
-  // close the pool. mempool_last_error() says there how it failed.
-  void (*on_done)(void* context, mempool_status how);
-  void* context;
-} mempool_transfer_options;
-typedef struct mempool_report {
-  size_t size;
-  char transport[16];    // "tcp"; empty when nothing had to move
-  uint64_t bytes;        // moved
-  uint64_t bytes_saved;  // of blocks the target had already
-  uint64_t tokens;
-  uint64_t tokens_matched;  // by the target before anything moved; of a fetch, here
-  uint64_t paper_calls;     // pieces, unmerged
-  uint64_t run_pair_calls;  // ranges contiguous on both sides, merged
-  uint64_t network_calls;   // operations posted to the transport
-  uint64_t system_calls;    // UINT64_MAX: not counted
-  // From the call to the target's answer, to the last call posted, to the acknowledgement.
-  uint64_t prepare_ns, post_ns, complete_ns;
-} mempool_report;
-
-/// Move the KV of the prompt to `target` and make it matchable there. `blocks` cover all tokens,
-/// the last one maybe partly; they stay pinned until nothing reads them.
-mempool_status mempool_transfer_with_insert(mempool_pool* pool, const char* target,
-                                            const mempool_prompt* prompt,
-                                            const mempool_block* blocks, size_t count,
-                                            const mempool_transfer_options* options,
-                                            mempool_transfer** transfer);
-/// Pull the leading whole blocks that `source` holds; mempool_serving() has them, each pinned.
-mempool_status mempool_fetch(mempool_pool* pool, const char* source, const mempool_prompt* prompt,
-                             const mempool_transfer_options* options, mempool_transfer** transfer);
-/// By layer: move these layers of all blocks once `ready` (null: now) is reached.
-mempool_status mempool_send_layers(mempool_transfer* transfer, uint32_t first, uint32_t count,
-                                   const mempool_fence* ready);
-/// By layer: all layers have been handed over; publish at the target when all are there.
-mempool_status mempool_commit(mempool_transfer* transfer);
-/// Wait until it ended, by its deadline at the latest; gives how.
-mempool_status mempool_wait(mempool_transfer* transfer);
-/// Tell whether it ended: 1 or 0.
-int mempool_done(mempool_transfer* transfer);
-/// Give a descriptor for poll(), readable once it ended; the transfer's.
-mempool_status mempool_transfer_descriptor(mempool_transfer* transfer, int* descriptor);
-/// Take it back; mempool_wait() then gives CANCELLED, or OK when the commit was quicker.
-mempool_status mempool_cancel(mempool_transfer* transfer);
-/// Of a transfer that ended: what it did.
-mempool_status mempool_get_report(mempool_transfer* transfer, mempool_report* report);
-/// Of a transfer that ended: the addresses at the target, of a fetch here, in token order; at most
-/// one a block of the prompt. A `capacity` that is less: as mempool_match().
-mempool_status mempool_serving(mempool_transfer* transfer, mempool_block* blocks, size_t capacity,
-                               size_t* count);
-/// Give the handle back; the transfer goes on.
-void mempool_free_transfer(mempool_transfer* transfer);
-
-// ---- arrivals --------------------------------------------------------------------------------
-
-typedef struct mempool_arrival mempool_arrival;
-/// KV that arrived; all pointers are the arrival's.
-typedef struct mempool_arrival_view {
-  size_t size;
-  const char* source;  // the sender's instance name
-  uint64_t transfer;   // the sender's number for it
-  uint64_t request_id;
-  const void* user_data;
-  size_t user_data_bytes;
-  mempool_prompt prompt;
-  const mempool_block* blocks;  // in token order, each pinned for the caller until mempool_unpin()
-  size_t block_count;
-  uint64_t last_block_tokens;  // valid tokens of the last block
-  uint64_t tokens_matched;     // that were here before
-} mempool_arrival_view;
-
-/// Give a descriptor for poll(), readable while an arrival waits or the agent has gone; the pool's.
-mempool_status mempool_arrival_descriptor(mempool_pool* pool, int* descriptor);
-/// Wait for the next arrival.
-mempool_status mempool_receive(mempool_pool* pool, uint64_t timeout_ms, mempool_arrival** arrival);
-mempool_status mempool_view_arrival(const mempool_arrival* arrival, mempool_arrival_view* view);
-/// Free the words, not the blocks.
-void mempool_free_arrival(mempool_arrival* arrival);
-
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
+
+#include "mempool/mempool_transfer.h"

@@ -89,7 +89,8 @@ class MEMPOOL_EXPORT Transfer {
   std::shared_ptr<State> state_;  // shared with the agent's thread, which ends it
 };
 
-/// KV that arrived. Every block is pinned for the caller; give them back by unpin().
+/// KV that arrived. Every block is pinned for the caller; give them back by unpin(). By transfer()
+/// there are no tokens, and a block that the engine was filling keeps the pin that it had.
 struct Arrival {
   std::string source;     // the sender's instance name
   uint64_t transfer = 0;  // the sender's number for it
@@ -97,7 +98,7 @@ struct Arrival {
   std::vector<std::byte> user_data;
   Content content;
   std::vector<TokenId> tokens;
-  std::vector<BlockAddress> blocks;  // in token order; the last one may be partial
+  std::vector<BlockAddress> blocks;  // in token order, the last one maybe partial; or the places
   uint32_t last_block_tokens = 0;    // valid tokens of the last block
   uint64_t tokens_matched = 0;       // that were here before
 };
@@ -134,8 +135,18 @@ class MEMPOOL_EXPORT Pool {
   /// Take free blocks, evicting unpinned ones when needed; each is pinned for the caller, who fills
   /// it. Errors: kResourceExhausted; kUnsupported for a medium this agent does not have.
   virtual Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium = Medium::kHost) = 0;
-  /// Give blocks back, all or none. Errors: kStale (a double free is one); kInvalidArgument for a
-  /// block that others pin or the index holds.
+  /// Have a peer hold free blocks for the caller, as places for transfer(); it evicts unpinned ones
+  /// when needed. They stay held until a transfer takes them over, free() gives them back, or the
+  /// caller's engine or the connection has ended. Blocks until the peer answers, not from on_done;
+  /// a `deadline` of 0 is AgentOptions::default_deadline. Errors: kResourceExhausted at once, with
+  /// a hint, where there is no room; kNotFound for an unknown peer; kInvalidArgument for one's own
+  /// or no name, or 0 blocks; kUnsupported; kUnavailable; kDeadlineExceeded.
+  virtual Result<std::vector<BlockAddress>> alloc(
+      size_t count, Medium medium, const std::string& instance,
+      std::chrono::milliseconds deadline = std::chrono::milliseconds(0)) = 0;
+  /// Give blocks back, all or none; those that a peer holds go back to it, a list for each peer.
+  /// Errors: kStale (a double free is one); kInvalidArgument for a block that others pin or the
+  /// index holds.
   virtual Status free(std::span<const BlockAddress> blocks) = 0;
   virtual Status pin(std::span<const BlockAddress> blocks) = 0;
   /// Let go; the last unpin of a block that no index holds frees it.
@@ -211,6 +222,16 @@ class MEMPOOL_EXPORT Pool {
   virtual Result<Transfer> transfer_with_insert(const std::string& target, const Prompt& prompt,
                                                 std::span<const BlockAddress> blocks,
                                                 const TransferOptions& options = {}) = 0;
+  /// Move blocks[i] into places[i] at `target`, whole and in no index. A place is a block that the
+  /// target holds for the caller by alloc(), or one that an engine there is filling and has told
+  /// the address of. All places are checked before anything moves. There it ends with an Arrival
+  /// without tokens, whose blocks are the places. Held places are the transfer's from here on:
+  /// ended badly, they are free again; an engine's then wait for its unpin() and cannot be used.
+  /// Errors: as transfer_with_insert(); kInvalidArgument for lists of different lengths or a place
+  /// named twice. Later also kStale and kInvalidArgument for a place that is none.
+  virtual Result<Transfer> transfer(const std::string& target, std::span<const BlockAddress> blocks,
+                                    std::span<const BlockAddress> places,
+                                    const TransferOptions& options = {}) = 0;
   /// Pull: bring the leading whole blocks of `prompt` that `source` holds and this agent does not,
   /// by one-sided reads under a lease, and publish them here. After wait() is ok,
   /// report().serving has the addresses here, in token order and each pinned for the caller, as far

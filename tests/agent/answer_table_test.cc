@@ -54,5 +54,17 @@ TEST(AnswerTable, only_the_latest_answers_keep_their_addresses) {
   EXPECT_EQ(std::get<CommitReply>(*table.find(2)).serving.size(), 1u);
 }
 
+TEST(AnswerTable, of_blocks_that_are_held_the_same_is_true) {
+  AnswerTable table;
+  OfferReply held;
+  held.reserved.push_back(BlockAddress::make(1, 1, Medium::kHost, 1));
+  table.finish(1, held);
+  EXPECT_EQ(std::get<OfferReply>(*table.find(1)).reserved.size(), 1u);
+  for (uint64_t number = 2; number <= AnswerTable::kFullAnswers + 1; ++number) {
+    table.finish(number, CancelReply{number});
+  }
+  EXPECT_TRUE(std::get<OfferReply>(*table.find(1)).reserved.empty());
+}
+
 }  // namespace
 }  // namespace mempool

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns an engine as a process: it attaches to the socket argv[1], takes argv[2] blocks, hands the
-// first layer of a prompt to the peer "decode", says "ready", and stays until it is killed. With
-// "closed" as argv[3] it closes every socket then, but goes on as a process that has the pool
-// mapped. With "forked" it has a child, which does nothing and outlives it. With "rank" it is rank
-// argv[4] of argv[5], which attaches and does nothing.
+// first layer of a prompt to the peer "decode", has it hold three blocks, says "ready", and stays
+// until it is killed. With "closed" as argv[3] it closes every socket then, but goes on as a
+// process that has the pool mapped. With "forked" it has a child, which does nothing and outlives
+// it. With "rank" it is rank argv[4] of argv[5], which attaches and does nothing.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -47,6 +47,7 @@ int main(int argc, char** argv) {
   by_layer.mode = TransferMode::kByLayer;
   auto transfer = (*engine)->transfer_with_insert("decode", {*content, tokens}, filled, by_layer);
   if (!blocks.ok() || !transfer.ok() || !transfer->send_layers(0, 1).ok()) return 4;
+  if (!(*engine)->alloc(3, Medium::kHost, "decode").ok()) return 5;
   if (mode == "forked" && ::fork() == 0) {
     prctl(PR_SET_PDEATHSIG, 0);
     alarm(60);  // its engine's death is what the test is about; this ends it some time after

@@ -76,6 +76,44 @@ TEST_F(CApiTransfer, a_transfer_brings_the_prompt_and_the_callers_words) {
   EXPECT_EQ(ended, MEMPOOL_OK);
 }
 
+TEST_F(CApiTransfer, blocks_go_into_places_that_the_peer_holds_or_fills) {
+  const auto blocks = filled_blocks();
+  std::vector<mempool_block> places(3);
+  ASSERT_TRUE(ok(mempool_alloc_at(prefill(), 2, MEMPOOL_HOST, "decode", 0, places.data())));
+  ASSERT_TRUE(ok(mempool_alloc(decode(), 1, MEMPOOL_HOST, &places[2])));
+  mempool_transfer* begun = nullptr;
+  ASSERT_TRUE(ok(mempool_transfer_blocks(prefill(), "decode", blocks.data(), places.data(), 3,
+                                         nullptr, &begun)));
+  const TransferHandle transfer(begun);
+  ASSERT_TRUE(ok(mempool_wait(transfer.get())));
+  std::vector<mempool_block> serving(3);
+  size_t count = 0;
+  ASSERT_TRUE(ok(mempool_serving(transfer.get(), serving.data(), 3, &count)));
+  const ArrivalHandle arrival = receive();
+  const mempool_arrival_view came = view(arrival);
+  EXPECT_EQ(came.prompt.token_count, 0u);
+  ASSERT_EQ(came.block_count, 3u);
+  EXPECT_EQ(std::memcmp(came.blocks, places.data(), 3 * sizeof(mempool_block)), 0);
+  EXPECT_EQ(std::memcmp(serving.data(), places.data(), 3 * sizeof(mempool_block)), 0);
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(holds(decode(), came.blocks[i], i)) << i;
+  EXPECT_TRUE(ok(mempool_free(decode(), came.blocks, came.block_count)));
+}
+
+TEST_F(CApiTransfer, what_a_peer_holds_is_given_back_once_and_bad_asks_are_refused) {
+  mempool_block held{};
+  ASSERT_TRUE(ok(mempool_alloc_at(prefill(), 1, MEMPOOL_HOST, "decode", kPatience, &held)));
+  EXPECT_TRUE(ok(mempool_free(prefill(), &held, 1)));
+  EXPECT_EQ(mempool_free(prefill(), &held, 1), MEMPOOL_STALE);
+  EXPECT_TRUE(refused(mempool_alloc_at(prefill(), 1, MEMPOOL_HOST, nullptr, 0, &held),
+                      MEMPOOL_INVALID_ARGUMENT, "the peer's name"));
+  EXPECT_TRUE(refused(mempool_alloc_at(prefill(), 1, MEMPOOL_HOST, "prefill", 0, &held),
+                      MEMPOOL_INVALID_ARGUMENT, "alloc() without its name"));
+  EXPECT_EQ(mempool_alloc_at(prefill(), 1, MEMPOOL_HOST, "nobody", 0, &held), MEMPOOL_NOT_FOUND);
+  mempool_transfer* transfer = nullptr;
+  EXPECT_EQ(mempool_transfer_blocks(prefill(), "decode", nullptr, &held, 1, nullptr, &transfer),
+            MEMPOOL_INVALID_ARGUMENT);
+}
+
 TEST_F(CApiTransfer, descriptors_become_readable_when_something_happened) {
   int arrives = -1;
   int ends = -1;

@@ -50,6 +50,8 @@ void Engine::operate() {
     const std::string& peer = peers_[random.below(peers_.size())];
     if (random.chance(0.25)) {
       fetch(peer, time);
+    } else if (id != 0 && random.chance(0.4)) {
+      transfer_to_places(id, peer, time);
     } else if (id != 0) {
       transfer(id, peer, time);
     }
@@ -57,12 +59,16 @@ void Engine::operate() {
     if (const HoldId id = some_hold(); id != 0) insert(holds_.at(id));
   } else if (dice < 75) {
     cancel_one();
-  } else if (dice < 88) {
+  } else if (dice < 87) {
     receive();
-  } else if (dice < 92) {
+  } else if (dice < 90) {
     erase_one();
-  } else if (dice < 95) {
+  } else if (dice < 93) {
     try_dead_address();
+  } else if (dice < 95) {
+    give_back_held(peers_[random.below(peers_.size())]);
+  } else if (dice < 97) {
+    take_back_lent();
   } else {
     release(some_hold());
   }
@@ -121,7 +127,8 @@ void Engine::insert(Hold& hold) {
   }
 }
 
-uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
+uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time,
+                          std::vector<BlockAddress> places) {
   Hold& hold = holds_.at(id);
   if (hold.making) return 0;  // its blocks are not ready
   TransferRequest request;
@@ -137,8 +144,13 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
   } else if (!by_layer) {
     request.sums = sums_of(hold.blocks);
   }
-  const uint64_t ledger_id =
-      ledger_.open({instance_.name(), peer, hold.content, hold.tokens, request.deadline});
+  if (!places.empty()) {
+    request.content.id = {};
+    request.tokens.clear();
+    request.places = places;
+  }
+  const uint64_t ledger_id = ledger_.open(
+      {instance_.name(), peer, hold.content, hold.tokens, std::move(places), request.deadline});
   request.request_id = ledger_id;
   const auto started = instance_.source().start(peer, std::move(request), run_.now());
   if (!started.ok()) {
@@ -149,8 +161,8 @@ uint64_t Engine::transfer(HoldId id, const std::string& peer, Duration time) {
     }
     return 0;
   }
-  run_.trace("{} starts call {} to {}, transfer {}, {} tokens", instance_.name(), ledger_id, peer,
-             *started, hold.tokens.size());
+  run_.trace("{} starts call {} to {}, transfer {}, {} tokens, {} places", instance_.name(),
+             ledger_id, peer, *started, hold.tokens.size(), ledger_.entry(ledger_id).places.size());
   ++hold.calls;
   calls_[*started] = {ledger_id, id, run_.now() + time, hold};
   if (by_layer) next_layer(*started);
@@ -257,6 +269,7 @@ void Engine::end_call(const EndCall& end) {
     end_fetch(fetch, end);
     return;
   }
+  if (asks_.contains(transfer)) return end_ask(transfer, end);
   const auto it = calls_.find(transfer);
   if (it == calls_.end()) {
     run_.fail(fmt::format("{}: transfer {} ended and was not open", instance_.name(), transfer));
@@ -306,6 +319,19 @@ void Engine::cancel_one() {
 void Engine::deliver(Arrival arrival) {
   run_.trace("{} has the arrival of call {}", instance_.name(), arrival.request_id);
   ledger_.arrive(arrival);
+  for (const BlockAddress& block : arrival.blocks) {
+    if (instance_.pool().pins_of(kCallerSession, block.index()) > 0) continue;
+    run_.fail(fmt::format("{}: block {} of an arrival is not its engine's", instance_.name(),
+                          block.index()));
+  }
+  if (arrival.tokens.empty()) {  // the sender has told what it sends
+    const Ledger::Entry& sent = ledger_.entry(arrival.request_id);
+    arrival.content = sent.content;
+    arrival.tokens = sent.tokens;
+    std::erase_if(lent_, [&](const BlockAddress& block) {
+      return std::ranges::find(arrival.blocks, block) != arrival.blocks.end();
+    });
+  }
   check_hold({arrival.content, arrival.tokens, arrival.blocks}, "an arrival");
   arrivals_.push_back(std::move(arrival));
 }
@@ -337,6 +363,7 @@ void Engine::try_dead_address() {
   for (const Status& status :
        {instance_.pool().pin(kCallerSession, {&block, 1}),
         instance_.pool().free(kCallerSession, {&block, 1}),
+        instance_.source().release(kCallerSession, {&block, 1}, run_.now()),
         instance_.source().start(peers_.front(), std::move(request), run_.now()).status()}) {
     const StatusCode code = status.code();
     if (code != StatusCode::kStale && code != StatusCode::kResourceExhausted) {
@@ -363,12 +390,15 @@ uint64_t Engine::send_one(const std::string& peer, Duration time) {
 void Engine::release_all() {
   while (!arrivals_.empty()) receive();
   while (!holds_.empty()) release(holds_.begin()->first);
+  take_back_lent();
+  for (const std::string& peer : peers_) give_back_held(peer);
 }
 
 void Engine::abandon() {
   for (const auto& [transfer, call] : calls_) ledger_.abandon(call.ledger_id);
   calls_.clear();
   fetches_.clear();
+  asks_.clear();
 }
 
 void Engine::check_calls() {
@@ -380,6 +410,10 @@ void Engine::check_calls() {
   for (const auto& [transfer, fetch] : fetches_) {
     if (run_.now() <= std::max(fetch.deadline, instance_.runs_since()) + kStopGrace) continue;
     run_.fail(fmt::format("{}: fetch {} is open past its deadline", instance_.name(), transfer));
+  }
+  for (const auto& [transfer, ask] : asks_) {
+    if (run_.now() <= std::max(ask.deadline, instance_.runs_since()) + kStopGrace) continue;
+    run_.fail(fmt::format("{}: ask {} is open past its deadline", instance_.name(), transfer));
   }
 }
 

@@ -20,6 +20,7 @@ namespace mempool::simulation {
 
 class Instance;
 
+/// Places of transfers are told between engines beside the protocol, over the same links.
 /// Does one random operation after another; uses blocks again as soon as the rules allow it.
 /// Thread: confined.
 class Engine {
@@ -44,7 +45,7 @@ class Engine {
   void check_calls();
   /// Fail when a block that the engine holds has not its tokens' bytes.
   void check_held();
-  size_t open_calls() const { return calls_.size() + fetches_.size(); }
+  size_t open_calls() const { return calls_.size() + fetches_.size() + asks_.size(); }
 
  private:
   /// A prompt's blocks, each pinned by the engine.
@@ -76,7 +77,16 @@ class Engine {
   /// Allocate and fill a prompt, from the index's copies where `reuse` and it has some.
   HoldId prefill(bool reuse);
   void insert(Hold& hold);
-  uint64_t transfer(HoldId id, const std::string& peer, Duration time);
+  /// To places at the peer, where some are given; else with an insert there.
+  uint64_t transfer(HoldId id, const std::string& peer, Duration time,
+                    std::vector<BlockAddress> places = {});
+  void transfer_to_places(HoldId id, const std::string& peer, Duration time);
+  void have_held(const std::string& peer, size_t count, Duration time);
+  void have_lent(const std::string& peer, size_t count);
+  std::vector<BlockAddress> lend(size_t count);
+  void end_ask(TransferId transfer, const EndCall& end);
+  void give_back_held(const std::string& peer);
+  void take_back_lent();
   std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
   void next_layer(TransferId transfer);
   void make(const Hold& hold, std::optional<LayerRange> layers);
@@ -101,6 +111,18 @@ class Engine {
   std::map<TransferId, Call> calls_;
   std::map<TransferId, Fetch> fetches_;
   std::deque<Arrival> arrivals_;
+  struct Ask {
+    std::string peer;
+    size_t count = 0;
+    TimePoint deadline;
+  };
+  std::map<TransferId, Ask> asks_;  // for blocks to be held
+  struct Places {
+    std::vector<BlockAddress> held;  // there for this engine, as far as it knows
+    std::vector<BlockAddress> told;  // which that engine is filling
+  };
+  std::map<std::string, Places> places_;  // by peer
+  std::vector<BlockAddress> lent_;        // here, that peers were told of
 };
 
 }  // namespace mempool::simulation

@@ -34,6 +34,7 @@ class Instance {
   const std::string& name() const { return name_; }
   BlockPool& pool() { return *pool_; }
   LocalIndex& index() { return *index_; }
+  Network& network() { return network_; }
   SourceMachine& source() { return *source_; }
   TargetMachine& target() { return *target_; }
   Engine& engine() { return *engine_; }

@@ -46,6 +46,11 @@ uint32_t Network::place(const std::string& name) const {
   return places_.at(name);
 }
 
+Instance* Network::find(const std::string& name) const {
+  const auto live = instances_.find(name);
+  return live == instances_.end() ? nullptr : live->second;
+}
+
 // ---- links -----------------------------------------------------------------------------------
 
 void Network::deliver(uint32_t from, uint32_t to, Duration delay, std::function<void()> event) {

@@ -72,6 +72,8 @@ class Network {
   /// Carry an event from one place to another.
   void deliver(uint32_t from, uint32_t to, Duration delay, std::function<void()> event);
   uint32_t place(const std::string& name) const;
+  /// The live instance of a name, or null.
+  Instance* find(const std::string& name) const;
 
  private:
   struct Link {

@@ -137,11 +137,18 @@ void Ledger::end(uint64_t id, const Status& status, const TransferReport& report
       ++ended_ok_;
       if (entry.arrivals != 1) run_.fail(call + " ended well and did not arrive");
       if (report.serving.empty()) run_.fail(call + " ended well and nothing serves it");
+      if (!entry.places.empty() && report.serving != entry.places) {
+        run_.fail(call + " ended well in other places");
+      }
       break;
     case StatusCode::kUnavailable:
     case StatusCode::kDeadlineExceeded:
     case StatusCode::kCancelled:
     case StatusCode::kResourceExhausted:
+      break;
+    case StatusCode::kStale:
+      if (!entry.places.empty()) break;  // the peer has taken them back
+      run_.fail(call + " ended with a stale address of its own: " + status.to_string());
       break;
     case StatusCode::kCorruption:
       if (run_.options().corrupt > 0) break;
@@ -161,8 +168,10 @@ void Ledger::arrive(const Arrival& arrival) {
   if (++entry.arrivals != 1) {
     run_.fail(fmt::format("call {} from {} arrived twice", it->first, entry.source));
   }
-  if (arrival.source != entry.source || arrival.content != entry.content ||
-      arrival.tokens != entry.tokens) {
+  const bool same = entry.places.empty()
+                        ? arrival.content == entry.content && arrival.tokens == entry.tokens
+                        : arrival.tokens.empty() && arrival.blocks == entry.places;
+  if (arrival.source != entry.source || !same) {
     run_.fail(fmt::format("call {} from {} arrived as another prompt", it->first, entry.source));
   }
 }

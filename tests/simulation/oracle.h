@@ -63,6 +63,7 @@ class Ledger {
     std::string target;
     Content content;
     std::vector<TokenId> tokens;
+    std::vector<BlockAddress> places;  // at the target; none where it inserts
     TimePoint deadline;
     bool ended = false;
     Status status;
