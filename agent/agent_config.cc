@@ -194,6 +194,7 @@ Result<AgentOptions> agent_options(const Config& config) {
 
   options.max_inbound = number(config, "limits.max_inbound");
   options.max_outbound = number(config, "limits.max_outbound");
+  options.max_connections = number(config, "limits.max_connections");
   options.retry_hint = delay(config, "limits.retry_hint_ms");
   options.heartbeat = delay(config, "timeouts.heartbeat_ms");
   options.peer_timeout = delay(config, "timeouts.peer_timeout_ms");

@@ -66,17 +66,15 @@ auto fields(const CommitReply& frame) {
   const auto& [number, status, serving] = frame;
   return std::tuple(number, fields(status), serving);
 }
-auto fields(const Cancel& frame) {
-  return std::tuple(frame.number);
-}
-auto fields(const CancelReply& frame) {
-  return std::tuple(frame.number);
-}
-auto fields(const StopRequest& frame) {
+template <typename Numbered>  // Cancel and its kind
+auto fields(const Numbered& frame) {
   return std::tuple(frame.number);
 }
 auto fields(const Heartbeat& frame) {
   return std::tuple(frame.progress);
+}
+auto fields(const Goodbye&) {
+  return std::tuple();
 }
 
 template <typename T>
@@ -254,6 +252,7 @@ void make(StopRequest& frame) {
 void make(Heartbeat& frame) {
   frame.progress = any<uint64_t>();
 }
+void make(Goodbye&) {}
 
 template <typename T>
 T any_frame() {
@@ -275,7 +274,7 @@ class WireFrame : public ::testing::Test {};
 
 using Frames =
     ::testing::Types<Hello, HelloReply, Introduction, Welcome, Refusal, Offer, OfferReply, Commit,
-                     CommitReply, Cancel, CancelReply, StopRequest, Heartbeat>;
+                     CommitReply, Cancel, CancelReply, StopRequest, Heartbeat, Goodbye>;
 TYPED_TEST_SUITE(WireFrame, Frames);
 
 TYPED_TEST(WireFrame, comes_back_as_it_was) {
