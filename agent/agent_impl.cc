@@ -9,10 +9,12 @@
 
 #include <fmt/format.h>
 
+#include "agent/agent_config.h"
 #include "agent/block_copy.h"
 #include "agent/status_json.h"
 #include "core/auth.h"
 #include "core/check.h"
+#include "core/descriptor_room.h"
 #include "core/listen_socket.h"
 #include "core/log.h"
 #include "core/random.h"
@@ -144,7 +146,9 @@ Status Agent::Impl::check_options() const {
                                         options_.segment_blocks.size(), options_.shards,
                                         kSegmentsMax));
   }
-  return {};
+  return check_descriptor_room(descriptors_at_start(options_))
+      .with_context(
+          fmt::format("{} segments in {} shards", options_.segment_blocks.size(), options_.shards));
 }
 
 Status Agent::Impl::open_pool() {
