@@ -90,13 +90,17 @@ struct VerifyBlocks {
 struct FencePeer {
   SessionId session = 0;
 };
+/// The session is over, and its peer asked for it: close the connection.
+struct CloseSession {
+  SessionId session = 0;
+};
 struct DeliverArrival {
   Arrival arrival;
   std::vector<BlockAddress> pinned;  // of its blocks, for the caller: those no engine has held
 };
 
-using Action =
-    std::variant<DialPeer, SendMessage, PostData, PostLayers, FinishData, StopData, EndCall,
-                 OpenSlot, CloseSlot, VerifyBlocks, VerifyFetch, FencePeer, DeliverArrival>;
+using Action = std::variant<DialPeer, SendMessage, PostData, PostLayers, FinishData, StopData,
+                            EndCall, OpenSlot, CloseSlot, VerifyBlocks, VerifyFetch, FencePeer,
+                            CloseSession, DeliverArrival>;
 
 }  // namespace mempool

@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -195,6 +197,7 @@ Result<AgentOptions> agent_options(const Config& config) {
 
   options.max_inbound = number(config, "limits.max_inbound");
   options.max_outbound = number(config, "limits.max_outbound");
+  options.max_connections = number(config, "limits.max_connections");
   options.retry_hint = delay(config, "limits.retry_hint_ms");
   options.heartbeat = delay(config, "timeouts.heartbeat_ms");
   options.peer_timeout = delay(config, "timeouts.peer_timeout_ms");
@@ -202,6 +205,22 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.retransmit = delay(config, "timeouts.retransmit_ms");
   options.default_deadline = delay(config, "timeouts.default_deadline_ms");
   return options;
+}
+
+uint64_t descriptors_at_start(const AgentOptions& options) {
+  constexpr uint64_t kOwn = 32;  // listeners, timers, events, and room for a page or two
+  const uint64_t memory = options.segment_blocks.size() * options.shards + 1;  // and generations
+  const bool exported = std::ranges::count(options.transports, "shm") > 0;     // opened once more
+  return kOwn + (exported ? 2 * memory : memory);
+}
+
+uint64_t descriptors_of_peers(const AgentOptions& options) {
+  const auto streams = options.transport_options.find("tcp.streams");
+  const bool tcp = std::ranges::count(options.transports, "tcp") > 0;
+  const uint64_t data = tcp && streams != options.transport_options.end()
+                            ? std::strtoull(streams->second.c_str(), nullptr, 10)
+                            : 1;
+  return options.max_connections * (1 + data);
 }
 
 }  // namespace mempool

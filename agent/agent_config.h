@@ -2,6 +2,7 @@
 // Owns the way from settings to the options of an agent, and to the log.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/config.h"
@@ -14,6 +15,11 @@ namespace mempool {
 /// Errors: kInvalidArgument, naming the keys, where settings contradict each other, the pool holds
 /// no block or an address is none; kNotFound for a token file that cannot be read.
 Result<AgentOptions> agent_options(const Config& config);
+
+/// The descriptors that an agent of these options has before its first peer, and that its
+/// connections take when it has dialed as many peers as it may.
+uint64_t descriptors_at_start(const AgentOptions& options);
+uint64_t descriptors_of_peers(const AgentOptions& options);
 
 /// Write the log as [log] says, from now on. Call it before other threads log.
 Status configure_log(const Config& config);

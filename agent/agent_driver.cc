@@ -274,23 +274,27 @@ void Agent::Impl::on_closed(SessionId session, const Status& why) {
   mover_->remove_link(session);
   {
     const std::lock_guard lock(mutex_);
-    auto it = sessions_.find(session);
-    if (it == sessions_.end()) return;
-    Session& state = it->second;
-    const bool was_up = std::exchange(state.up, false);
-    show_peer(state);
-    if (!state.dialed) {
-      target_->on_session_down(session);  // the entry stays until the peer is fenced
-    } else {
-      if (was_up) {
-        source_->on_session_down(session, why, clock_.now());
-      } else {
-        source_->on_dial_failed(state.peer.name, why, clock_.now());
-      }
-      sessions_.erase(it);
-    }
+    end_session(session, why);
   }
   pump();
+}
+
+void Agent::Impl::end_session(SessionId session, const Status& why) {
+  auto it = sessions_.find(session);
+  if (it == sessions_.end()) return;  // CloseSession took it out
+  Session& state = it->second;
+  const bool was_up = std::exchange(state.up, false);
+  show_peer(state, source_->closing(session));
+  if (!state.dialed) {
+    target_->on_session_down(session);  // the entry stays until the peer is fenced
+    return;
+  }
+  if (was_up) {
+    source_->on_session_down(session, why, clock_.now());
+  } else {
+    source_->on_dial_failed(state.peer.name, why, clock_.now());
+  }
+  sessions_.erase(it);
 }
 
 // ---- transports ------------------------------------------------------------------------------
@@ -348,14 +352,19 @@ void Agent::Impl::on_peer_fenced(uint64_t peer) {
   pump();
 }
 
-// A restarted peer's new session may be up before its old one is seen to be gone.
-// Requires: mutex_ is held.
-void Agent::Impl::show_peer(const Session& session) {
+// A restarted peer's new session may be up before its old one is seen to be gone. A session that
+// ended because nobody needed it is no peer that is down. Requires: mutex_ is held.
+void Agent::Impl::show_peer(const Session& session, bool needless) {
   const bool up = std::ranges::any_of(sessions_, [&session](const auto& item) {
     const Session& other = item.second;
     return other.up && other.dialed == session.dialed && other.peer.name == session.peer.name;
   });
-  metrics_.peer_up.with({session.peer.name, session.role()}).set(up ? 1 : 0);
+  const std::vector<std::string> labels{session.peer.name, session.role()};
+  if (needless && !up) {
+    metrics_.peer_up.remove(labels);
+  } else {
+    metrics_.peer_up.with(labels).set(up ? 1 : 0);
+  }
 }
 
 uint64_t Agent::Impl::incarnation_of(SessionId session) const {
@@ -435,6 +444,16 @@ void Agent::Impl::carry_out(FencePeer& action) {
   control_->close(action.session, fenced);
   close_dialed(peer, fenced);  // a fence takes the endpoints of both directions
   for (const auto& transport : transports_) transport->fence(peer);
+}
+
+void Agent::Impl::carry_out(CloseSession& action) {
+  liveness_.remove(action.session);
+  {
+    const std::lock_guard lock(mutex_);
+    auto session = sessions_.extract(action.session);
+    if (!session.empty()) show_peer(session.mapped(), true);
+  }
+  control_->close(action.session, unavailable("its source needs it no more"));
 }
 
 void Agent::Impl::carry_out(VerifyBlocks& action) {

@@ -10,11 +10,13 @@
 
 #include <fmt/format.h>
 
+#include "agent/agent_config.h"
 #include "agent/block_copy.h"
 #include "agent/status_json.h"
 #include "agent/told_segments.h"
 #include "core/auth.h"
 #include "core/check.h"
+#include "core/descriptor_room.h"
 #include "core/listen_socket.h"
 #include "core/log.h"
 #include "core/random.h"
@@ -143,6 +145,9 @@ Status Agent::Impl::check_options() const {
     return invalid_argument(
         "heartbeat, retransmit, fence timeout and default deadline must be longer than 0 ms");
   }
+  if (options_.max_connections == 0) {
+    return invalid_argument("max_connections = 0: a source needs at least one to send anything");
+  }
   if (options_.peer_timeout < 2 * options_.heartbeat) {
     return invalid_argument(fmt::format("a peer timeout of {} ms needs a heartbeat of at most half",
                                         options_.peer_timeout.count()));
@@ -157,7 +162,9 @@ Status Agent::Impl::check_options() const {
                                         options_.segment_blocks.size(), options_.shards,
                                         kSegmentsMax));
   }
-  return {};
+  return check_descriptor_room(descriptors_at_start(options_))
+      .with_context(
+          fmt::format("{} segments in {} shards", options_.segment_blocks.size(), options_.shards));
 }
 
 Status Agent::Impl::open_pool() {
@@ -188,6 +195,7 @@ Status Agent::Impl::open_pool() {
   index_ = std::make_unique<LocalIndex>(*pool_, std::move(eviction), nullptr, std::move(admission));
   SourceMachine::Options source;
   source.max_open = options_.max_outbound;
+  source.max_connections = options_.max_connections;
   source.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
   source.retransmit = options_.retransmit;
   source_ = std::make_unique<SourceMachine>(source, *pool_);
@@ -500,6 +508,9 @@ std::string Agent::Impl::metrics_text() {
     }
     const uint64_t evicted = index_->evicted();
     metrics_.evictions.with().add(evicted - std::exchange(evictions_counted_, evicted));
+    metrics_.connections.with().set(static_cast<int64_t>(source_->connections()));
+    const uint64_t closed = source_->closed_idle();
+    metrics_.connections_closed.with().add(closed - std::exchange(closed_idle_counted_, closed));
   }
   return metrics_.text();
 }

@@ -148,6 +148,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::map<std::string, Adoption> adoptions_;
   std::set<std::string> quarantine_writers_;  // that metrics have shown
   uint64_t evictions_counted_ = 0;            // of the index's, by metrics
+  uint64_t closed_idle_counted_ = 0;          // of the source's, by metrics
 
   ArrivalQueue arrivals_;
 
@@ -195,6 +196,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report);
   void on_peer_notified(uint64_t peer, Slot slot);
+  /// Tell the machine whose session it was. Requires: mutex_ is held.
+  void end_session(SessionId session, const Status& why);
   void close_dialed(uint64_t peer, const Status& why);
   void on_peer_fenced(uint64_t peer);
 
@@ -223,6 +226,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void carry_out(VerifyBlocks& action);
   void carry_out(VerifyFetch& action);
   void carry_out(FencePeer& action);
+  void carry_out(CloseSession& action);
   void carry_out(DeliverArrival& action);
   /// Do `step` again and again until it is through, everything else having its turn between.
   void in_turns(std::function<bool()> step);
@@ -233,7 +237,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
                                                     std::span<const BlockAddress> blocks,
                                                     std::span<const Seal> seals);
   uint64_t incarnation_of(SessionId session) const;
-  void show_peer(const Session& session);
+  void show_peer(const Session& session, bool needless = false);
 
   EventLoop loop_;
   std::vector<std::unique_ptr<Port>> ports_;

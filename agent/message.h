@@ -88,13 +88,17 @@ struct StopRequest {
   uint64_t number = 0;
 };
 
+/// Source -> target: nothing of it is open on this session, and nothing follows. The target ends
+/// the session without a fence, and closes the connection.
+struct Goodbye {};
+
 /// Either way. `progress` counts what the sender's thread has done, so that a stuck one shows.
 struct Heartbeat {
   uint64_t progress = 0;
 };
 
 using Message = std::variant<Offer, OfferReply, Commit, CommitReply, Cancel, CancelReply,
-                             StopRequest, Heartbeat>;
+                             StopRequest, Heartbeat, Goodbye>;
 
 /// What one agent tells another of itself when a session is made.
 struct PeerInfo {

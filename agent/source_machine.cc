@@ -42,11 +42,12 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   transfer.handed.assign(layout.layers, transfer.finished);
   if (transfer.finished) transfer.layers.push_back({layout.first_layer, layout.layers});
   Peer& state = peers_[peer];
-  if (state.session != 0) {
+  ++state.open;
+  if (state.session != 0 && !state.closing) {
     begin(id, transfer, state, now);
   } else if (!state.dialing) {
-    state.dialing = true;
-    actions_.push_back(DialPeer{peer});
+    want(peer);
+    connect(now);
   }
   return id;
 }
@@ -176,51 +177,12 @@ void SourceMachine::give_up(TransferId transfer, Status why, TimePoint now) {
 }
 
 void SourceMachine::cancel_all(TimePoint now) {
+  wanted_.clear();  // nobody is dialed any more
   std::vector<TransferId> ids;
   for (const auto& [id, transfer] : transfers_) ids.push_back(id);
   for (TransferId id : ids) {
     Outbound& transfer = transfers_.at(id);
     fail(id, transfer, cancelled("the agent stops"), now);
-  }
-}
-
-void SourceMachine::on_session_up(const std::string& peer, SessionId session, const PeerInfo& info,
-                                  TimePoint now) {
-  Peer& state = peers_[peer];
-  state.dialing = false;
-  state.session = session;
-  state.info = info;
-  state.incarnation = info.incarnation;
-  std::vector<TransferId> waiting;
-  for (const auto& [id, transfer] : transfers_) {
-    if (transfer.peer == peer && transfer.state == State::kWaiting) waiting.push_back(id);
-  }
-  for (TransferId id : waiting) begin(id, transfers_.at(id), state, now);
-}
-
-void SourceMachine::on_dial_failed(const std::string& peer, const Status& why, TimePoint now) {
-  peers_[peer].dialing = false;
-  std::vector<TransferId> waiting;
-  for (const auto& [id, transfer] : transfers_) {
-    if (transfer.peer == peer && transfer.state == State::kWaiting) waiting.push_back(id);
-  }
-  for (TransferId id : waiting) fail(id, transfers_.at(id), why, now);
-}
-
-void SourceMachine::on_session_down(SessionId session, const Status& why, TimePoint now) {
-  for (auto& [name, peer] : peers_) {
-    if (peer.session != session) continue;
-    peer.session = 0;
-    peer.held.clear();
-  }
-  std::vector<TransferId> affected;
-  for (const auto& [id, transfer] : transfers_) {
-    if (transfer.session == session) affected.push_back(id);
-  }
-  for (TransferId id : affected) {
-    Outbound& transfer = transfers_.at(id);
-    transfer.session = 0;  // nobody is left to tell
-    fail(id, transfer, why, now);
   }
 }
 
@@ -248,7 +210,7 @@ void SourceMachine::fail(TransferId id, Outbound& transfer, Status status, TimeP
     case State::kStopping:
       break;  // the first reason stays; on_data_done() goes on
     case State::kTelling:
-      if (transfer.session == 0) erase(id);
+      if (transfer.session == 0) erase(id, now);
       break;
   }
 }
@@ -258,7 +220,7 @@ void SourceMachine::quiet(TransferId id, Outbound& transfer, TimePoint now) {
   unpin(transfer);
   end_call(id, transfer, transfer.failure, now);
   if (!known_there) {
-    erase(id);
+    erase(id, now);
     return;
   }
   transfer.state = State::kTelling;
@@ -278,8 +240,12 @@ void SourceMachine::unpin(Outbound& transfer) {
   MEMPOOL_CHECK(unpinned.ok());  // start() pinned them, and a pinned block cannot go stale
 }
 
-void SourceMachine::erase(TransferId id) {
-  transfers_.erase(id);
+void SourceMachine::erase(TransferId id, TimePoint now) {
+  const auto it = transfers_.find(id);
+  Peer& peer = peers_.at(it->second.peer);
+  transfers_.erase(it);
+  peer.last_use = ++uses_;
+  if (--peer.open == 0) connect(now);
 }
 
 SourceMachine::Outbound* SourceMachine::find(SessionId session, uint64_t number, TransferId* id) {
@@ -298,7 +264,7 @@ void SourceMachine::on_message(SessionId session, const Message& message, TimePo
   } else if (const auto* reply = std::get_if<CommitReply>(&message)) {
     on_commit_reply(session, *reply, now);
   } else if (const auto* reply = std::get_if<CancelReply>(&message)) {
-    on_cancel_reply(session, *reply);
+    on_cancel_reply(session, *reply, now);
   } else if (const auto* request = std::get_if<StopRequest>(&message)) {
     on_stop_request(session, *request, now);
   }
@@ -358,7 +324,7 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   if (!reply.status.ok()) {
     unpin(*transfer);
     end_call(id, *transfer, reply.status, now);
-    erase(id);
+    erase(id, now);
     return;
   }
   if (transfer->request.reserve > 0) return take_held(id, *transfer, reply, now);
@@ -452,13 +418,13 @@ void SourceMachine::on_commit_reply(SessionId session, const CommitReply& reply,
   if (status.ok()) transfer->report.serving = reply.serving;
   unpin(*transfer);
   end_call(id, *transfer, status, now);
-  erase(id);
+  erase(id, now);
 }
 
-void SourceMachine::on_cancel_reply(SessionId session, const CancelReply& reply) {
+void SourceMachine::on_cancel_reply(SessionId session, const CancelReply& reply, TimePoint now) {
   TransferId id = 0;
   Outbound* transfer = find(session, reply.number, &id);
-  if (transfer != nullptr && transfer->state == State::kTelling) erase(id);
+  if (transfer != nullptr && transfer->state == State::kTelling) erase(id, now);
 }
 
 void SourceMachine::on_stop_request(SessionId session, const StopRequest& request, TimePoint now) {
@@ -489,10 +455,7 @@ void SourceMachine::on_time(TimePoint now) {
   for (TransferId id : due) {
     Outbound& transfer = transfers_.at(id);
     if (!transfer.ended && transfer.request.deadline <= now && transfer.state != State::kStopping) {
-      fail(id, transfer,
-           deadline_exceeded(
-               fmt::format("transfer to '{}' was not done by its deadline", transfer.peer)),
-           now);
+      fail(id, transfer, lateness(transfer), now);
     } else if (transfer.grace_end <= now) {
       transfer.grace_end = TimePoint::max();  // the call ends; its blocks stay pinned until quiet
       end_call(id, transfer, transfer.failure, now);
@@ -502,10 +465,14 @@ void SourceMachine::on_time(TimePoint now) {
       if (transfer.state == State::kTelling) send_cancel(transfer, now);
     }
   }
+  for (auto& [name, peer] : peers_) {
+    if (peer.goodbye_at <= now) say_goodbye(peer, now);
+  }
 }
 
 TimePoint SourceMachine::next_time() const {
   TimePoint next = TimePoint::max();
+  for (const auto& [name, peer] : peers_) next = std::min(next, peer.goodbye_at);
   for (const auto& [id, transfer] : transfers_) {
     next = std::min({next, transfer.retry_at, transfer.grace_end});
     if (!transfer.ended && transfer.state != State::kStopping) {

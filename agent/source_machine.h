@@ -17,10 +17,11 @@
 //
 // Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
 // pinned until nothing reads them, a fetch's places until nothing lands in them; Cancel is sent
-// only when nothing of the transfer is in flight.
+// only when nothing of the transfer is in flight, Goodbye only when nothing is open at that peer.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <string>
 #include <vector>
@@ -74,6 +75,7 @@ class SourceMachine {
  public:
   struct Options {
     uint32_t max_open = 1024;
+    uint32_t max_connections = 256;  // sessions up, being made or being closed
     uint32_t retry_hint_ms = 10;
     Duration retransmit = std::chrono::milliseconds(200);
     Duration stop_grace = std::chrono::milliseconds(100);
@@ -81,7 +83,8 @@ class SourceMachine {
 
   SourceMachine(const Options& options, BlockPool& pool);
 
-  /// Queue a transfer; dials the peer when there is no session.
+  /// Queue a transfer. Where there is no session with the peer it waits for one, and where all
+  /// connections are taken, for the idle one that was used least recently to be closed.
   /// Errors: kResourceExhausted when max_open are open; kUnavailable after refuse_new(); kStale;
   /// kInvalidArgument.
   Result<TransferId> start(const std::string& peer, TransferRequest request, TimePoint now);
@@ -131,6 +134,12 @@ class SourceMachine {
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
   /// Transfers not gone yet, ended calls with an open cancel among them.
   size_t open() const { return transfers_.size(); }
+  /// Sessions up, being made or being closed.
+  size_t connections() const;
+  /// Sessions that were closed for another peer.
+  uint64_t closed_idle() const { return closed_idle_; }
+  /// Tell whether the session was said goodbye to.
+  bool closing(SessionId session) const;
 
  private:
   enum class State : uint8_t {
@@ -167,6 +176,10 @@ class SourceMachine {
   struct Peer {
     SessionId session = 0;
     bool dialing = false;
+    bool closing = false;                     // we said Goodbye; the target's end of it follows
+    TimePoint goodbye_at = TimePoint::max();  // when to say it again
+    uint32_t open = 0;                        // transfers, as open() counts them
+    uint64_t last_use = 0;                    // the end of its last one, in the order of all
     uint64_t incarnation = 0;
     uint64_t next_number = 1;
     PeerInfo info;
@@ -177,6 +190,19 @@ class SourceMachine {
   void take_held(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
   void tell_released(const std::string& name, Peer& peer, std::span<const BlockAddress> blocks,
                      TimePoint now);
+  /// Tell whether nothing is open at the peer, or held there through its session.
+  bool idle(const Peer& peer) const;
+  /// Have the peer dialed by one of the next connect().
+  void want(const std::string& peer);
+  /// Dial the wanted peers, first come first, as far as the limit allows; for the rest, make room.
+  void connect(TimePoint now);
+  /// Have idle sessions closed, as many as peers wait.
+  void make_room(TimePoint now);
+  void say_goodbye(Peer& peer, TimePoint now);
+  std::vector<TransferId> waiting_for(const std::string& peer) const;
+  /// What a call that is past its deadline ends with.
+  Status lateness(const Outbound& transfer) const;
+
   void send_offer(Outbound& transfer, TimePoint now);
   void send_commit(Outbound& transfer, TimePoint now);
   void send_cancel(Outbound& transfer, TimePoint now);
@@ -189,12 +215,12 @@ class SourceMachine {
   void quiet(TransferId id, Outbound& transfer, TimePoint now);
   void end_call(TransferId id, Outbound& transfer, const Status& status, TimePoint now);
   void unpin(Outbound& transfer);
-  void erase(TransferId id);
+  void erase(TransferId id, TimePoint now);
   Outbound* find(SessionId session, uint64_t number, TransferId* id);
 
   void on_offer_reply(SessionId session, const OfferReply& reply, TimePoint now);
   void on_commit_reply(SessionId session, const CommitReply& reply, TimePoint now);
-  void on_cancel_reply(SessionId session, const CancelReply& reply);
+  void on_cancel_reply(SessionId session, const CancelReply& reply, TimePoint now);
   void on_stop_request(SessionId session, const StopRequest& request, TimePoint now);
   Status check_open(TransferId id) const;
   Status check_reply(const Outbound& transfer, const OfferReply& reply) const;
@@ -204,8 +230,11 @@ class SourceMachine {
   Options options_;
   BlockPool& pool_;
   std::map<std::string, Peer> peers_;
+  std::deque<std::string> wanted_;  // peers that transfers wait for, not dialed yet
   std::map<TransferId, Outbound> transfers_;
   TransferId next_id_ = 1;
+  uint64_t uses_ = 0;
+  uint64_t closed_idle_ = 0;
   bool refusing_ = false;
   std::vector<Action> actions_;
 };

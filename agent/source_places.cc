@@ -59,7 +59,7 @@ void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferRepl
   transfer.report.prepare_us = microseconds(now - transfer.started);
   transfer.report.serving = reply.reserved;
   end_call(id, transfer, {}, now);
-  erase(id);
+  erase(id, now);
 }
 
 Status SourceMachine::release(SessionId engine, std::span<const BlockAddress> blocks,
@@ -107,6 +107,7 @@ void SourceMachine::tell_released(const std::string& name, Peer& peer,
     const size_t count = std::min(blocks.size() - first, kOfferBlocksMax);
     const auto some = blocks.subspan(first, count);
     Outbound& telling = transfers_[next_id_++];
+    ++peer.open;
     telling.state = State::kTelling;
     telling.peer = name;
     telling.session = peer.session;

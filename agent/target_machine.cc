@@ -50,6 +50,8 @@ void TargetMachine::on_message(SessionId id, Message message, TimePoint now) {
     on_commit(id, it->second, *commit);
   } else if (const auto* cancel = std::get_if<Cancel>(&message)) {
     on_cancel(id, it->second, *cancel);
+  } else if (std::holds_alternative<Goodbye>(message)) {
+    on_goodbye(id, it->second);
   }
 }
 
@@ -411,6 +413,17 @@ void TargetMachine::fence(SessionId id, Session& session) {
 
 void TargetMachine::on_session_down(SessionId id) {
   if (auto it = sessions_.find(id); it != sessions_.end()) fence(id, it->second);
+}
+
+// The source's word that nothing of it is in flight is what a fence would have made sure of.
+void TargetMachine::on_goodbye(SessionId id, Session& session) {
+  if (!session.open.empty()) {
+    fence(id, session);
+    return;
+  }
+  actions_.push_back(CloseSession{id});
+  session.fenced = true;
+  end_if_empty(id);
 }
 
 void TargetMachine::on_fenced(SessionId id) {

@@ -96,7 +96,7 @@ class TargetMachine {
   struct Session {
     PeerInfo info;
     bool fencing = false;
-    bool fenced = false;
+    bool fenced = false;  // or its source has said Goodbye: nothing more can land
     std::map<uint64_t, Inbound> open;
     std::map<BlockAddress, uint64_t> held;  // reserved for the peer, by the number it asked under
     std::vector<uint32_t> bad_blocks;       // arrived wrong; aside until the session is over
@@ -117,6 +117,7 @@ class TargetMachine {
   Status lease(SessionId id, const Offer& offer, OfferReply& reply);
   void on_commit(SessionId id, Session& session, const Commit& commit);
   void on_cancel(SessionId id, Session& session, const Cancel& cancel);
+  void on_goodbye(SessionId id, Session& session);
   void landed(SessionId id, uint64_t number, Inbound& inbound);
   void publish(SessionId id, Session& session, uint64_t number);
   void seal_places(SessionId id, Session& session, uint64_t number);

@@ -67,6 +67,8 @@ class Decoder {
             StopRequest{number("StopRequest.number", frame.body_as_StopRequest()->number())});
       case wire::Body::Heartbeat:
         return Message(Heartbeat{frame.body_as_Heartbeat()->progress()});
+      case wire::Body::Goodbye:
+        return Message(Goodbye{});
       case wire::Body::NONE:
         break;
     }

@@ -120,6 +120,7 @@ class Encoder {
   Packed operator()(const Heartbeat& heartbeat) {
     return pack(wire::CreateHeartbeat(builder_, heartbeat.progress));
   }
+  Packed operator()(const Goodbye&) { return pack(wire::CreateGoodbye(builder_)); }
 
  private:
   template <typename Table>

@@ -16,6 +16,7 @@
 #include "agent/agent_config.h"
 #include "cli/command.h"
 #include "core/config.h"
+#include "core/descriptor_room.h"
 #include "core/log.h"
 #include "mempool/agent.h"
 
@@ -109,6 +110,7 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
 
   const sigset_t signals = block_end_signals();
   signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
   Result<std::unique_ptr<Agent>> agent = Agent::start(*options);
   if (!agent.ok()) return fail(agent.status());
   print_ready((*agent)->status(), arguments.json);

@@ -24,7 +24,7 @@ struct DoctorCheck {
 /// Of each transport that is known or asked for, and of what it stands on.
 std::vector<DoctorCheck> check_transports(const AgentOptions& options);
 
-/// Of the memory: room for the pool, limits, huge pages, /dev/shm.
+/// Of the memory: room for the pool, limits, huge pages, /dev/shm; and of descriptors.
 std::vector<DoctorCheck> check_machine(const AgentOptions& options);
 
 /// The bytes of the pool's blocks.

@@ -24,7 +24,7 @@ constexpr char kHelp[] =
 come from FILE, MEMPOOL_SECTION_KEY variables and --set, as `mempool agent` reads them; run it as
 the agent's user, in its container, before the agent: a running one has taken its memory. A `*`
 marks what an agent of these settings cannot start without: all that agent.require names, one of
-agent.transports, memory for the pool.
+agent.transports, memory and descriptors for the pool.
 
 Examples:
   mempool doctor

@@ -11,7 +11,9 @@
 #include <fstream>
 #include <optional>
 
+#include "agent/agent_config.h"
 #include "cli/doctor_check.h"
+#include "core/descriptor_room.h"
 #include "core/memory_room.h"
 
 namespace mempool {
@@ -142,6 +144,27 @@ DoctorCheck check_dev_shm() {
   return check;
 }
 
+/// As the agent does: raise the limit, then count.
+DoctorCheck check_descriptors(const AgentOptions& options) {
+  DoctorCheck check{"descriptors", CheckState::kUnknown, "", "", true};
+  raise_descriptor_limit();
+  const Result<uint64_t> room = descriptor_room();
+  if (!room.ok()) {
+    check.found = room.status().message();
+    check.mend = "mount /proc";
+    return check;
+  }
+  const uint64_t start = descriptors_at_start(options);
+  check.state = start <= *room ? CheckState::kOk : CheckState::kNo;
+  check.found =
+      fmt::format("{} may be opened; {} are taken at start, {} by limits.max_connections peers",
+                  *room, start, descriptors_of_peers(options));
+  if (check.state == CheckState::kNo) {
+    check.mend = "LimitNOFILE in the unit, or ulimit -Hn; or fewer pool.segments";
+  }
+  return check;
+}
+
 }  // namespace
 
 uint64_t pool_bytes(const AgentOptions& options) {
@@ -166,8 +189,8 @@ std::string size_text(uint64_t bytes) {
 
 std::vector<DoctorCheck> check_machine(const AgentOptions& options) {
   const uint64_t wanted = pool_bytes(options);
-  return {check_memory(wanted), check_memlock(wanted), check_huge_pages(wanted), check_shmem_huge(),
-          check_dev_shm()};
+  return {check_memory(wanted), check_memlock(wanted), check_huge_pages(wanted),
+          check_shmem_huge(),   check_dev_shm(),       check_descriptors(options)};
 }
 
 }  // namespace mempool

@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kPortMost = 65535;
 constexpr int64_t kDimensionMost = 1 << 20;  // make_content() has the last word
 constexpr int64_t kTransfersMost = 1 << 20;
+constexpr int64_t kConnectionsMost = 1 << 16;
 constexpr int64_t kBufferMost = 1 << 30;
 constexpr int64_t kDelayMost = 24 * 3600 * 1000;
 constexpr int64_t kTtlMost = 366 * kDelayMost;
@@ -109,6 +110,8 @@ constexpr ConfigKey kKeys[] = {
             "Transfers that a target holds open or undelivered."),
     integer("limits.max_outbound", 1, kTransfersMost, "1024",
             "Transfers that a source holds open."),
+    integer("limits.max_connections", 1, kConnectionsMost, "256",
+            "Peers that a source is connected to at once; idle connections make room."),
     integer("limits.retry_hint_ms", 0, kDelayMost, "10", "Wait that a full target advises."),
 
     integer("timeouts.heartbeat_ms", 1, kDelayMost, "200", "Time between two signs of life."),

@@ -71,7 +71,10 @@ double Histogram::sum_seconds() const {
 }
 
 Metrics::Metrics() {
-  for (auto* family : {&evictions, &stale_rejected, &checksum_failures}) family->with();
+  for (auto* family : {&evictions, &stale_rejected, &checksum_failures, &connections_closed}) {
+    family->with();
+  }
+  connections.with();
   transfer_seconds.with();
   build_info.with({std::string(version())}).set(1);
 }
@@ -80,7 +83,8 @@ std::string Metrics::text() const {
   return prometheus::TextSerializer().Serialize(
       {render(blocks), render(transfers), render(transfer_bytes), render(transfer_seconds),
        render(network_calls), render(match_tokens), render(evictions), render(quarantine_blocks),
-       render(stale_rejected), render(checksum_failures), render(peer_up), render(build_info)});
+       render(stale_rejected), render(checksum_failures), render(peer_up), render(connections),
+       render(connections_closed), render(build_info)});
 }
 
 }  // namespace mempool

@@ -52,7 +52,7 @@ class Histogram {
 };
 
 /// One metric, with a value for each combination of its labels. Hot paths keep the reference that
-/// with() gives; it is valid as long as the family. Thread: safe.
+/// with() gives; it is valid until remove(), or the family's end. Thread: safe.
 template <typename Value>
 class MetricFamily {
  public:
@@ -65,6 +65,12 @@ class MetricFamily {
     MEMPOOL_CHECK(label_values.size() == labels_.size());
     const std::lock_guard lock(mutex_);
     return values_[label_values];
+  }
+
+  /// Show this value no more. Requires: nobody keeps its reference.
+  void remove(const std::vector<std::string>& label_values) {
+    const std::lock_guard lock(mutex_);
+    values_.erase(label_values);
   }
 
   /// Call `visitor(label_values, value)` for each value.
@@ -111,6 +117,10 @@ struct Metrics {
   MetricFamily<Gauge> peer_up{"mempool_peer_up",
                               "1 while a session with the peer is up, by the peer's role.",
                               {"peer", "role"}};
+  MetricFamily<Gauge> connections{"mempool_connections",
+                                  "Sessions that this agent has dialed, or is dialing."};
+  MetricFamily<Counter> connections_closed{"mempool_connections_closed_total",
+                                           "Idle sessions closed to make room for another peer."};
   MetricFamily<Gauge> build_info{"mempool_build_info", "1, with the version.", {"version"}};
 
   /// Give all of them in Prometheus' text form.

@@ -45,6 +45,9 @@ struct AgentOptions {
 
   uint32_t max_inbound = 64;     // transfers a target holds open or undelivered
   uint32_t max_outbound = 1024;  // transfers a source holds open
+  // Sessions a source has at once, at least 1. Where a transfer needs one more, the idle one that
+  // was used least recently is closed; where none is idle, the transfer waits.
+  uint32_t max_connections = 256;
   std::chrono::milliseconds heartbeat{200};
   std::chrono::milliseconds peer_timeout{2000};   // silence after which a peer is lost
   std::chrono::milliseconds fence_timeout{1000};  // for a peer that does not answer a cancel

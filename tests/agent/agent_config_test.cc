@@ -57,6 +57,7 @@ ttl_ms = 5000
 mode = "always"
 [limits]
 max_inbound = 3
+max_connections = 5
 retry_hint_ms = 7
 [timeouts]
 peer_timeout_ms = 9
@@ -85,6 +86,7 @@ decode0 = "10.0.0.7:7070"
   EXPECT_EQ(options.admission, "second_hit");
   EXPECT_EQ(options.eviction_ttl, std::chrono::seconds(5));
   EXPECT_EQ(options.max_inbound, 3u);
+  EXPECT_EQ(options.max_connections, 5u);
   EXPECT_EQ(options.retry_hint.count(), 7);
   EXPECT_EQ(options.peer_timeout.count(), 9);
   EXPECT_EQ(options.transport_options.at("shm.copy_threads"), "2");

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the check that no descriptor of an agent gets into the programs that its process starts.
+// Owns the checks of an agent's descriptors: how many it takes, and that none gets into the
+// programs that its process starts.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <set>
 #include <string>
 
+#include "agent/agent_config.h"
+#include "core/descriptor_room.h"
 #include "tests/agent/agent_pair.h"
 
 namespace mempool {
@@ -28,6 +33,37 @@ std::set<int> inherited() {
     if (flags >= 0 && (flags & FD_CLOEXEC) == 0) result.insert(descriptor);
   }
   return result;
+}
+
+TEST(AgentDescriptors, an_agent_starts_with_no_more_than_it_asks_for) {
+  AgentOptions options = small_options("a");
+  options.transports = {"shm", "tcp"};
+  options.segment_blocks.assign(20, 2);
+  options.shards = 2;
+  options.admin = "127.0.0.1:0";
+  options.engine_socket = ::testing::TempDir() + "descriptors-" + std::to_string(::getpid());
+  const uint64_t before = descriptor_room().value();
+  const auto agent = start_agent(options);
+  ASSERT_NE(agent, nullptr);
+  EXPECT_LE(before - descriptor_room().value(), descriptors_at_start(options));
+}
+
+TEST(AgentDescriptors, a_pool_of_more_segments_than_the_limit_allows_is_refused_before_it_is_made) {
+  AgentOptions options = small_options("a");
+  options.segment_blocks.assign(200, 1);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit few = before;
+  few.rlim_cur = 200;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const uint64_t room = descriptor_room().value();
+  const auto agent = Agent::start(options);
+  EXPECT_EQ(descriptor_room().value(), room);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(agent.status().code(), StatusCode::kResourceExhausted);
+  for (const char* part : {"200 segments in 1 shards", "LimitNOFILE"}) {
+    EXPECT_NE(agent.status().message().find(part), std::string_view::npos) << part;
+  }
 }
 
 class DescriptorTest : public ::testing::TestWithParam<std::string> {};

@@ -467,6 +467,23 @@ TEST_F(TargetMachineTest, a_source_is_let_in_again_when_its_older_session_is_ove
   EXPECT_TRUE(machine_->on_session_up(5, source()).ok());
 }
 
+TEST_F(TargetMachineTest, a_goodbye_ends_the_session_without_a_fence) {
+  arrive(1);
+  const auto actions = take(Goodbye{});
+  EXPECT_EQ(actions_of<CloseSession>(actions).at(0).session, kSession);
+  EXPECT_TRUE(actions_of<FencePeer>(actions).empty());
+  EXPECT_TRUE(take(Goodbye{}).empty());  // said again before the word was out
+  EXPECT_TRUE(machine_->on_session_up(5, source()).ok());
+}
+
+TEST_F(TargetMachineTest, a_goodbye_with_a_transfer_open_is_a_broken_session) {
+  reserve(1);
+  const auto actions = take(Goodbye{});
+  EXPECT_TRUE(actions_of<CloseSession>(actions).empty());
+  EXPECT_EQ(actions_of<FencePeer>(actions).size(), 1u);
+  EXPECT_EQ(quarantined(), 3u);
+}
+
 TEST_F(TargetMachineTest, a_number_has_one_effect_over_all_sessions_of_one_life) {
   arrive(1);
   machine_->on_session_down(kSession);

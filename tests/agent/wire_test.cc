@@ -68,14 +68,15 @@ auto fields(const Cancel& frame) {
   const auto& [number, release] = frame;
   return std::tuple(number, release);
 }
-auto fields(const CancelReply& frame) {
-  return std::tuple(frame.number);
-}
-auto fields(const StopRequest& frame) {
+template <typename Numbered>  // CancelReply and its kind
+auto fields(const Numbered& frame) {
   return std::tuple(frame.number);
 }
 auto fields(const Heartbeat& frame) {
   return std::tuple(frame.progress);
+}
+auto fields(const Goodbye&) {
+  return std::tuple();
 }
 
 template <typename T>
@@ -261,6 +262,7 @@ void make(StopRequest& frame) {
 void make(Heartbeat& frame) {
   frame.progress = any<uint64_t>();
 }
+void make(Goodbye&) {}
 
 template <typename T>
 T any_frame() {
@@ -282,7 +284,7 @@ class WireFrame : public ::testing::Test {};
 
 using Frames =
     ::testing::Types<Hello, HelloReply, Introduction, Welcome, Refusal, Offer, OfferReply, Commit,
-                     CommitReply, Cancel, CancelReply, StopRequest, Heartbeat>;
+                     CommitReply, Cancel, CancelReply, StopRequest, Heartbeat, Goodbye>;
 TYPED_TEST_SUITE(WireFrame, Frames);
 
 TYPED_TEST(WireFrame, comes_back_as_it_was) {

@@ -39,7 +39,7 @@ nlohmann::json row(const nlohmann::json& document, const std::string& name) {
 
 TEST(DoctorCommand, what_these_tests_stand_on_is_ok) {
   const auto found = doctor({"pool.blocks=16"}, 0);
-  for (const char* name : {"tcp", "shm memfd", "shm socket", "shm user", "memory"}) {
+  for (const char* name : {"tcp", "shm memfd", "shm socket", "shm user", "memory", "descriptors"}) {
     EXPECT_EQ(row(found, name).at("state"), "ok") << name;
   }
   EXPECT_THAT(row(found, "tcp").at("found"), HasSubstr("connected"));
@@ -77,6 +77,17 @@ TEST(DoctorCommand, pool_beyond_the_memory_is_a_failure) {
   EXPECT_EQ(row(found, "memory").at("state"), "no");
   EXPECT_THAT(row(found, "memory").at("found"), HasSubstr("500.0 TiB"));
   EXPECT_THAT(row(found, "memory").at("mend"), HasSubstr("pool.bytes"));
+}
+
+TEST(DoctorCommand, more_segments_than_descriptors_is_a_failure) {
+  const std::vector<std::string> arguments = {"doctor", "--json", "--set=content.layers=1",
+                                              "--set=pool.blocks=200", "--set=pool.segments=100"};
+  const CommandResult result = run_command(arguments, {}, {"prlimit", "--nofile=100:100"});
+  EXPECT_EQ(result.exit_code, 1) << result.errors << result.output;
+  const auto few = row(nlohmann::json::parse(result.output), "descriptors");
+  EXPECT_EQ(few.at("state"), "no");
+  EXPECT_THAT(few.at("mend"), HasSubstr("LimitNOFILE"));
+  EXPECT_EQ(run_command(arguments, {}, {"prlimit", "--nofile=100:1000"}).exit_code, 0);
 }
 
 TEST(DoctorCommand, address_that_cannot_be_bound_is_a_failure) {

@@ -34,9 +34,10 @@ std::unique_ptr<BlockPool> make_pool(Run& run, uint64_t incarnation) {
   return std::move(*pool);
 }
 
-SourceMachine::Options source_options() {
+SourceMachine::Options source_options(const SimulationOptions& of_run) {
   SourceMachine::Options options;
   options.max_open = 16;
+  options.max_connections = of_run.max_connections;
   options.retransmit = kRetransmit;
   options.stop_grace = kStopGrace;
   return options;
@@ -65,7 +66,7 @@ Instance::Instance(Run& run, Network& network, Ledger& ledger, std::string name,
       index_(std::make_unique<LocalIndex>(
           *pool_, make_eviction_policy("lru").value(),
           [this](const ChangeRecord& record) { model_.apply(record); })),
-      source_(std::make_unique<SourceMachine>(source_options(), *pool_)),
+      source_(std::make_unique<SourceMachine>(source_options(run.options()), *pool_)),
       target_(std::make_unique<TargetMachine>(target_options(run.options()), *pool_, *index_)),
       liveness_(kHeartbeat, kPeerTimeout),
       engine_(std::make_unique<Engine>(run, *this, ledger)),
@@ -285,6 +286,10 @@ void Instance::carry_out(FencePeer& action) {
   network_.fence(*this, action.session);
 }
 
+void Instance::carry_out(CloseSession& action) {
+  network_.close(*this, action.session);
+}
+
 void Instance::carry_out(DeliverArrival& action) {
   engine_->deliver(std::move(action.arrival));
 }
@@ -316,6 +321,9 @@ void Instance::check_invariants() {
   if (model_.blocks() != index_->blocks()) {
     run_.fail(fmt::format("{}: the index holds {} blocks, its records tell of {}", name_,
                           index_->blocks(), model_.blocks()));
+  }
+  if (source_->connections() > run_.options().max_connections) {
+    run_.fail(fmt::format("{} has {} connections", name_, source_->connections()));
   }
   engine_->check_calls();
 }

@@ -87,6 +87,7 @@ class Instance {
   void carry_out(VerifyBlocks& action);
   void carry_out(VerifyFetch& action);
   void carry_out(FencePeer& action);
+  void carry_out(CloseSession& action);
   void carry_out(DeliverArrival& action);
 
   Run& run_;

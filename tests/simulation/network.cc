@@ -189,6 +189,9 @@ void Network::tell_closed(Connection& connection, Connection::Side side) {
 
 void Network::fence(Instance& target, SessionId session) {
   run_.trace("{} fences session {}", target.name(), session);
+  if (connection(session).goodbye && connection(session).ends[Connection::kAcceptor].up) {
+    run_.fail(target.name() + " has something open on a session that its source has left");
+  }
   run_.after(run_.draw(run_.options().data), [this, &target, session] {
     target.in_process([this, &target, session] {
       Connection& over = connection(session);
@@ -200,6 +203,10 @@ void Network::fence(Instance& target, SessionId session) {
       target.target().on_fenced(session);
     });
   });
+}
+
+void Network::close(Instance& target, SessionId session) {
+  lose(connection(session), side_of(target, session), "its source needs it no more");
 }
 
 void Network::give_up(Instance& from, SessionId session) {
@@ -241,6 +248,7 @@ Connection::Side Network::side_of(const Instance& instance, SessionId session) {
 void Network::send(Instance& from, SessionId session, const Message& message) {
   Connection& over = connection(session);
   const Connection::Side side = side_of(from, session);
+  over.goodbye = over.goodbye || std::holds_alternative<Goodbye>(message);
   if (over.ends[side].up) carry(over, side, message);
 }
 

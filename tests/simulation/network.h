@@ -32,6 +32,7 @@ struct Connection {
   SessionId session = 0;  // the same word at both ends
   std::array<End, 2> ends;
   bool answered = false;  // the dialer knows how the dial ended
+  bool goodbye = false;   // the dialer has said that it needs it no more
   PeerInfo target;        // what the acceptor said of itself
   // ---- the data plane's ----
   bool fenced = false;           // nothing that it carries can land any more
@@ -56,6 +57,8 @@ class Network {
   void dial(Instance& dialer, const std::string& peer);
   void send(Instance& from, SessionId session, const Message& message);
   void fence(Instance& target, SessionId session);
+  /// The source of an inbound session needs it no more.
+  void close(Instance& target, SessionId session);
   /// The instance has heard nothing for too long.
   void give_up(Instance& from, SessionId session);
   Connection& connection(SessionId session) { return *connections_.at(session); }

@@ -79,19 +79,21 @@ SimulationOptions options_from(uint64_t seed) {
   options.control = draw_delays(random);
   options.data = draw_delays(random);
   if (random.chance(0.85)) draw_faults(random, options);
+  options.max_connections = one_of(random, {1u, 2u, 256u});
   return options;
 }
 
 std::string to_string(const SimulationOptions& options) {
   return fmt::format(
-      "seed {}: {} instances, {} x {} blocks, max_inbound {}, verify {}, {} writes, {} lanes, "
+      "seed {}: {} instances, {} x {} blocks, max_inbound {}, connections {}, verify {}, {} "
+      "writes, {} lanes, "
       "calls "
       "of {} pieces, {} ranges, {} bytes, {}, {} shards; {} operations each, {} ms apart, short "
       "deadlines {}; "
       "control {}{}, data {}; drop {}, duplicate {}, dial failure {}, lost notification {}, "
       "corrupt {}, disturbed every {} ms",
       options.seed, options.instances, options.segments, options.segment_blocks,
-      options.max_inbound, to_string(options.verify),
+      options.max_inbound, options.max_connections, to_string(options.verify),
       options.checked_writes ? "checked" : "unchecked", options.lanes,
       options.call_limits.local_pieces, options.call_limits.remote_ranges,
       options.call_limits.bytes, options.one_order ? "one order" : "orders differ",

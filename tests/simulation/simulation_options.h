@@ -28,6 +28,7 @@ struct SimulationOptions {
   uint32_t segments = 1;
   uint32_t segment_blocks = 16;
   uint32_t max_inbound = 8;
+  uint32_t max_connections = 256;  // of each instance's source
   Verify verify = Verify::kSampled;
   bool checked_writes = false;  // the target admits each range, as tcp's end does; else as RDMA
   uint32_t lanes = 1;
