@@ -21,6 +21,14 @@ std::string status_json(const AgentStatus& status) {
     engines.push_back(
         {{"shard", engine.shard}, {"process", engine.process}, {"attached", engine.attached}});
   }
+  nlohmann::json tenants = nlohmann::json::array();
+  for (const AgentStatus::Tenant& tenant : status.tenants) {
+    tenants.push_back({{"name", tenant.name},
+                       {"published", tenant.published},
+                       {"awaited", tenant.awaited},
+                       {"quota", tenant.quota},
+                       {"floor", tenant.floor}});
+  }
   const nlohmann::json document = {{"name", status.name},
                                    {"incarnation", fmt::format("{:016x}", status.incarnation)},
                                    {"listen", status.listen},
@@ -38,6 +46,7 @@ std::string status_json(const AgentStatus& status) {
                                     {{"blocks", status.index_blocks},
                                      {"nodes", status.index_nodes},
                                      {"bytes", status.index_bytes}}},
+                                   {"tenants", tenants},
                                    {"peers", peers},
                                    {"engines", engines},
                                    {"audit", status.audit.ok() ? "ok" : status.audit.to_string()},

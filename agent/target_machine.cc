@@ -56,7 +56,14 @@ void TargetMachine::on_message(SessionId id, Message message, TimePoint now) {
 void TargetMachine::finish(SessionId id, Session& session, uint64_t number, Message answer) {
   if (!session.fencing) actions_.push_back(SendMessage{id, answer});
   answers(session).finish(number, std::move(answer));
-  session.open.erase(number);
+  if (const auto it = session.open.find(number); it != session.open.end()) {
+    unawait(it->second);
+    session.open.erase(it);
+  }
+}
+
+void TargetMachine::unawait(Inbound& inbound) {
+  index_.unawait(inbound.offer.content.tenant, std::exchange(inbound.awaited, 0));
 }
 
 void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePoint now) {
@@ -89,6 +96,7 @@ void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePo
   actions_.push_back(OpenSlot{id, reply.slot});
   actions_.push_back(SendMessage{id, reply});
   Inbound& inbound = session.open[offer.number];
+  inbound.awaited = reply.reserved.size();
   inbound.reply = std::move(reply);
   // The source ends its call at the deadline and says Cancel; the slack lets that word come first.
   const Duration wait = std::min<Duration>(std::chrono::milliseconds(offer.deadline_ms), kWaitMax);
@@ -151,19 +159,22 @@ Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& repl
   }
   index_.match(id, Prompt{offer.content, offer.tokens}, reply.matched);
   const size_t missing = wanted - reply.matched.size();
-  const bool fits = missing <= pool_.free_blocks() + pool_.evictable_blocks();
-  if (fits && missing > pool_.free_blocks()) {
-    index_.evict(missing - pool_.free_blocks());
+  Status room = index_.make_room(missing, offer.content.tenant, wanted);
+  if (room.ok()) {
+    std::optional<uint32_t> after;
+    if (!reply.matched.empty()) after = reply.matched.back().index();
+    room = pool_.alloc(id, missing, BlockState::kReserved, reply.reserved, after);
+    if (!room.ok()) {
+      room = resource_exhausted(std::string(room.message()), options_.retry_hint_ms);
+    }
   }
-  std::optional<uint32_t> after;
-  if (!reply.matched.empty()) after = reply.matched.back().index();
-  Status reserved = pool_.alloc(id, missing, BlockState::kReserved, reply.reserved, after);
-  if (!reserved.ok()) {
+  if (!room.ok()) {
     const Status unpinned = pool_.unpin(id, reply.matched);
     MEMPOOL_CHECK(unpinned.ok());
     reply.matched.clear();
-    return resource_exhausted(std::string(reserved.message()), options_.retry_hint_ms);
+    return room;
   }
+  index_.await(offer.content.tenant, missing);
   return {};
 }
 
@@ -275,6 +286,7 @@ void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
   }
   if (options_.verify == Verify::kOff) seals.clear(), tail_sum.reset();
   const Prompt prompt{offer.content, offer.tokens};
+  unawait(inbound);  // from here on its quota counts what is published
   auto outcome = index_.insert(id, prompt, std::span(blocks).first(whole), seals);
   if (!outcome.ok()) {
     give_back(id, inbound);
