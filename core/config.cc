@@ -51,6 +51,7 @@ bool has_named_tables(std::string_view section) {
 struct Entry {
   std::string name;
   const toml::node* node;
+  bool is_named = false;  // a table whose name is the user's; its own entries follow
 };
 
 /// Give the entries of a section, and those of its tables where users name them.
@@ -58,8 +59,9 @@ std::vector<Entry> entries_of(std::string_view section, const toml::table& table
   std::vector<Entry> entries;
   for (const auto& [leaf, node] : table) {
     const std::string name = fmt::format("{}.{}", section, leaf.str());
-    entries.push_back({name, &node});
-    if (!node.is_table() || !has_named_tables(section)) continue;
+    const bool is_named = node.is_table() && has_named_tables(section);
+    entries.push_back({name, &node, is_named});
+    if (!is_named) continue;
     for (const auto& [inner, value] : *node.as_table()) {
       entries.push_back({fmt::format("{}.{}", name, inner.str()), &value});
     }
@@ -166,12 +168,12 @@ Status Config::merge_toml(std::string_view toml, std::string_view origin) {
     if (entries == nullptr || (entries->empty() && !is_config_section(section.str()))) {
       return unknown_key(section.str()).with_context(at(node.source()));
     }
-    for (const auto& [name, entry] : entries_of(section.str(), *entries)) {
-      const ConfigKey* key = is_config_section(section.str()) ? find_config_key(name) : nullptr;
-      if (key == nullptr && entry->is_table() && has_named_tables(section.str())) {
+    for (const auto& [name, entry, is_named] : entries_of(section.str(), *entries)) {
+      if (is_named) {
         add_name(section.str(), std::string_view(name).substr(section.length() + 1));
         continue;
       }
+      const ConfigKey* key = is_config_section(section.str()) ? find_config_key(name) : nullptr;
       if (key == nullptr) return unknown_key(name).with_context(at(entry->source()));
       Result<ConfigValue> value = value_from_node(*key, *entry);
       const Status status = value.ok() ? set(name, *key, std::move(*value)) : value.status();

@@ -75,6 +75,7 @@ class Engine {
   void operate();
   /// Allocate and fill a prompt, from the index's copies where `reuse` and it has some.
   HoldId prefill(bool reuse);
+  void make_room(size_t blocks);
   void insert(Hold& hold);
   uint64_t transfer(HoldId id, const std::string& peer, Duration time);
   std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;
