@@ -20,7 +20,7 @@
 namespace mempool {
 namespace {
 
-constexpr size_t kTokenBytesMax = 4096;
+constexpr size_t kSecretBytesMax = 4096;
 
 constexpr std::pair<std::string_view, ElementType> kElements[] = {
     {"float32", ElementType::kFloat32},        {"float16", ElementType::kFloat16},
@@ -64,20 +64,45 @@ Placement placement(const Config& config) {
   return result;
 }
 
-/// Read the secret, without the line end that editors leave behind it.
-Result<std::string> token_from_file(const std::string& path) {
+/// Read a secret, without the line end that editors leave behind it.
+Result<std::string> secret_from_file(std::string_view what, const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
-  std::string text(kTokenBytesMax + 1, '\0');
+  std::string text(kSecretBytesMax + 1, '\0');
   if (!stream.read(text.data(), static_cast<std::streamsize>(text.size())) && !stream.eof()) {
-    return not_found(fmt::format("token file {}: cannot read it: {}", path, std::strerror(errno)));
+    return not_found(
+        fmt::format("{} file {}: cannot read it: {}", what, path, std::strerror(errno)));
   }
   text.resize(static_cast<size_t>(stream.gcount()));
   text.erase(text.find_last_not_of("\r\n") + 1);
-  if (text.empty() || text.size() > kTokenBytesMax) {
+  if (text.empty() || text.size() > kSecretBytesMax) {
     return invalid_argument(
-        fmt::format("token file {} holds no secret of 1 to {} bytes", path, kTokenBytesMax));
+        fmt::format("{} file {} holds no secret of 1 to {} bytes", what, path, kSecretBytesMax));
   }
   return text;
+}
+
+/// Give a secret from its text or from a file; empty when neither is given.
+Result<std::string> secret(std::string_view what, const std::string& text,
+                           const std::string& path) {
+  if (path.empty()) return text;
+  if (text.empty()) return secret_from_file(what, path);
+  return invalid_argument(
+      fmt::format("the {} and a {} file are both given; leave one out", what, what));
+}
+
+Result<std::map<std::string, TenantOptions>> tenants(const Config& config) {
+  std::map<std::string, TenantOptions> result;
+  for (const std::string& name : config.names("tenants")) {
+    const auto key = [&name](std::string_view leaf) {
+      return fmt::format("tenants.{}.{}", name, leaf);
+    };
+    const Result<std::string> salt =
+        secret("salt", config.get_string(key("salt")), config.get_string(key("salt_file")));
+    if (!salt.ok()) return salt.status().with_context(fmt::format("tenants.{}", name));
+    result[name] = {*salt, number(config, key("quota_blocks")),
+                    number(config, key("floor_blocks"))};
+  }
+  return result;
 }
 
 /// Give the blocks of the whole pool, from pool.blocks or from pool.bytes.
@@ -157,9 +182,7 @@ Status check_addresses(const AgentOptions& options) {
 }  // namespace
 
 Result<std::string> shared_token(const std::string& token, const std::string& path) {
-  if (path.empty()) return token;
-  if (token.empty()) return token_from_file(path);
-  return invalid_argument("the token and a token file are both given; leave one out");
+  return secret("token", token, path);
 }
 
 Status configure_log(const Config& config) {
@@ -194,6 +217,8 @@ Result<AgentOptions> agent_options(const Config& config) {
   options.eviction = config.get_string("index.eviction");
   options.eviction_ttl = delay(config, "index.ttl_ms");
   options.admission = config.get_string("index.admission");
+
+  MEMPOOL_ASSIGN_OR_RETURN(options.tenants, tenants(config));
 
   options.max_inbound = number(config, "limits.max_inbound");
   options.max_outbound = number(config, "limits.max_outbound");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the end of the call that pulls: what becomes of the places it was given.
+// Owns the places that a fetch is given, and what becomes of them when it ends.
 #include <algorithm>
 #include <utility>
 
@@ -9,7 +9,23 @@
 
 namespace mempool {
 
-void Agent::Impl::let_go(const FetchPlaces& places) {
+Status Agent::Impl::take_places(FetchPlaces& places, size_t whole) {
+  const size_t missing = whole - places.held.size();
+  const uint64_t tenant = places.content.tenant;
+  MEMPOOL_RETURN_IF_ERROR(index_->make_room(missing, tenant, whole));
+  MEMPOOL_RETURN_IF_ERROR(
+      pool_->alloc(kAgentSession, missing, BlockState::kWriting, places.places));
+  places.awaited = missing;
+  index_->await(tenant, missing);
+  return {};
+}
+
+void Agent::Impl::unawait(FetchPlaces& places) {
+  index_->unawait(places.content.tenant, std::exchange(places.awaited, 0));
+}
+
+void Agent::Impl::let_go(FetchPlaces& places) {
+  unawait(places);
   // The caller may have unpinned more of what was here than was his.
   if (const Status held = pool_->unpin(places.engine, places.held); !held.ok()) {
     log().warning("blocks held for a fetch were unpinned by somebody else: {}", held.to_string());
@@ -54,6 +70,7 @@ void Agent::Impl::take_fetched(FetchPlaces& places, EndCall& end) {
     if (sums.ok()) seals = seals_of(*sums);
   }
   const std::lock_guard lock(mutex_);
+  unawait(places);  // from here on the quota counts what is published
   if (end.status.ok() && !blocks.empty()) {
     Result<std::vector<BlockAddress>> serving = publish_fetched(places, blocks, seals);
     if (serving.ok()) end.report.serving = std::move(*serving);

@@ -13,6 +13,7 @@
 #include "agent/agent_config.h"
 #include "agent/block_copy.h"
 #include "agent/status_json.h"
+#include "agent/tenant_rules.h"
 #include "agent/told_segments.h"
 #include "core/auth.h"
 #include "core/check.h"
@@ -192,11 +193,15 @@ Status Agent::Impl::open_pool() {
       auto eviction, make_eviction_policy(options_.eviction, {pool_->blocks(), ttl, &clock_}));
   MEMPOOL_ASSIGN_OR_RETURN(auto admission,
                            make_admission_policy(options_.admission, pool_->blocks()));
-  index_ = std::make_unique<LocalIndex>(*pool_, std::move(eviction), nullptr, std::move(admission));
+  const auto retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
+  MEMPOOL_ASSIGN_OR_RETURN(TenantRules tenants,
+                           tenant_rules(options_.tenants, pool_->blocks(), retry_hint_ms));
+  index_ = std::make_unique<LocalIndex>(*pool_, std::move(eviction), nullptr, std::move(admission),
+                                        std::move(tenants));
   SourceMachine::Options source;
   source.max_open = options_.max_outbound;
   source.max_connections = options_.max_connections;
-  source.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
+  source.retry_hint_ms = retry_hint_ms;
   source.retransmit = options_.retransmit;
   source_ = std::make_unique<SourceMachine>(source, *pool_);
   TargetMachine::Options target;
@@ -204,7 +209,7 @@ Status Agent::Impl::open_pool() {
   target.verify = verify_;
   target.deliver_arrivals = options_.deliver_arrivals;
   target.max_open = options_.max_inbound;
-  target.retry_hint_ms = static_cast<uint32_t>(options_.retry_hint.count());
+  target.retry_hint_ms = retry_hint_ms;
   target.retransmit = options_.retransmit;
   target.fence_timeout = options_.fence_timeout;
   target_ = std::make_unique<TargetMachine>(target, *pool_, *index_);
@@ -279,8 +284,7 @@ Status Agent::Impl::check_peer(const std::string& name) const {
 }
 
 Status Agent::Impl::take_blocks(SessionId engine, size_t count, std::vector<BlockAddress>& out) {
-  const bool fits = count <= pool_->free_blocks() + pool_->evictable_blocks();
-  if (fits && count > pool_->free_blocks()) index_->evict(count - pool_->free_blocks());
+  MEMPOOL_RETURN_IF_ERROR(index_->make_room(count));
   return pool_->alloc(engine, count, BlockState::kWriting, out);
 }
 
@@ -478,6 +482,10 @@ AgentStatus Agent::Impl::status() const {
   result.index_blocks = index_->blocks();
   result.index_nodes = index_->nodes();
   result.index_bytes = index_->memory_bytes();
+  for (const TenantShare& share : index_->tenants().listed()) {
+    result.tenants.push_back(
+        {share.rule.name, share.published, share.awaited, share.rule.quota, share.rule.floor});
+  }
   for (const auto& [id, engine] : engines_) result.engines.push_back(engine);
   for (const auto& [name, adoption] : adoptions_) {
     result.adopted.push_back(
@@ -505,6 +513,15 @@ std::string Agent::Impl::metrics_text() {
     for (const auto& [writer, count] : pool_->counts().quarantine) {
       quarantine_writers_.insert(writer);
       metrics_.quarantine_blocks.with({writer}).set(static_cast<int64_t>(count));
+    }
+    for (const TenantShare& share : index_->tenants().listed()) {
+      const std::string& name = share.rule.name;
+      metrics_.tenant_blocks.with({name, "published"}).set(static_cast<int64_t>(share.published));
+      metrics_.tenant_blocks.with({name, "awaited"}).set(static_cast<int64_t>(share.awaited));
+      metrics_.tenant_limit_blocks.with({name, "quota"})
+          .set(static_cast<int64_t>(share.rule.quota));
+      metrics_.tenant_limit_blocks.with({name, "floor"})
+          .set(static_cast<int64_t>(share.rule.floor));
     }
     const uint64_t evicted = index_->evicted();
     metrics_.evictions.with().add(evicted - std::exchange(evictions_counted_, evicted));

@@ -92,8 +92,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void note_published(Transfer::State& call) const;
   /// Errors: kNotFound. Requires: mutex_ is held.
   Status check_peer(const std::string& name) const;
+  /// Take the places of a fetch of `whole` blocks, under its tenant's quota. Requires: mutex_ is
+  /// held.
+  Status take_places(FetchPlaces& places, size_t whole);
   /// Unpin a fetch's blocks for its engine. Requires: mutex_ is held.
-  void let_go(const FetchPlaces& places);
+  void let_go(FetchPlaces& places);
   /// Hash those blocks of a list that `verify` picks and that are not published. Takes the lock,
   /// but not while it hashes. Errors: kStale; kCorruption for a block that was set aside.
   Result<std::vector<SealedSum>> sums_of(std::span<const BlockAddress> blocks);
@@ -209,6 +212,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void drop_closed(TimePoint now);
   bool forget_regions(uint32_t first_block);
   void give_up_closing();
+  /// Tell whether all tenants' floors fit into a pool of so many blocks less.
+  Status check_floors(uint32_t less) const;
   std::optional<uint32_t> adopted_at(const std::string& name) const;
   bool stopping();
   void tell_segments();
@@ -232,6 +237,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void in_turns(std::function<bool()> step);
   void recheck_sources(const Transfer::State& call);
   void take_fetched(FetchPlaces& places, EndCall& end);
+  /// Requires: mutex_ is held.
+  void unawait(FetchPlaces& places);
   /// Requires: mutex_ is held.
   Result<std::vector<BlockAddress>> publish_fetched(const FetchPlaces& places,
                                                     std::span<const BlockAddress> blocks,

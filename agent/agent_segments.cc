@@ -79,11 +79,24 @@ Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
           invalid_argument("the pool has one segment, and keeps it; a pool that is to shrink is "
                            "made of several (pool.segments)"));
     }
+    if (const Status floors = check_floors(last->blocks); !floors.ok()) {
+      return dropped.set_value(floors);
+    }
     close_segment(last->first_block, deadline,
                   [&dropped](const Status& status) { dropped.set_value(status); });
     pump();
   });
   return dropped.get_future().get();
+}
+
+Status Agent::Impl::check_floors(uint32_t less) const {
+  const std::lock_guard lock(mutex_);
+  uint64_t floors = 0;
+  for (const TenantShare& share : index_->tenants().listed()) floors += share.rule.floor;
+  if (floors <= pool_->blocks() - less) return {};
+  return invalid_argument(
+      fmt::format("the floors of the tenants come to {} blocks, and the pool would have {}", floors,
+                  pool_->blocks() - less));
 }
 
 // ---- on the agent's thread -------------------------------------------------------------------

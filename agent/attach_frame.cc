@@ -77,7 +77,8 @@ class Encoder {
         call.layers.first, call.layers.count, call.deadline_ms, call.request_id,
         list<uint8_t>(call.user_data), text(call.trace), call.corrupt, list<uint32_t>(call.indices),
         call.memory.bytes, call.memory.block_stride, call.memory.layer_stride,
-        call.memory.part_stride, call.in_place, structs<wire::BlockAddress>(call.places)));
+        call.memory.part_stride, call.in_place, structs<wire::BlockAddress>(call.places),
+        call.content.tenant));
   }
 
   Packed operator()(const AttachAnswer& answer) {
@@ -102,11 +103,11 @@ class Encoder {
   Packed operator()(const Arrival& arrival) {
     const auto content = std::bit_cast<wire::ContentId>(arrival.content.id);
     const auto model = std::bit_cast<wire::ContentId>(arrival.content.model);
-    return pack(wire::CreateArrived(builder_, text(arrival.source), arrival.transfer,
-                                    arrival.request_id, list<uint8_t>(arrival.user_data), &content,
-                                    &model, list<uint32_t>(arrival.tokens),
-                                    structs<wire::BlockAddress>(arrival.blocks),
-                                    arrival.last_block_tokens, arrival.tokens_matched));
+    return pack(wire::CreateArrived(
+        builder_, text(arrival.source), arrival.transfer, arrival.request_id,
+        list<uint8_t>(arrival.user_data), &content, &model, list<uint32_t>(arrival.tokens),
+        structs<wire::BlockAddress>(arrival.blocks), arrival.last_block_tokens,
+        arrival.tokens_matched, arrival.content.tenant));
   }
 
  private:
@@ -205,7 +206,7 @@ class Decoder {
     out.ticket = call.ticket();
     out.count = call.count();
     out.medium = one_of("medium", call.medium(), Medium::kHost);
-    out.content = content(call.content(), call.model());
+    out.content = content(call.content(), call.model(), call.tenant());
     out.tokens = list<TokenId>("tokens", call.tokens(), kAttachTokensMax);
     out.blocks = list<BlockAddress>("blocks", call.blocks(), kAttachBlocksMax);
     out.places = list<BlockAddress>("places", call.places(), kAttachBlocksMax);
@@ -278,7 +279,7 @@ class Decoder {
     out.transfer = arrived.transfer();
     out.request_id = arrived.request_id();
     out.user_data = list<std::byte>("user_data", arrived.user_data(), kAttachFrameBytesMax);
-    out.content = content(arrived.content(), arrived.model());
+    out.content = content(arrived.content(), arrived.model(), arrived.tenant());
     out.tokens = list<TokenId>("tokens", arrived.tokens(), kAttachTokensMax);
     out.blocks = list<BlockAddress>("blocks", arrived.blocks(), kAttachBlocksMax);
     out.last_block_tokens = arrived.last_block_tokens();
@@ -301,8 +302,9 @@ class Decoder {
     return out;
   }
 
-  static Content content(const wire::ContentId* id, const wire::ContentId* model) {
+  static Content content(const wire::ContentId* id, const wire::ContentId* model, uint64_t tenant) {
     Content out;
+    out.tenant = tenant;
     if (id != nullptr) out.id = std::bit_cast<ContentId>(*id);
     if (model != nullptr) out.model = std::bit_cast<ContentId>(*model);
     return out;

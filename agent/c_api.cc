@@ -3,6 +3,7 @@
 #include "agent/c_api.h"
 
 #include <bit>
+#include <cstddef>
 #include <exception>
 #include <new>
 #include <type_traits>
@@ -22,6 +23,7 @@ constexpr uint64_t kYearMs = uint64_t{366} * 24 * 3600 * 1000;
 static_assert(MEMPOOL_INTERNAL == static_cast<int>(StatusCode::kInternal));
 static_assert(sizeof(mempool_block) == sizeof(BlockAddress));
 static_assert(sizeof(mempool_content) == sizeof(Content));
+static_assert(offsetof(mempool_content, tenant) == offsetof(Content, tenant));
 // Nothing unnamed lies between their members, so a copy of one is all of it.
 static_assert(std::has_unique_object_representations_v<mempool_content_spec>);
 static_assert(std::has_unique_object_representations_v<mempool_layout>);

@@ -257,8 +257,7 @@ Status EngineCalls::find_room(const std::string& source, const TransferOptions& 
   FetchPlaces& places = *state.fetch;
   const size_t whole = places.tokens.size() / impl_.options_.content.tokens_per_block;
   if (places.held.size() == whole) return {};
-  MEMPOOL_RETURN_IF_ERROR(
-      impl_.take_blocks(kAgentSession, whole - places.held.size(), places.places));
+  MEMPOOL_RETURN_IF_ERROR(impl_.take_places(places, whole));
   TransferRequest request;
   request.fetch = true;
   request.have = static_cast<uint32_t>(places.held.size());

@@ -28,6 +28,14 @@ std::string status_json(const AgentStatus& status) {
                        {"in_place", memory.in_place},
                        {"complete", memory.complete}});
   }
+  nlohmann::json tenants = nlohmann::json::array();
+  for (const AgentStatus::Tenant& tenant : status.tenants) {
+    tenants.push_back({{"name", tenant.name},
+                       {"published", tenant.published},
+                       {"awaited", tenant.awaited},
+                       {"quota", tenant.quota},
+                       {"floor", tenant.floor}});
+  }
   const nlohmann::json document = {{"name", status.name},
                                    {"incarnation", fmt::format("{:016x}", status.incarnation)},
                                    {"listen", status.listen},
@@ -45,6 +53,7 @@ std::string status_json(const AgentStatus& status) {
                                     {{"blocks", status.index_blocks},
                                      {"nodes", status.index_nodes},
                                      {"bytes", status.index_bytes}}},
+                                   {"tenants", tenants},
                                    {"peers", peers},
                                    {"engines", engines},
                                    {"adopted", adopted},

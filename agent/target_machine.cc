@@ -58,7 +58,14 @@ void TargetMachine::on_message(SessionId id, Message message, TimePoint now) {
 void TargetMachine::finish(SessionId id, Session& session, uint64_t number, Message answer) {
   if (!session.fencing) actions_.push_back(SendMessage{id, answer});
   answers(session).finish(number, std::move(answer));
-  session.open.erase(number);
+  if (const auto it = session.open.find(number); it != session.open.end()) {
+    unawait(it->second);
+    session.open.erase(it);
+  }
+}
+
+void TargetMachine::unawait(Inbound& inbound) {
+  index_.unawait(inbound.offer.content.tenant, std::exchange(inbound.awaited, 0));
 }
 
 void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePoint now) {
@@ -89,6 +96,7 @@ void TargetMachine::on_offer(SessionId id, Session& session, Offer offer, TimePo
   actions_.push_back(OpenSlot{id, reply.slot});
   actions_.push_back(SendMessage{id, reply});
   Inbound& inbound = session.open[offer.number];
+  if (!offer.tokens.empty()) inbound.awaited = reply.reserved.size();
   inbound.reply = std::move(reply);
   // The source ends its call at the deadline and says Cancel; the slack lets that word come first.
   const Duration wait = std::min<Duration>(std::chrono::milliseconds(offer.deadline_ms), kWaitMax);
@@ -165,22 +173,25 @@ Status TargetMachine::reserve(SessionId id, const Offer& offer, OfferReply& repl
   const size_t missing = wanted - reply.matched.size();
   std::optional<uint32_t> after;
   if (!reply.matched.empty()) after = reply.matched.back().index();
-  Status reserved = take_free(id, missing, after, reply.reserved);
-  if (!reserved.ok()) {
+  const uint64_t tenant = offer.content.tenant;
+  Status room = index_.make_room(missing, tenant, wanted);
+  if (room.ok()) room = take_free(id, missing, after, reply.reserved);
+  if (!room.ok()) {
     const Status unpinned = pool_.unpin(id, reply.matched);
     MEMPOOL_CHECK(unpinned.ok());
     reply.matched.clear();
+    return room;
   }
-  return reserved;
+  index_.await(tenant, missing);
+  return {};
 }
 
 Status TargetMachine::take_free(SessionId id, size_t count, std::optional<uint32_t> after,
                                 std::vector<BlockAddress>& out) {
-  const bool fits = count <= pool_.free_blocks() + pool_.evictable_blocks();
-  if (fits && count > pool_.free_blocks()) index_.evict(count - pool_.free_blocks());
   const Status taken = pool_.alloc(id, count, BlockState::kReserved, out, after);
   if (taken.ok()) return {};
   return resource_exhausted(std::string(taken.message()), options_.retry_hint_ms);
+}
 }
 
 void TargetMachine::on_commit(SessionId id, Session& session, const Commit& commit) {
@@ -293,6 +304,7 @@ void TargetMachine::publish(SessionId id, Session& session, uint64_t number) {
   }
   if (options_.verify == Verify::kOff) seals.clear(), tail_sum.reset();
   const Prompt prompt{offer.content, offer.tokens};
+  unawait(inbound);  // from here on its quota counts what is published
   auto outcome = index_.insert(id, prompt, std::span(blocks).first(whole), seals);
   if (!outcome.ok()) {
     give_back(id, session, inbound);

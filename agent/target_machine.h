@@ -89,6 +89,7 @@ class TargetMachine {
     uint32_t notified = 0;
     uint32_t expected = 0;
     bool cancelled = false;  // while verifying
+    size_t awaited = 0;      // blocks that the tenant's quota counts for it
     TimePoint deadline;
     TimePoint ask_at = TimePoint::max();
     TimePoint fence_at = TimePoint::max();
@@ -129,6 +130,7 @@ class TargetMachine {
   void give_back(SessionId id, const Session& session, const Inbound& inbound);
   void set_aside(SessionId id, Inbound& inbound, const std::string& writer);
   void fence(SessionId id, Session& session);
+  void unawait(Inbound& inbound);
   void finish(SessionId id, Session& session, uint64_t number, Message answer);
   void end_if_empty(SessionId id);
   AnswerTable& answers(const Session& session);

@@ -18,6 +18,7 @@ Status TargetMachine::hold(SessionId id, Session& session, const Offer& offer, O
                                         offer.reserve, kOfferBlocksMax));
   }
   MEMPOOL_RETURN_IF_ERROR(check_pool_holds(offer.reserve));
+  MEMPOOL_RETURN_IF_ERROR(index_.make_room(offer.reserve));
   MEMPOOL_RETURN_IF_ERROR(take_free(id, offer.reserve, std::nullopt, reply.reserved));
   for (const BlockAddress& block : reply.reserved) session.held[block] = offer.number;
   return {};

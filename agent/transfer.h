@@ -38,6 +38,7 @@ struct FetchPlaces {
   std::vector<TokenId> tokens;       // in whole blocks
   std::vector<BlockAddress> held;    // the leading blocks, that were here
   std::vector<BlockAddress> places;  // for those that follow
+  size_t awaited = 0;                // of them, counted against the tenant's quota
 };
 
 /// Thread: safe.

@@ -204,7 +204,7 @@ class Decoder {
         .deadline_ms = offer.deadline_ms(),
         .medium = one_of("Offer.medium", offer.medium(), Medium::kHost),
         .content = {std::bit_cast<ContentId>(*offer.content()),
-                    std::bit_cast<ContentId>(*offer.model())},
+                    std::bit_cast<ContentId>(*offer.model()), offer.tenant()},
         .tokens = list<TokenId>("Offer.tokens", *offer.tokens(), kOfferTokensMax),
         .user_data = list<std::byte>("Offer.user_data", *offer.user_data(), kUserDataBytesMax),
         .fetch = offer.fetch(),

@@ -89,7 +89,8 @@ class Encoder {
     return pack(wire::CreateOffer(builder_, offer.number, offer.request_id, offer.deadline_ms,
                                   static_cast<uint8_t>(offer.medium), &content, &model,
                                   builder_.CreateVector(offer.tokens), raw(offer.user_data),
-                                  offer.fetch, offer.reserve, add_some(offer.places)));
+                                  offer.fetch, offer.reserve, add_some(offer.places),
+                                  offer.content.tenant));
   }
 
   Packed operator()(const OfferReply& reply) {

@@ -74,6 +74,18 @@ void print_pool(const nlohmann::json& pool) {
   }
 }
 
+void print_tenants(const nlohmann::json& tenants) {
+  if (tenants.empty()) return;
+  fmt::print("\ntenants     {:<20}{:>12}{:>12}{:>12}{:>12}\n", "", "published", "awaited", "quota",
+             "floor");
+  for (const nlohmann::json& tenant : tenants) {
+    const auto quota = tenant.at("quota").get<uint64_t>();
+    fmt::print("  {:<30}{:>12}{:>12}{:>12}{:>12}\n", tenant.at("name").get<std::string>(),
+               tenant.at("published").get<uint64_t>(), tenant.at("awaited").get<uint64_t>(),
+               quota == 0 ? "none" : std::to_string(quota), tenant.at("floor").get<uint64_t>());
+  }
+}
+
 void print_peers(const nlohmann::json& peers) {
   fmt::print("\npeers       {}\n", peers.empty() ? "none" : "");
   for (const nlohmann::json& peer : peers) {
@@ -102,6 +114,7 @@ void print_status(const nlohmann::json& status) {
   const nlohmann::json& index = status.at("index");
   fmt::print("\nindex       {} blocks in {} nodes, {} bytes\n", index.at("blocks").get<uint64_t>(),
              index.at("nodes").get<uint64_t>(), index.at("bytes").get<uint64_t>());
+  print_tenants(status.at("tenants"));
   print_peers(status.at("peers"));
   print_engines(status.at("engines"));
   fmt::print("\naudit       {}\nready       {}\n", status.at("audit").get<std::string>(),

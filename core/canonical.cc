@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the hash of canonical bytes, and with it what a key of the flat door is called.
+// Owns the hash of canonical bytes, and with it what a tenant and a key of the flat door are
+// called.
 #include "core/canonical.h"
 
 #include <openssl/evp.h>
 
 #include <array>
+
+#include "core/check.h"
 
 namespace mempool {
 
@@ -19,6 +22,15 @@ Result<ContentId> content_hash(const CanonicalBytes& canonical) {
     id.words[i / 8] = id.words[i / 8] << 8 | digest[i];
   }
   return id;
+}
+
+Result<uint64_t> tenant_hash(std::string_view salt) {
+  if (salt.empty()) return uint64_t{0};
+  CanonicalBytes bytes;
+  bytes.add("mempool tenant 1");
+  bytes.add(salt);
+  MEMPOOL_ASSIGN_OR_RETURN(const ContentId hash, content_hash(bytes));
+  return hash.words[0];
 }
 
 Result<ContentId> key_hash(std::string_view key) {

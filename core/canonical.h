@@ -36,6 +36,9 @@ class CanonicalBytes {
 
 /// The first 128 bits of SHA-256. Errors: kInternal where OpenSSL refuses the digest.
 Result<ContentId> content_hash(const CanonicalBytes& canonical);
+/// Name a tenant by its salt, from which nobody finds the salt; 0 for an empty one. Errors: as
+/// content_hash().
+Result<uint64_t> tenant_hash(std::string_view salt);
 /// Name a key of the flat door; never the id of a content. Errors: as content_hash().
 Result<ContentId> key_hash(std::string_view key);
 

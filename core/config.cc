@@ -38,6 +38,37 @@ Result<ConfigValue> list_from_array(const ConfigKey& key, const toml::array& arr
   return ConfigValue(std::move(list));
 }
 
+std::string_view section_of(std::string_view name) {
+  return name.substr(0, name.find('.'));
+}
+
+bool has_named_tables(std::string_view section) {
+  return std::ranges::any_of(config_keys(), [section](const ConfigKey& key) {
+    return section_of(key.name) == section && is_named_table(key);
+  });
+}
+
+struct Entry {
+  std::string name;
+  const toml::node* node;
+  bool is_named = false;  // a table whose name is the user's; its own entries follow
+};
+
+/// Give the entries of a section, and those of its tables where users name them.
+std::vector<Entry> entries_of(std::string_view section, const toml::table& table) {
+  std::vector<Entry> entries;
+  for (const auto& [leaf, node] : table) {
+    const std::string name = fmt::format("{}.{}", section, leaf.str());
+    const bool is_named = node.is_table() && has_named_tables(section);
+    entries.push_back({name, &node, is_named});
+    if (!is_named) continue;
+    for (const auto& [inner, value] : *node.as_table()) {
+      entries.push_back({fmt::format("{}.{}", name, inner.str()), &value});
+    }
+  }
+  return entries;
+}
+
 /// Read a node whose TOML type is one that the key takes.
 Result<ConfigValue> value_from_node(const ConfigKey& key, const toml::node& node) {
   const ConfigType type = key.type;
@@ -86,6 +117,10 @@ std::vector<std::string> process_environment() {
 
 Config::Config() {
   for (const ConfigKey& key : config_keys()) {
+    if (is_named_table(key)) {
+      names_.try_emplace(std::string(section_of(key.name)));
+      continue;
+    }
     values_.emplace(key.name, key.type == ConfigType::kTable
                                   ? ConfigValue(ConfigTable())
                                   : parse_config_value(key, key.fallback).value());
@@ -133,13 +168,16 @@ Status Config::merge_toml(std::string_view toml, std::string_view origin) {
     if (entries == nullptr || (entries->empty() && !is_config_section(section.str()))) {
       return unknown_key(section.str()).with_context(at(node.source()));
     }
-    for (const auto& [leaf, entry] : *entries) {
-      const std::string name = fmt::format("{}.{}", section.str(), leaf.str());
+    for (const auto& [name, entry, is_named] : entries_of(section.str(), *entries)) {
+      if (is_named) {
+        add_name(section.str(), std::string_view(name).substr(section.length() + 1));
+        continue;
+      }
       const ConfigKey* key = is_config_section(section.str()) ? find_config_key(name) : nullptr;
-      if (key == nullptr) return unknown_key(name).with_context(at(entry.source()));
-      Result<ConfigValue> value = value_from_node(*key, entry);
+      if (key == nullptr) return unknown_key(name).with_context(at(entry->source()));
+      Result<ConfigValue> value = value_from_node(*key, *entry);
       const Status status = value.ok() ? set(name, *key, std::move(*value)) : value.status();
-      if (!status.ok()) return status.with_context(at(entry.source()));
+      if (!status.ok()) return status.with_context(at(entry->source()));
     }
   }
   return Status();
@@ -181,6 +219,13 @@ Status Config::merge_text(std::string_view name, std::string_view text) {
 
 Status Config::set(std::string_view name, const ConfigKey& key, ConfigValue value) {
   MEMPOOL_RETURN_IF_ERROR(check_config_value(key, value));
+  if (is_named_table(key)) {
+    const size_t fixed = config_name(key, "").size();
+    const size_t before = section_of(key.name).size() + 1;
+    add_name(section_of(key.name), name.substr(before, name.size() - fixed));
+    values_.insert_or_assign(std::string(name), std::move(value));
+    return Status();
+  }
   ConfigValue& place = values_.find(key.name)->second;
   if (key.type == ConfigType::kTable) {
     const std::string_view entry = name.substr(key.name.size() + 1);
@@ -190,6 +235,20 @@ Status Config::set(std::string_view name, const ConfigKey& key, ConfigValue valu
   }
   given_.emplace(key.name);
   return Status();
+}
+
+void Config::add_name(std::string_view section, std::string_view name) {
+  if (!names_.find(section)->second.emplace(name).second) return;
+  for (const ConfigKey& key : config_keys()) {
+    if (section_of(key.name) != section || !is_named_table(key)) continue;
+    values_.emplace(config_name(key, name), parse_config_value(key, key.fallback).value());
+  }
+}
+
+const std::set<std::string>& Config::names(std::string_view section) const {
+  const auto found = names_.find(section);
+  MEMPOOL_CHECK(found != names_.end());
+  return found->second;
 }
 
 const std::string& Config::get_string(std::string_view key) const {
@@ -215,9 +274,14 @@ std::string Config::print() const {
   std::string out;
   std::string_view section;
   for (const ConfigKey& key : config_keys()) {
-    const std::string_view of = key.name.substr(0, key.name.find('.'));
-    if (of != section) out += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", of);
+    const std::string_view of = section_of(key.name);
+    const bool first = of != section;
     section = of;
+    if (is_named_table(key)) {
+      if (first) out += print_named(of);
+      continue;
+    }
+    if (first) out += fmt::format("{}[{}]\n", out.empty() ? "" : "\n", of);
     out += fmt::format("# {}\n", key.help);
     if (!key.choices.empty()) out += fmt::format("# One of {}.\n", key.choices);
     const ConfigValue& value = values_.find(key.name)->second;
@@ -229,6 +293,28 @@ std::string Config::print() const {
       const std::string_view leaf = key.name.substr(of.size() + 1);
       out += fmt::format("{} = {}\n", leaf, print_config_value(key, value));
     }
+  }
+  return out;
+}
+
+std::string Config::print_named(std::string_view section) const {
+  std::string out;
+  const std::set<std::string>& names = this->names(section);
+  if (names.empty()) out += fmt::format("\n# [{}.NAME], as many as there are names\n", section);
+  for (const std::string& name : names) {
+    out += fmt::format("\n[{}.{}]\n", section, print_config_name(name));
+    for (const ConfigKey& key : config_keys()) {
+      if (section_of(key.name) != section) continue;
+      const std::string full = config_name(key, name);
+      out += fmt::format("# {}\n{} = {}\n", key.help, key.name.substr(key.name.rfind('.') + 1),
+                         print_config_value(key, values_.find(full)->second));
+    }
+  }
+  for (const ConfigKey& key : config_keys()) {
+    if (!names.empty() || section_of(key.name) != section) continue;
+    out += fmt::format("# {} = {}: {}\n", key.name.substr(key.name.rfind('.') + 1),
+                       print_config_value(key, parse_config_value(key, key.fallback).value()),
+                       key.help);
   }
   return out;
 }

@@ -42,6 +42,8 @@ class Config {
   const ConfigList& get_list(std::string_view key) const;
   uint64_t get_size(std::string_view key) const;
   const ConfigTable& get_table(std::string_view section) const;
+  /// The names that the user gave tables of a section; each has every key of "section.NAME.key".
+  const std::set<std::string>& names(std::string_view section) const;
 
   /// Tell whether any source gave the key, even where it gave the default.
   bool given(std::string_view key) const { return given_.contains(key); }
@@ -57,8 +59,12 @@ class Config {
   /// Set a key from the text of a flag or variable.
   Status merge_text(std::string_view name, std::string_view text);
   Status set(std::string_view name, const ConfigKey& key, ConfigValue value);
+  /// Make a table of a section that the user names, with the defaults.
+  void add_name(std::string_view section, std::string_view name);
+  std::string print_named(std::string_view section) const;
 
   std::map<std::string, ConfigValue, std::less<>> values_;
+  std::map<std::string, std::set<std::string>, std::less<>> names_;  // by section
   std::set<std::string, std::less<>> given_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "mempool/content.h"
@@ -144,6 +145,14 @@ constexpr ConfigKey kKeys[] = {
     choice("log.format", "text|json", "text", "Form of a record."),
 
     of_type(ConfigType::kTable, "peers", "", "Peers known from the start: name = \"host:port\"."),
+
+    secret("tenants.NAME.salt",
+           "The tenant_salt of its contents; salt_file keeps it out of this file."),
+    text("tenants.NAME.salt_file", "", "File that holds the salt, instead of salt."),
+    integer("tenants.NAME.quota_blocks", 0, (1 << 28) - 1, "0",
+            "The most blocks it may have, those on their way to it among them; 0 for no limit."),
+    integer("tenants.NAME.floor_blocks", 0, (1 << 28) - 1, "0",
+            "Blocks of it that are evicted for no other tenant."),
 };
 // clang-format on
 
@@ -163,6 +172,14 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+constexpr std::string_view kNamePart = ".NAME.";
+
+/// What stands before and behind the user's name, with their dots.
+std::pair<std::string_view, std::string_view> around_name(const ConfigKey& key) {
+  const size_t at = key.name.find(kNamePart);
+  return {key.name.substr(0, at + 1), key.name.substr(at + kNamePart.size() - 1)};
+}
+
 std::string_view after_dot(std::string_view name) {
   const size_t dot = name.find('.');
   return dot == std::string_view::npos ? name : name.substr(dot + 1);
@@ -176,12 +193,27 @@ std::span<const ConfigKey> config_keys() {
 
 const ConfigKey* find_config_key(std::string_view name) {
   const auto sets = [name](const ConfigKey& key) {
+    if (is_named_table(key)) {
+      const auto [before, behind] = around_name(key);
+      return name.size() > before.size() + behind.size() && name.starts_with(before) &&
+             name.ends_with(behind);
+    }
     if (key.type != ConfigType::kTable) return name == key.name;
     return name.starts_with(key.name) && name.substr(key.name.size()).starts_with('.') &&
            name.size() > key.name.size() + 1;
   };
   const auto* const key = std::ranges::find_if(kKeys, sets);
   return key == std::end(kKeys) ? nullptr : key;
+}
+
+bool is_named_table(const ConfigKey& key) {
+  return key.name.find(kNamePart) != std::string_view::npos;
+}
+
+std::string config_name(const ConfigKey& key, std::string_view name) {
+  if (!is_named_table(key)) return std::string(key.name);
+  const auto [before, behind] = around_name(key);
+  return std::string(before).append(name).append(behind);
 }
 
 bool is_config_section(std::string_view section) {

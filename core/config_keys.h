@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace mempool {
@@ -19,7 +20,8 @@ enum class ConfigType : uint8_t {
 };
 
 struct ConfigKey {
-  std::string_view name;  // "section.key", or the section of a kTable
+  // "section.key"; the section of a kTable; or "section.NAME.key" for tables that the user names.
+  std::string_view name;
   ConfigType type = ConfigType::kString;
   std::string_view fallback;  // the value when nobody gives one, as a flag would say it
   std::string_view help;
@@ -33,6 +35,10 @@ struct ConfigKey {
 std::span<const ConfigKey> config_keys();
 /// Find the key that a dotted name sets ("peers.decode0" sets "peers"), or null.
 const ConfigKey* find_config_key(std::string_view name);
+/// Tell whether the tables of a key's section are named by the user.
+bool is_named_table(const ConfigKey& key);
+/// Give "section.key" or "section.NAME.key" with a user's name in its place.
+std::string config_name(const ConfigKey& key, std::string_view name);
 /// Tell whether any key lies in a section.
 bool is_config_section(std::string_view section);
 /// Give the known name that is nearest to an unknown one; empty when none is near.

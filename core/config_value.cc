@@ -178,8 +178,12 @@ std::string print_config_value(const ConfigKey& key, const ConfigValue& value) {
   MEMPOOL_CHECK(false);
 }
 
+std::string print_config_name(std::string_view name) {
+  return is_bare_key(name) ? std::string(name) : quoted(name);
+}
+
 std::string print_config_entry(std::string_view name, std::string_view text) {
-  return (is_bare_key(name) ? std::string(name) : quoted(name)) + " = " + quoted(text);
+  return print_config_name(name) + " = " + quoted(text);
 }
 
 }  // namespace mempool

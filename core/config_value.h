@@ -34,6 +34,8 @@ Status wrong_config_type(const ConfigKey& key);
 
 /// Give the value as TOML on one line; a secret as "***". Not for a kTable.
 std::string print_config_value(const ConfigKey& key, const ConfigValue& value);
+/// Give a name as TOML's key, quoted where it must be.
+std::string print_config_name(std::string_view name);
 /// Give `name = "text"` as TOML.
 std::string print_config_entry(std::string_view name, std::string_view text);
 

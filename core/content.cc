@@ -78,7 +78,8 @@ Result<Content> make_content(const ContentSpec& spec) {
   bare.root.clear();
   MEMPOOL_ASSIGN_OR_RETURN(const ContentId id, content_hash(canonical_bytes(spec)));
   MEMPOOL_ASSIGN_OR_RETURN(const ContentId model, content_hash(canonical_bytes(bare)));
-  return Content{id, model};
+  MEMPOOL_ASSIGN_OR_RETURN(const uint64_t tenant, tenant_hash(spec.tenant_salt));
+  return Content{id, model, tenant};
 }
 
 std::string to_string(const ContentId& id) {

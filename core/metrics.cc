@@ -82,9 +82,10 @@ Metrics::Metrics() {
 std::string Metrics::text() const {
   return prometheus::TextSerializer().Serialize(
       {render(blocks), render(transfers), render(transfer_bytes), render(transfer_seconds),
-       render(network_calls), render(match_tokens), render(evictions), render(quarantine_blocks),
-       render(stale_rejected), render(checksum_failures), render(peer_up), render(connections),
-       render(connections_closed), render(build_info)});
+       render(network_calls), render(match_tokens), render(evictions), render(tenant_blocks),
+       render(tenant_limit_blocks), render(quarantine_blocks), render(stale_rejected),
+       render(checksum_failures), render(peer_up), render(connections), render(connections_closed),
+       render(build_info)});
 }
 
 }  // namespace mempool

@@ -108,6 +108,11 @@ struct Metrics {
   MetricFamily<Counter> match_tokens{
       "mempool_match_tokens_total", "Prompt tokens that match() was asked for.", {"result"}};
   MetricFamily<Counter> evictions{"mempool_evictions_total", "Blocks evicted from the index."};
+  MetricFamily<Gauge> tenant_blocks{
+      "mempool_tenant_blocks", "Blocks that a listed tenant has, by state.", {"tenant", "state"}};
+  MetricFamily<Gauge> tenant_limit_blocks{"mempool_tenant_limit_blocks",
+                                          "A listed tenant's quota (0: none) and floor.",
+                                          {"tenant", "limit"}};
   MetricFamily<Gauge> quarantine_blocks{
       "mempool_quarantine_blocks", "Blocks that a peer may still write into.", {"peer"}};
   MetricFamily<Counter> stale_rejected{"mempool_stale_rejected_total",

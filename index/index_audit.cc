@@ -55,6 +55,7 @@ Status RadixTree::audit_node(NodeId id) const {
         nodes_[child].previous_sibling != before) {
       return broken(child, "is not linked with its parent and siblings");
     }
+    if (nodes_[child].owner != node.owner) return broken(child, "is not its parent's owner's");
     before = child;
   }
   if (is_root(id)) {
@@ -78,27 +79,44 @@ Status RadixTree::audit_node(NodeId id) const {
 Status LocalIndex::audit() const {
   MEMPOOL_RETURN_IF_ERROR(tree_.audit());
   std::vector<bool> seen(pool_.max_blocks());
-  size_t leaves = 0;
+  std::vector<size_t> published(orders_.size());
+  std::vector<size_t> leaves(orders_.size());
   Status status;
   tree_.for_each_node([&](NodeId node) {
     if (status.ok()) status = audit_slots(node, seen);
-    if (!tree_.is_root(node) && tree_.is_leaf(node)) ++leaves;
+    published[tree_.owner(node)] += tree_.slots(node).size();
+    if (!tree_.is_root(node) && tree_.is_leaf(node)) ++leaves[tree_.owner(node)];
   });
   MEMPOOL_RETURN_IF_ERROR(status);
   if (pool_.count(BlockState::kPublished) != blocks()) {
     return internal_error(fmt::format("the pool has {} published blocks, the index {}",
                                       pool_.count(BlockState::kPublished), blocks()));
   }
-  if (order_.size() != leaves) {
-    return internal_error(
-        fmt::format("{} entries stand in the eviction order of {} leaves", order_.size(), leaves));
+  for (uint32_t share = 0; share < orders_.size(); ++share) {
+    MEMPOOL_RETURN_IF_ERROR(audit_share(share, published[share], leaves[share]));
   }
-  for (const Leaf& leaf : order_) {
-    if (!tree_.is_leaf(leaf.node)) return broken(leaf.node, "is to be evicted but is no leaf");
-    if (leaf.rank > tail_rank(leaf.node)) return broken(leaf.node, "stands too late to be evicted");
-  }
+  MEMPOOL_RETURN_IF_ERROR(shares_.audit());
   if (std::ranges::find(listed_, true) != listed_.end()) {
     return internal_error("a list's check left its marks behind");
+  }
+  return {};
+}
+
+Status LocalIndex::audit_share(uint32_t share, size_t published, size_t leaves) const {
+  const TenantShare& counted = shares_.all()[share];
+  if (counted.published != published) {
+    return internal_error(fmt::format("tenant '{}' has {} published blocks, its count is {}",
+                                      counted.rule.name, published, counted.published));
+  }
+  const Order& order = orders_[share];
+  if (order.size() != leaves) {
+    return internal_error(
+        fmt::format("{} entries stand in the eviction order of {} leaves", order.size(), leaves));
+  }
+  for (const Leaf& leaf : order) {
+    if (!tree_.is_leaf(leaf.node)) return broken(leaf.node, "is to be evicted but is no leaf");
+    if (tree_.owner(leaf.node) != share) return broken(leaf.node, "stands in another's order");
+    if (leaf.rank > tail_rank(leaf.node)) return broken(leaf.node, "stands too late to be evicted");
   }
   return {};
 }

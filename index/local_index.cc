@@ -12,13 +12,15 @@
 namespace mempool {
 
 LocalIndex::LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink,
-                       std::unique_ptr<AdmissionPolicy> admission)
+                       std::unique_ptr<AdmissionPolicy> admission, TenantRules tenants)
     : pool_(pool),
       policy_(std::move(policy)),
       admission_(std::move(admission)),
       sink_(std::move(sink)),
       tree_(pool.shape().tokens_per_block),
       key_tokens_(pool.shape().tokens_per_block),
+      shares_(std::move(tenants)),
+      orders_(shares_.all().size()),
       listed_(pool.max_blocks()) {}
 
 std::span<const TokenId> LocalIndex::whole_blocks(std::span<const TokenId> tokens) const {
@@ -43,15 +45,24 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   }
   expire();
   InsertOutcome outcome;
-  const auto at = find_serving(prompt.content.id, tokens, blocks, outcome);
+  auto at = find_serving(prompt.content.id, tokens, blocks, outcome);
   const auto published = std::span<const BlockAddress>(outcome.serving).first(at.blocks);
   MEMPOOL_RETURN_IF_ERROR(check_list(session, blocks, published));
+  outcome.admitted = at.blocks == count ? count : admit(session, prompt, blocks, at.blocks);
+  const uint32_t share =
+      at.node == kNoNode ? shares_.find(prompt.content.tenant) : tree_.owner(at.node);
+  if (shares_.excess(share, outcome.admitted - at.blocks) > 0) {
+    MEMPOOL_RETURN_IF_ERROR(
+        keep_quota(session, share, std::span<const BlockAddress>(outcome.serving).first(at.blocks),
+                   outcome.admitted - at.blocks));
+    at = tree_.root(prompt.content.id);  // what was cut may have joined edges
+    while (tree_.descend(tokens, at)) continue;
+  }
 
   ++tick_;
   for (auto up = at; up.offset > 0; up = tree_.above(up)) {
     for (IndexSlot& slot : tree_.slots(up.node).first(up.offset)) slot.use.last_use = tick_;
   }
-  outcome.admitted = at.blocks == count ? count : admit(session, prompt, blocks, at.blocks);
   outcome.serving.resize(outcome.admitted);
   if (outcome.admitted == at.blocks) return outcome;
 
@@ -64,16 +75,17 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
     pool_.seal(blocks[seal.position].index(), seal.checksum);
   }
   store(prompt.content.id, at, tokens.first(outcome.admitted * tree_.tokens_per_block()),
-        blocks.first(outcome.admitted).subspan(at.blocks), at.blocks);
+        blocks.first(outcome.admitted).subspan(at.blocks), at.blocks, share);
   return outcome;
 }
 
 void LocalIndex::store(const ContentId& content, const RadixTree::Position& at,
                        std::span<const TokenId> tokens, std::span<const BlockAddress> blocks,
-                       size_t first) {
+                       size_t first, uint32_t share) {
   const size_t held = at.blocks * tree_.tokens_per_block();
-  const NodeId leaf = tree_.extend(content, at, tokens.subspan(held));
+  const NodeId leaf = tree_.extend(content, at, tokens.subspan(held), share);
   publish(tree_.slots(leaf).last(blocks.size()), blocks, first);
+  shares_.publish(share, blocks.size());
   enqueue(leaf);
   record(ChangeRecord::Kind::kStored, content, tokens.first(held), tokens.subspan(held));
 }
@@ -234,65 +246,6 @@ size_t LocalIndex::remove(NodeId node, size_t keep) {
   return before - tree_.blocks();
 }
 
-void LocalIndex::expire() {
-  if (const uint64_t rank = policy_->expired(tick_)) take(SIZE_MAX, rank);
-}
-
-size_t LocalIndex::take(size_t count, uint64_t limit) {
-  size_t freed = 0;
-  Cursors from = {Leaf{}, Leaf{EvictionPolicy::kSecondQueue, 0}};
-  while (freed < count) {
-    const auto first = next_leaf(from);
-    if (first == order_.end() || first->rank > limit) break;
-    const Leaf leaf = *first;
-    if (tail_rank(leaf.node) > leaf.rank) {
-      enqueue(leaf.node);
-      continue;
-    }
-    const auto next = std::next(first);
-    const uint64_t bound = next == order_.end() ? limit : std::min(next->rank, limit);
-    // A policy that tracks blocks may change its mind about the queue after each of them.
-    const size_t most = policy_->tracks() ? 1 : count - freed;
-    const size_t blocks = evictable(leaf.node, bound, most);
-    if (blocks > 0 && policy_->spare(tree_.slots(leaf.node).back().use)) {
-      enqueue(leaf.node);
-      continue;
-    }
-    from[leaf.queue()] = {leaf.rank, leaf.node + 1};  // what stays is pinned, or ranks behind next
-    if (blocks == 0) continue;
-    const size_t keep = tree_.slots(leaf.node).size() - blocks;
-    for (const IndexSlot& slot : tree_.slots(leaf.node).subspan(keep)) {
-      freed += pool_.is_common(slot.index());
-    }
-    evicted_ += blocks;
-    settle(cut_leaf(leaf.node, keep, /*evicted=*/true));
-    if (keep == 0) continue;
-    const Leaf rest = {queued_rank_[leaf.node], leaf.node};
-    from[rest.queue()] = std::min(from[rest.queue()], rest);  // it may rank before what went
-  }
-  return freed;
-}
-
-LocalIndex::Order::const_iterator LocalIndex::next_leaf(const Cursors& from) const {
-  const size_t due = policy_->first_queue_due() ? 0 : 1;
-  for (const size_t queue : {due, 1 - due}) {
-    const auto leaf = order_.lower_bound(from[queue]);
-    if (leaf != order_.end() && leaf->queue() == queue) return leaf;
-  }
-  return order_.end();
-}
-
-size_t LocalIndex::evictable(NodeId leaf, uint64_t rank, size_t most) const {
-  const auto slots = tree_.slots(leaf);
-  size_t blocks = 0;
-  while (blocks < std::min(most, slots.size())) {
-    const IndexSlot& slot = slots[slots.size() - 1 - blocks];
-    if (pool_.pins(slot.index()) > 0 || policy_->rank(slot.use) > rank) break;
-    ++blocks;
-  }
-  return blocks;
-}
-
 NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep, bool evicted) {
   const auto gone = tree_.slots(leaf).subspan(keep);
   if (sink_) {
@@ -307,6 +260,7 @@ NodeId LocalIndex::cut_leaf(NodeId leaf, size_t keep, bool evicted) {
   if (policy_->tracks()) {
     for (const IndexSlot& slot : gone) policy_->on_remove(slot.use, evicted);
   }
+  shares_.unpublish(tree_.owner(leaf), gone.size());
   dequeue(leaf);
   return tree_.cut(leaf, keep);
 }
@@ -320,18 +274,7 @@ void LocalIndex::settle(NodeId node) {
   }
 }
 
-// ---- eviction order and change records ---------------------------------------------------------
-
-void LocalIndex::enqueue(NodeId leaf) {
-  dequeue(leaf);
-  if (queued_rank_.size() <= leaf) queued_rank_.resize(leaf + 1);
-  queued_rank_[leaf] = tail_rank(leaf);
-  order_.insert({queued_rank_[leaf], leaf});
-}
-
-void LocalIndex::dequeue(NodeId leaf) {
-  if (leaf < queued_rank_.size()) order_.erase({queued_rank_[leaf], leaf});
-}
+// ---- for others --------------------------------------------------------------------------------
 
 void LocalIndex::record(ChangeRecord::Kind kind, const ContentId& root,
                         std::span<const TokenId> parent, std::span<const TokenId> tokens) {
@@ -344,11 +287,11 @@ void LocalIndex::record(ChangeRecord::Kind kind, const ContentId& root,
          .medium = pool_.medium()});
 }
 
-// ---- for operators -----------------------------------------------------------------------------
-
 size_t LocalIndex::memory_bytes() const {
   constexpr size_t kOrderEntryBytes = 4 * sizeof(void*) + sizeof(Leaf);  // a red-black tree's node
-  return tree_.memory_bytes() + order_.size() * kOrderEntryBytes + policy_->memory_bytes() +
+  size_t leaves = 0;
+  for (const Order& order : orders_) leaves += order.size();
+  return tree_.memory_bytes() + leaves * kOrderEntryBytes + policy_->memory_bytes() +
          (admission_ == nullptr ? 0 : admission_->memory_bytes()) +
          queued_rank_.capacity() * sizeof(uint64_t) + listed_.capacity() / 8 +
          before_.capacity() * sizeof(TokenId) + prints_.capacity() * sizeof(PrefixPrint);

@@ -5,7 +5,9 @@
 // Invariants, which audit() checks:
 //   the pool's published blocks are the blocks of the tree, each there once with its generation;
 //   no block is used more than the one before it, so none ranks above it;
-//   every leaf stands in the eviction order once, at a rank no higher than its last block's now.
+//   every leaf stands in its tenant's eviction order once, at a rank no higher than its last
+//   block's now;
+//   each tenant's count is that of its published blocks, and within its quota.
 #pragma once
 
 #include <array>
@@ -21,6 +23,7 @@
 #include "index/change_record.h"
 #include "index/eviction_policy.h"
 #include "index/radix_tree.h"
+#include "index/tenant_shares.h"
 #include "mempool/content.h"
 #include "mempool/status.h"
 
@@ -43,9 +46,9 @@ struct InsertOutcome {
 class LocalIndex {
  public:
   /// `pool` must outlive the index. `sink` may be empty; it must not call the index. No admission
-  /// policy admits everything.
+  /// policy admits everything; a tenant that no rule names has no quota and no floor.
   LocalIndex(BlockPool& pool, std::unique_ptr<EvictionPolicy> policy, ChangeSink sink = nullptr,
-             std::unique_ptr<AdmissionPolicy> admission = nullptr);
+             std::unique_ptr<AdmissionPolicy> admission = nullptr, TenantRules tenants = {});
 
   /// Seal and publish `blocks`, one for each whole token block of the prompt, in order; each is
   /// pinned by `session`, or is the published block of its tokens already. Blocks of tokens that
@@ -54,8 +57,10 @@ class LocalIndex {
   /// before may have filled since.
   /// Of the caller's session, admission may take the leading blocks only; the others stay the
   /// session's, as they were. What a peer's session brings was asked for, and is admitted.
+  /// A tenant at its quota has its own unpinned blocks evicted for the new ones.
   /// Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed twice, one
-  /// that is not the session's, or one published under other tokens; kStale.
+  /// that is not the session's, or one published under other tokens; kStale; kResourceExhausted
+  /// where that does not make room under the quota.
   /// Requires: each seal's position is one of the list's.
   Result<InsertOutcome> insert(SessionId session, const Prompt& prompt,
                                std::span<const BlockAddress> blocks,
@@ -73,7 +78,8 @@ class LocalIndex {
   size_t erase_blocks(std::span<const uint32_t> blocks);
 
   // ---- the flat door: blocks under keys, over the same pool and eviction order ---------------
-  /// As insert(), each block under a key of its own (key_hash()); keys know no prefixes.
+  /// As insert(), each block under a key of its own (key_hash()); keys know no prefixes and no
+  /// tenants.
   Result<InsertOutcome> insert_keys(SessionId session, std::span<const ContentId> keys,
                                     std::span<const BlockAddress> blocks,
                                     std::span<const Seal> seals = {});
@@ -85,8 +91,20 @@ class LocalIndex {
   size_t erase_keys(std::span<const ContentId> keys);
 
   // ---- room --------------------------------------------------------------------------------
-  /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank.
-  size_t evict(size_t count) { return take(count, UINT64_MAX); }
+  /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank: those of
+  /// the tenant, and of each other one those above its floor.
+  size_t evict(size_t count, uint64_t tenant = 0) {
+    return take(count, UINT64_MAX, {shares_.find(tenant)});
+  }
+  /// Evict until the pool has `count` free blocks that the tenant may have under its quota; its
+  /// whole request comes to `asked`. Where the pool cannot have as many, nothing is evicted, and
+  /// the pool's alloc() says so. Errors, with nothing evicted: kResourceExhausted for the quota.
+  Status make_room(size_t count, uint64_t tenant = 0, size_t asked = 0);
+  /// Count blocks against a tenant's quota that a transfer or fetch brings, until unawait().
+  /// Requires: make_room() was ok with as many.
+  void await(uint64_t tenant, size_t blocks) { shares_.await(shares_.find(tenant), blocks); }
+  void unawait(uint64_t tenant, size_t blocks) { shares_.unawait(shares_.find(tenant), blocks); }
+  const TenantShares& tenants() const { return shares_; }
   /// Blocks evicted so far: by evict(), or because their time was over when insert() or match()
   /// looked.
   uint64_t evicted() const { return evicted_; }
@@ -107,9 +125,12 @@ class LocalIndex {
     auto operator<=>(const Leaf&) const = default;
     size_t queue() const { return rank >= EvictionPolicy::kSecondQueue ? 1 : 0; }
   };
+  static constexpr Leaf kNoLeaf = {UINT64_MAX, kNoNode};
   using Order = std::set<Leaf>;
   // By queue: the leaves that stand before it had their turn in the evict() at hand.
   using Cursors = std::array<Leaf, 2>;
+  // The leaf whose turn it is, and the one after it.
+  using Turns = std::array<Leaf, 2>;
 
   std::span<const TokenId> whole_blocks(std::span<const TokenId> tokens) const;
   BlockAddress address(const IndexSlot& slot) const;
@@ -125,9 +146,10 @@ class LocalIndex {
   size_t admit(SessionId session, const Prompt& prompt, std::span<const BlockAddress> blocks,
                size_t held);
   /// Publish `blocks`, the list's from `first` on, as the last of `tokens`, which `at` has reached
-  /// as far as they are there.
+  /// as far as they are there. A content that is new belongs to `share`.
   void store(const ContentId& content, const RadixTree::Position& at,
-             std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first);
+             std::span<const TokenId> tokens, std::span<const BlockAddress> blocks, size_t first,
+             uint32_t share = 0);
   /// As admit(), for keys; `published` holds the addresses of those that are held.
   size_t admit_keys(SessionId session, std::span<const ContentId> keys,
                     std::span<const BlockAddress> blocks, std::span<const BlockAddress> published);
@@ -141,8 +163,17 @@ class LocalIndex {
   /// Evict what has had its time, where the policy knows one.
   void expire();
   /// evict(), up to and with a rank.
-  size_t take(size_t count, uint64_t limit);
-  Order::const_iterator next_leaf(const Cursors& from) const;
+  size_t take(size_t count, uint64_t limit, const Need& need);
+  /// Count the blocks of a leaf, from one on, that anybody may have once they are free.
+  size_t common(NodeId leaf, size_t first) const;
+  Turns next_turns(const Cursors& from, const Need& need) const;
+  /// Count the blocks of a share that nobody pins and no pinned one continues, up to `most`.
+  size_t removable(uint32_t share, size_t most) const;
+  /// Tell whether evict() for a share can free as many.
+  bool can_free(size_t count, uint32_t share) const;
+  /// Make room under a share's quota for `more` blocks behind a published prefix, which stays.
+  Status keep_quota(SessionId session, uint32_t share, std::span<const BlockAddress> prefix,
+                    size_t more);
   /// Take the blocks of a leaf from the first `keep` on out of tree and pool; gives the node that
   /// now ends there, or kNoNode. The caller must settle() it.
   NodeId cut_leaf(NodeId leaf, size_t keep, bool evicted);
@@ -152,6 +183,7 @@ class LocalIndex {
   /// Count the last blocks of a leaf that may go while their rank is at most `rank`.
   size_t evictable(NodeId leaf, uint64_t rank, size_t most) const;
   Status audit_slots(NodeId node, std::vector<bool>& seen) const;
+  Status audit_share(uint32_t share, size_t published, size_t leaves) const;
 
   uint64_t tail_rank(NodeId leaf) const { return policy_->rank(tree_.slots(leaf).back().use); }
   void enqueue(NodeId leaf);
@@ -164,9 +196,10 @@ class LocalIndex {
   std::unique_ptr<AdmissionPolicy> admission_;  // null: everything
   ChangeSink sink_;
   RadixTree tree_;
-  std::vector<TokenId> key_tokens_;  // below every key: one block, the same for all
-  Order order_;
-  std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in order_
+  std::vector<TokenId> key_tokens_;    // below every key: one block, the same for all
+  TenantShares shares_;                // a node's owner is its share
+  std::vector<Order> orders_;          // by share
+  std::vector<uint64_t> queued_rank_;  // by node id: where a leaf stands in its order
   std::vector<bool> listed_;           // scratch of a call with a list, by block; all false between
   std::vector<TokenId> before_;        // scratch of cut_leaf()
   std::vector<PrefixPrint> prints_;    // scratch of insert()

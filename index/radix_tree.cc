@@ -65,6 +65,12 @@ RadixTree::Position RadixTree::above(const Position& at) const {
   return {parent, static_cast<uint32_t>(nodes_[parent].slots.size()), at.blocks - at.offset};
 }
 
+uint32_t RadixTree::children(NodeId node) const {
+  uint32_t count = 0;
+  for (NodeId c = nodes_[node].first_child; c != kNoNode; c = nodes_[c].next_sibling) ++count;
+  return count;
+}
+
 NodeId RadixTree::first_leaf(NodeId node) const {
   while (!is_leaf(node)) node = nodes_[node].first_child;
   return node;
@@ -111,8 +117,8 @@ size_t RadixTree::agreement(const Node& node, std::span<const TokenId> tokens) c
 // ---- changing --------------------------------------------------------------------------------
 
 NodeId RadixTree::extend(const ContentId& content, const Position& at,
-                         std::span<const TokenId> tokens) {
-  NodeId end = at.node == kNoNode ? ensure_root(content) : at.node;
+                         std::span<const TokenId> tokens, uint32_t owner) {
+  NodeId end = at.node == kNoNode ? make_root(content, owner) : at.node;
   if (at.offset < nodes_[end].slots.size()) end = split(end, at.offset);
   const bool append = is_leaf(end) && !is_root(end);
   const NodeId leaf = append ? end : make_node();
@@ -172,8 +178,9 @@ NodeId RadixTree::split(NodeId node, size_t blocks) {
   return upper;
 }
 
-NodeId RadixTree::ensure_root(const ContentId& content) {
+NodeId RadixTree::make_root(const ContentId& content, uint32_t owner) {
   const NodeId root = make_node();
+  nodes_[root].owner = owner;
   roots_.emplace(content, root);
   contents_.emplace(root, content);
   return root;
@@ -200,6 +207,7 @@ void RadixTree::attach(NodeId parent, NodeId child) {
   Node& node = nodes_[child];
   const NodeId next = nodes_[parent].first_child;
   node.parent = parent;
+  node.owner = nodes_[parent].owner;
   node.next_sibling = next;
   if (next != kNoNode) nodes_[next].previous_sibling = child;
   nodes_[parent].first_child = child;

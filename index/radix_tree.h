@@ -66,6 +66,9 @@ class RadixTree {
   std::span<const TokenId> tokens(NodeId node) const { return nodes_[node].tokens; }
   bool is_root(NodeId node) const { return nodes_[node].parent == kNoNode; }
   bool is_leaf(NodeId node) const { return nodes_[node].first_child == kNoNode; }
+  /// The word that extend() was given when the content of this node got its root.
+  uint32_t owner(NodeId node) const { return nodes_[node].owner; }
+  uint32_t children(NodeId node) const;
   /// Some leaf at or below `node`.
   NodeId first_leaf(NodeId node) const;
   /// Append the tokens from the root up to the edge of `node`, and give the root's content.
@@ -73,9 +76,11 @@ class RadixTree {
 
   // ---- changing ----------------------------------------------------------------------------
   /// Continue the prompt that `at` has reached with whole blocks, and give the leaf that now ends
-  /// with them; their slots are the leaf's last, for the caller to fill.
+  /// with them; their slots are the leaf's last, for the caller to fill. `owner` is kept with all
+  /// of the content from its root on; where there is a root, it is that root's which counts.
   /// Requires: `tokens` is not empty, and no child at `at` begins with its first block.
-  NodeId extend(const ContentId& content, const Position& at, std::span<const TokenId> tokens);
+  NodeId extend(const ContentId& content, const Position& at, std::span<const TokenId> tokens,
+                uint32_t owner = 0);
   /// Shorten a leaf to its first `keep` blocks and give the node that now ends there: the leaf, or,
   /// when nothing was kept, its parent; kNoNode when that was a root and went as well.
   /// The parent may be left with one child: see merge_only_child().
@@ -109,6 +114,7 @@ class RadixTree {
     NodeId first_child = kNoNode;
     NodeId next_sibling = kNoNode;
     NodeId previous_sibling = kNoNode;
+    uint32_t owner = 0;
     bool live = false;
   };
   struct ContentHash {
@@ -118,7 +124,7 @@ class RadixTree {
 
   NodeId make_node();
   void free_node(NodeId node);
-  NodeId ensure_root(const ContentId& content);
+  NodeId make_root(const ContentId& content, uint32_t owner);
   /// Cut an edge in two; gives the new node that ends after its first `blocks`. `node` stays the
   /// end of the rest, so what hangs below it need not be touched.
   NodeId split(NodeId node, size_t blocks);

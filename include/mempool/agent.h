@@ -16,6 +16,18 @@
 
 namespace mempool {
 
+/// What one tenant may have of an agent's pool, in blocks. It is known by the salt of its contents
+/// (ContentSpec::tenant_salt); those that no options name have no quota and no floor.
+struct TenantOptions {
+  std::string salt;
+  /// The most blocks it may have published, those on their way to it by transfer_with_insert and
+  /// fetch among them; 0: no limit. At its quota its own unpinned blocks are evicted for new ones.
+  uint64_t quota_blocks = 0;
+  /// Its published blocks that are evicted for no other tenant; 0: none. Its own needs may evict
+  /// them, and a time to live does; alloc() is nobody's need.
+  uint64_t floor_blocks = 0;
+};
+
 /// How an agent starts. `mempool agent --print-config` shows the same keys as TOML.
 struct AgentOptions {
   std::string name = "agent";
@@ -42,6 +54,8 @@ struct AgentOptions {
   std::string eviction = "lru";     // lru | s3fifo | lfu | ttl
   std::chrono::milliseconds eviction_ttl{600000};  // of ttl: how long an unused block stays
   std::string admission = "all";  // all | second_hit: what insert() publishes, see InsertResult
+
+  std::map<std::string, TenantOptions> tenants;  // by a name for operators; at most 256
 
   uint32_t max_inbound = 64;     // transfers a target holds open or undelivered
   uint32_t max_outbound = 1024;  // transfers a source holds open
@@ -74,6 +88,14 @@ struct AgentStatus {
   uint64_t index_blocks = 0;
   uint64_t index_nodes = 0;
   uint64_t index_bytes = 0;
+  struct Tenant {
+    std::string name;
+    uint64_t published = 0;
+    uint64_t awaited = 0;  // taken for what is on its way to it
+    uint64_t quota = 0;    // 0: none
+    uint64_t floor = 0;
+  };
+  std::vector<Tenant> tenants;  // those of the options
   struct Peer {
     std::string name;
     std::string role;  // "source" sends to us, "target" receives from us

@@ -46,10 +46,12 @@ struct ContentId {
 };
 
 /// A content as calls take it: the id, and the id of the spec without adapter, salt and root, which
-/// two agents must share before any block can move between them.
+/// two agents must share before any block can move between them. An agent counts a tenant's blocks
+/// by `tenant`, which only the salt decides, whatever the model.
 struct Content {
   ContentId id;
   ContentId model;
+  uint64_t tenant = 0;  // of tenant_salt; 0 without one
   auto operator<=>(const Content&) const = default;
 };
 

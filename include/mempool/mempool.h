@@ -104,8 +104,8 @@ typedef struct mempool_content_spec {
 
 /// The name of a content, to be kept and copied.
 typedef struct mempool_content {
-  uint64_t id[2];
-  uint64_t model[2];
+  uint64_t id[2], model[2];
+  uint64_t tenant;  // of tenant_salt; 0 without one
 } mempool_content;
 typedef struct mempool_prompt {
   mempool_content content;

@@ -167,6 +167,30 @@ TEST(AgentConfig, address_that_is_none_is_refused_by_its_key) {
   EXPECT_THAT(refusal("[peers]\nd0 = \"here\""), HasSubstr("peers.d0"));
 }
 
+TEST(AgentConfig, tenants_are_tables_with_names_of_their_own) {
+  const std::string path = ::testing::TempDir() + "mempool_tenant_salt";
+  std::ofstream(path) << "from a file\n";
+  const auto tenants = options_of(
+                           "[tenants.acme]\nsalt = \"s\"\nquota_blocks = 8\n"
+                           "[tenants.\"odd. name\"]\nfloor_blocks = 3\nsalt_file = \"" +
+                           path + "\"")
+                           .value()
+                           .tenants;
+  ASSERT_EQ(tenants.size(), 2u);
+  EXPECT_EQ(tenants.at("acme").salt, "s");
+  EXPECT_EQ(tenants.at("acme").quota_blocks, 8u);
+  EXPECT_EQ(tenants.at("acme").floor_blocks, 0u);
+  EXPECT_EQ(tenants.at("odd. name").salt, "from a file");
+  EXPECT_EQ(tenants.at("odd. name").floor_blocks, 3u);
+}
+
+TEST(AgentConfig, a_salt_is_given_once) {
+  EXPECT_THAT(refusal("[tenants.acme]\nsalt = \"s\"\nsalt_file = \"f\""),
+              HasSubstr("tenants.acme: the salt and a salt file are both given"));
+  EXPECT_EQ(options_of("[tenants.acme]\nsalt_file = \"/nowhere\"").status().code(),
+            StatusCode::kNotFound);
+}
+
 TEST(SharedToken, file_gives_the_secret_without_its_line_end) {
   const std::string path = ::testing::TempDir() + "mempool_shared_token";
   std::ofstream(path) << "open sesame\r\n";

@@ -23,6 +23,7 @@ TEST(AttachFrame, a_call_comes_as_it_went) {
   AttachCall call = two_blocks();
   call.ticket = 9;
   call.sums = {{0, 11}, {1, 12}};
+  call.content = {{1, 2}, {3, 4}, 5};
   call.name = "decode";
   call.layers = {2, 3};
   call.user_data = {std::byte{5}};
@@ -34,9 +35,16 @@ TEST(AttachFrame, a_call_comes_as_it_went) {
   EXPECT_EQ(back.tokens, call.tokens);
   EXPECT_EQ(back.blocks, call.blocks);
   EXPECT_EQ(back.sums, call.sums);
+  EXPECT_EQ(back.content, call.content);
   EXPECT_EQ(back.name, "decode");
   EXPECT_EQ(back.layers, call.layers);
   EXPECT_EQ(back.user_data, call.user_data);
+}
+
+TEST(AttachFrame, an_arrival_keeps_its_content) {
+  Arrival arrival;
+  arrival.content = {{1, 2}, {3, 4}, 5};
+  EXPECT_EQ(std::get<Arrival>(there_and_back(arrival).value()).content, arrival.content);
 }
 
 TEST(AttachFrame, an_answer_keeps_its_status_and_hint) {

@@ -112,6 +112,73 @@ TEST_F(TargetMachineTest, refusing_leaves_a_lease_to_its_reader) {
   EXPECT_EQ(machine_->open(), 0u);
 }
 
+// ---- quotas ----------------------------------------------------------------------------------
+
+/// A tenant with a quota of 4 of the pool's 8 blocks. Thread: confined.
+class TargetQuotaTest : public TargetMachineTest {
+ protected:
+  TargetQuotaTest()
+      : index_(*pool_, make_eviction_policy("lru").value(), nullptr, nullptr,
+               {{{"acme", tiny_tenant().tenant, 4, 0}}, options().retry_hint_ms}),
+        machine_(options(), *pool_, index_) {
+    EXPECT_TRUE(machine_.on_session_up(kSession, source()).ok());
+  }
+  static Content tiny_tenant() {
+    ContentSpec spec = tiny_spec();
+    spec.tenant_salt = "acme's";
+    return make_content(spec).value();
+  }
+  Status reserve(uint64_t number, TokenId tokens, OfferReply* reply = nullptr) {
+    Offer asked = offer(number, tokens);
+    asked.content = tiny_tenant();
+    machine_.on_message(kSession, asked, at_ms(0));
+    const auto answer = messages_of<OfferReply>(machine_.take_actions()).at(0);
+    if (reply != nullptr) *reply = answer;
+    return answer.status;
+  }
+  const TenantShare& acme() const { return index_.tenants().listed().front(); }
+
+  LocalIndex index_;
+  TargetMachine machine_;
+};
+
+TEST_F(TargetQuotaTest, what_is_reserved_counts_until_its_transfer_is_over) {
+  OfferReply reply;
+  ASSERT_TRUE(reserve(1, 10, &reply).ok());
+  EXPECT_EQ(acme().awaited, 3u);
+  const Status full = reserve(2, 8);
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(full.retry_after_ms(), options().retry_hint_ms);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+  machine_.on_message(kSession, Cancel{1}, at_ms(0));
+  EXPECT_EQ(acme().awaited, 0u);
+  EXPECT_TRUE(reserve(3, 8).ok());
+}
+
+TEST_F(TargetQuotaTest, what_arrives_counts_as_published_and_its_tail_no_more) {
+  OfferReply reply;
+  ASSERT_TRUE(reserve(1, 10, &reply).ok());
+  machine_.on_notified(kSession, reply.slot);
+  machine_.on_message(kSession, Commit{1, 1, {}}, at_ms(0));
+  EXPECT_EQ(acme().published, 2u);
+  EXPECT_EQ(acme().awaited, 0u);
+}
+
+TEST_F(TargetQuotaTest, blocks_of_a_lost_peer_count_until_it_is_fenced) {
+  ASSERT_TRUE(reserve(1, 16).ok());
+  machine_.on_session_down(kSession);
+  EXPECT_EQ(acme().awaited, 4u);
+  machine_.on_fenced(kSession);
+  EXPECT_EQ(acme().awaited, 0u);
+}
+
+TEST_F(TargetQuotaTest, an_offer_larger_than_the_quota_gets_no_hint) {
+  const Status status = reserve(1, 17);
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.retry_after_ms(), 0u);
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
+}
+
 // ---- fetches ---------------------------------------------------------------------------------
 
 TEST_F(TargetMachineTest, a_fetch_leases_what_is_here_until_its_cancel) {

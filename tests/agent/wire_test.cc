@@ -213,7 +213,7 @@ void make(Offer& frame) {
   frame.request_id = any<uint64_t>();
   frame.deadline_ms = any<uint32_t>();
   frame.medium = any_medium();
-  frame.content = {any_content(), any_content()};
+  frame.content = {any_content(), any_content(), any<uint64_t>()};
   frame.user_data = any_bytes();
   const int asks = *rc::gen::inRange(0, 4);  // one thing at a time
   if (asks < 2) {

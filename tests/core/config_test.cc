@@ -172,6 +172,40 @@ TEST(Config, printed_form_reads_back_to_the_same_settings) {
   }
 }
 
+TEST(Config, tables_that_the_user_names_have_every_key) {
+  const Config config =
+      Config::load({.flags = {"tenants.a.b.salt=x", "tenants.c.quota_blocks=4"}}).value();
+  EXPECT_THAT(config.names("tenants"), ElementsAre("a.b", "c"));
+  EXPECT_EQ(config.get_string("tenants.a.b.salt"), "x");
+  EXPECT_EQ(config.get_integer("tenants.a.b.quota_blocks"), 0);
+  EXPECT_EQ(config.get_integer("tenants.c.quota_blocks"), 4);
+  EXPECT_THAT(parsed("[tenants.empty]").names("tenants"), ElementsAre("empty"));
+  EXPECT_THAT(parsed("").names("tenants"), IsEmpty());
+}
+
+TEST(Config, unknown_key_of_a_table_that_the_user_names_is_refused) {
+  EXPECT_THAT(refusal("[tenants.acme]\nquota = 3"),
+              HasSubstr("pool.toml:2: unknown key \"tenants.acme.quota\""));
+  EXPECT_THAT(refusal("[tenants]\nacme = 3"), HasSubstr("unknown key \"tenants.acme\""));
+  EXPECT_THAT(refusal("[tenants.acme.salt]\nx = 3"), HasSubstr("takes a string"));
+  EXPECT_THAT(refusal("[tenants.acme.more]\nx = 3"), HasSubstr("tenants.acme.more"));
+  EXPECT_THAT(refusal("[\"tenants.acme\"]\nsalt = \"x\""), HasSubstr("unknown key"));
+  EXPECT_THAT(refusal("[tenants.acme]\nquota_blocks = -1"),
+              HasSubstr("pool.toml:2: tenants.NAME.quota_blocks takes a number from 0"));
+}
+
+TEST(Config, named_tables_are_printed_to_be_read_back_but_for_their_secrets) {
+  const std::string printed =
+      parsed("[tenants.\"odd name\"]\nsalt = \"sesame\"\nfloor_blocks = 3\n[tenants.b]").print();
+  EXPECT_THAT(printed, HasSubstr("[tenants.\"odd name\"]"));
+  EXPECT_THAT(printed, HasSubstr("salt = \"***\""));
+  EXPECT_EQ(printed.find("sesame"), std::string::npos);
+  const Config again = parsed(printed);
+  EXPECT_EQ(again.print(), printed);
+  EXPECT_THAT(again.names("tenants"), ElementsAre("b", "odd name"));
+  EXPECT_EQ(again.get_integer("tenants.odd name.floor_blocks"), 3);
+}
+
 TEST(Config, secret_is_never_printed) {
   const std::string printed = parsed("[agent]\ntoken = \"sesame\"").print();
   EXPECT_THAT(printed, HasSubstr("token = \"***\""));

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests each eviction policy against a plain model that looks at every block for each victim.
+// Tests each eviction policy, with tenants' quotas and floors and without, against a plain model
+// that looks at every block for each victim.
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -17,10 +20,18 @@ namespace {
 constexpr Duration kPeriod = std::chrono::milliseconds(1);
 constexpr int64_t kPeriods = 64;  // of a time to live
 
-/// The policies as their papers and headers tell them: no ranks, no tree. Thread: confined.
+// Of the first of the two tenants, where there are rules.
+constexpr uint64_t kQuota = 9;
+constexpr uint64_t kFloor = 5;
+
+/// The policies as their papers and headers tell them: no ranks, no tree. A block is known by its
+/// tenant and the tokens up to its end. Thread: confined.
 class PlainCache {
  public:
   explicit PlainCache(std::string policy) : policy_(std::move(policy)) {}
+
+  /// Whose blocks may be evicted now.
+  std::function<bool(TokenId tenant)> gives = [](TokenId) { return true; };
 
   struct Block {
     uint64_t last_use = 0;
@@ -33,12 +44,14 @@ class PlainCache {
   /// A call begins in a period: with ttl, what had its time goes.
   void begin_call(int64_t period) {
     if (policy_ == "ttl" && period != period_) {
+      const auto given = std::exchange(gives, [](TokenId) { return true; });
       while (const auto victim = first_by([&](const Tokens& prefix) {
                return blocks[prefix].period + kPeriods < period ? blocks[prefix].last_use
                                                                 : UINT64_MAX;
              })) {
         blocks.erase(*victim);
       }
+      gives = given;
     }
     period_ = period;
     ++tick_;
@@ -58,6 +71,20 @@ class PlainCache {
     (gone == gone_.end() ? small_ : main_).push_back(prefix);
     if (gone != gone_.end()) *gone = std::nullopt;
   }
+  size_t of_tenant(TokenId tenant) const {
+    return static_cast<size_t>(std::ranges::count_if(
+        blocks, [&](const auto& each) { return each.first.front() == tenant; }));
+  }
+  /// Blocks of a tenant that neither are pinned nor have a pinned one behind them.
+  size_t removable(TokenId tenant) const {
+    return static_cast<size_t>(std::ranges::count_if(blocks, [&](const auto& each) {
+      const Tokens& key = each.first;
+      return key.front() == tenant && std::ranges::none_of(blocks, [&](const auto& other) {
+               return other.second.pins > 0 && other.first.size() >= key.size() &&
+                      std::equal(key.begin(), key.end(), other.first.begin());
+             });
+    }));
+  }
   bool evict_one() {
     if (policy_ == "s3fifo") return evict_of_queues();
     const auto victim = first_by([&](const Tokens& prefix) {
@@ -72,9 +99,9 @@ class PlainCache {
   static constexpr size_t kSmall = kPoolBlocks / 10;
   static constexpr size_t kGone = kPoolBlocks - kSmall;
 
-  /// Nobody pins it, nothing continues it.
+  /// Its tenant gives blocks, nobody pins it, nothing continues it.
   bool may_go(const Tokens& prefix) const {
-    if (blocks.at(prefix).pins > 0) return false;
+    if (blocks.at(prefix).pins > 0 || !gives(prefix.front())) return false;
     const auto after = blocks.upper_bound(prefix);  // in this order what continues it is next
     return after == blocks.end() || after->first.size() <= prefix.size() ||
            !std::equal(prefix.begin(), prefix.end(), after->first.begin());
@@ -130,6 +157,7 @@ class PlainCache {
 
 struct Call {
   enum Kind { kRequest, kHold, kLetGo, kEvict, kWait } kind = kRequest;
+  uint32_t tenant = 0;
   Tokens tokens;
   uint32_t choice = 0;
 };
@@ -144,6 +172,7 @@ rc::Gen<Call> any_call() {
                                                                       {2, Call::kLetGo},
                                                                       {2, Call::kEvict},
                                                                       {2, Call::kWait}})),
+      rc::gen::set(&Call::tenant, rc::gen::inRange<uint32_t>(0, 2)),
       rc::gen::set(&Call::tokens, tokens),
       rc::gen::set(&Call::choice, rc::gen::inRange<uint32_t>(0, 1000)));
 }
@@ -151,23 +180,25 @@ rc::Gen<Call> any_call() {
 /// Drives an index and the model with the same calls. Thread: confined.
 class Twins {
  public:
-  explicit Twins(const std::string& policy)
-      : model_(policy),
+  Twins(const std::string& policy, bool ruled)
+      : ruled_(ruled),
+        model_(policy),
         index_(*pool_,
-               make_eviction_policy(policy, {kPoolBlocks, kPeriods * kPeriod, &clock_}).value()) {}
+               make_eviction_policy(policy, {kPoolBlocks, kPeriods * kPeriod, &clock_}).value(),
+               nullptr, nullptr, ruled ? rules() : TenantRules()) {}
 
   void step(const Call& call) {
     switch (call.kind) {
       case Call::kRequest:
-        return request(call.tokens);
+        return request(call.tenant, call.tokens);
       case Call::kHold:
-        held_.push_back(match(call.tokens));
+        held_.push_back(match(call.tenant, call.tokens));
         return;
       case Call::kLetGo:
         if (!held_.empty()) let_go(call.choice % held_.size());
         return;
       case Call::kEvict:
-        return evict(call.choice % 6);
+        return evict(call.choice % 6, call.tenant);
       case Call::kWait:
         clock_.advance(kPeriod / 4 * (call.choice % 200));
         return;
@@ -178,79 +209,119 @@ class Twins {
     RC_ASSERT(index_.audit().to_string() == "OK");
     RC_ASSERT(pool_->audit().status().to_string() == "OK");
     RC_ASSERT(index_.blocks() == model_.blocks.size());
-    for (const auto& [prefix, block] : model_.blocks) {
-      RC_ASSERT(index_.peek({content_, prefix}) == prefix.size());
+    for (const auto& [key, block] : model_.blocks) {
+      const Tokens tokens(key.begin() + 1, key.end());
+      RC_ASSERT(index_.peek({contents_[key.front()], tokens}) == tokens.size());
     }
   }
 
  private:
   struct Held {
+    TokenId tenant = 0;
     Tokens tokens;  // that are pinned
     std::vector<BlockAddress> blocks;
   };
 
-  static Tokens prefix(const Tokens& tokens, size_t blocks) {
-    return {tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(blocks * kTokensPerBlock)};
+  static TenantRules rules() { return {{{"red", tenant_content("red").tenant, kQuota, kFloor}}}; }
+  static Tokens key(TokenId tenant, const Tokens& tokens, size_t blocks) {
+    Tokens key = {tenant};
+    const auto first = tokens.begin();
+    key.insert(key.end(), first, first + static_cast<ptrdiff_t>(blocks * kTokensPerBlock));
+    return key;
   }
   int64_t period() const { return clock_.now().time_since_epoch() / kPeriod; }
 
-  Held match(const Tokens& tokens) {
-    Held held;
-    index_.match(kCallerSession, {content_, tokens}, held.blocks);
+  Held match(TokenId tenant, const Tokens& tokens) {
+    Held held{tenant, {}, {}};
+    index_.match(kCallerSession, {contents_[tenant], tokens}, held.blocks);
     model_.begin_call(period());
-    held.tokens = prefix(tokens, held.blocks.size());
+    const auto end = static_cast<ptrdiff_t>(held.blocks.size() * kTokensPerBlock);
+    held.tokens.assign(tokens.begin(), tokens.begin() + end);
     for (size_t i = 1; i <= tokens.size() / kTokensPerBlock; ++i) {
-      if (!model_.blocks.contains(prefix(tokens, i))) break;
+      if (!model_.blocks.contains(key(tenant, tokens, i))) break;
       RC_ASSERT(i <= held.blocks.size());
-      model_.use(prefix(tokens, i), true);
-      ++model_.blocks[prefix(tokens, i)].pins;
+      model_.use(key(tenant, tokens, i), true);
+      ++model_.blocks[key(tenant, tokens, i)].pins;
     }
     return held;
   }
 
-  void evict(size_t count) {
-    const size_t before = model_.blocks.size();
-    while (count > before - model_.blocks.size() && model_.evict_one()) continue;
-    RC_ASSERT(index_.evict(count) == before - model_.blocks.size());
+  size_t evict_of_model(size_t count) {
+    size_t gone = 0;
+    while (gone < count && model_.evict_one()) ++gone;
+    return gone;
+  }
+
+  void evict(size_t count, TokenId tenant) {
+    model_.gives = [this, tenant](TokenId from) {
+      return from == tenant || !ruled_ || from != 0 || model_.of_tenant(0) > kFloor;
+    };
+    RC_ASSERT(index_.evict(count, contents_[tenant].tenant) == evict_of_model(count));
+  }
+
+  /// What insert() does before it publishes; false where the quota refuses it.
+  bool keep_quota(TokenId tenant, size_t more) {
+    const size_t wanted = model_.of_tenant(tenant) + more;
+    if (!ruled_ || tenant != 0 || wanted <= kQuota) return true;
+    if (model_.removable(tenant) < wanted - kQuota) return false;
+    model_.gives = [tenant](TokenId from) { return from == tenant; };
+    RC_ASSERT(evict_of_model(wanted - kQuota) == wanted - kQuota);
+    return true;
   }
 
   /// As an engine does it: match, make room, insert, let go.
-  void request(const Tokens& tokens) {
-    held_.push_back(match(tokens));
+  void request(TokenId tenant, const Tokens& tokens) {
+    held_.push_back(match(tenant, tokens));
     Held& held = held_.back();
     const size_t matched = held.blocks.size();
     const size_t missing = tokens.size() / kTokensPerBlock - matched;
-    if (missing > pool_->free_blocks()) evict(missing - pool_->free_blocks());
+    if (missing > pool_->free_blocks()) evict(missing - pool_->free_blocks(), tenant);
     if (missing <= pool_->free_blocks()) {
-      RC_ASSERT(pool_->alloc(kCallerSession, missing, BlockState::kWriting, held.blocks).ok());
-      RC_ASSERT(index_.insert(kCallerSession, {content_, tokens}, held.blocks).ok());
+      std::vector<BlockAddress> blocks = held.blocks;
+      RC_ASSERT(pool_->alloc(kCallerSession, missing, BlockState::kWriting, blocks).ok());
+      const Status status =
+          index_.insert(kCallerSession, {contents_[tenant], tokens}, blocks).status();
       model_.begin_call(period());
-      for (size_t i = 1; i <= held.blocks.size(); ++i) {
-        i <= matched ? model_.use(prefix(tokens, i), false) : model_.insert(prefix(tokens, i));
-        if (i > matched) ++model_.blocks[prefix(tokens, i)].pins;
+      RC_ASSERT(status.ok() == keep_quota(tenant, missing));
+      if (status.ok()) {
+        held.blocks = blocks;
+        held.tokens = tokens;
+        publish(held, matched);
+      } else {
+        RC_ASSERT(pool_->free(kCallerSession, std::span(blocks).subspan(matched)).ok());
       }
-      held.tokens = tokens;
     }
     let_go(held_.size() - 1);
+  }
+
+  void publish(const Held& held, size_t matched) {
+    for (size_t i = 1; i <= held.blocks.size(); ++i) {
+      const Tokens each = key(held.tenant, held.tokens, i);
+      i <= matched ? model_.use(each, false) : model_.insert(each);
+      if (i > matched) ++model_.blocks[each].pins;
+    }
   }
 
   void let_go(size_t position) {
     const Held held = held_[position];
     held_.erase(held_.begin() + static_cast<ptrdiff_t>(position));
     RC_ASSERT(pool_->unpin(kCallerSession, held.blocks).ok());
-    for (size_t i = 1; i <= held.blocks.size(); ++i) --model_.blocks[prefix(held.tokens, i)].pins;
+    for (size_t i = 1; i <= held.blocks.size(); ++i) {
+      --model_.blocks[key(held.tenant, held.tokens, i)].pins;
+    }
   }
 
+  const bool ruled_;
   PlainCache model_;
   ManualClock clock_;
-  Content content_ = test_content("one");
+  const std::array<Content, 2> contents_ = {tenant_content("red"), tenant_content("blue")};
   std::unique_ptr<BlockPool> pool_ = test_pool();
   LocalIndex index_;
   std::vector<Held> held_;
 };
 
 void check_policy(const std::string& policy) {
-  Twins twins(policy);
+  Twins twins(policy, *rc::gen::arbitrary<bool>());
   for (const Call& call : *rc::gen::scale(5, rc::gen::container<std::vector<Call>>(any_call()))) {
     twins.step(call);
     twins.compare();

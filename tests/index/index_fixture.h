@@ -20,13 +20,18 @@ inline constexpr uint32_t kTokensPerBlock = 2;
 inline constexpr uint32_t kPoolBlocks = 24;
 inline constexpr SessionId kPeer = 7;
 
-inline Content test_content(const std::string& model) {
+inline Content tenant_content(const std::string& salt, const std::string& model = "one") {
   return make_content({.model = model,
                        .layers = 1,
                        .kv_heads = 1,
                        .head_size = 2,
-                       .tokens_per_block = kTokensPerBlock})
+                       .tokens_per_block = kTokensPerBlock,
+                       .tenant_salt = salt})
       .value();
+}
+
+inline Content test_content(const std::string& model) {
+  return tenant_content("", model);
 }
 
 inline std::unique_ptr<BlockPool> test_pool(uint32_t blocks = kPoolBlocks) {

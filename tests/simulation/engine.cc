@@ -92,7 +92,7 @@ Engine::HoldId Engine::prefill(bool reuse) {
   }
   const size_t matched = hold.blocks.size();
   const size_t missing = wanted - matched;
-  if (missing > pool.free_blocks()) instance_.index().evict(missing - pool.free_blocks());
+  make_room(missing);
   if (!pool.alloc(kCallerSession, missing, BlockState::kWriting, hold.blocks).ok()) {
     run_.expect(pool.unpin(kCallerSession, hold.blocks), "unpin of a match");
     return 0;
@@ -104,6 +104,22 @@ Engine::HoldId Engine::prefill(bool reuse) {
   check_hold(hold, "a match");
   holds_.emplace(next_hold_, std::move(hold));
   return next_hold_++;
+}
+
+/// As alloc() does, which is no tenant's own need: each floor stays.
+void Engine::make_room(size_t blocks) {
+  LocalIndex& index = instance_.index();
+  const auto held = [&index] {
+    uint64_t blocks = 0;
+    for (const TenantShare& share : index.tenants().listed()) blocks += share.published;
+    return blocks;
+  };
+  const uint64_t before = held();
+  run_.expect(index.make_room(blocks), instance_.name() + ", room in the pool");
+  if (held() < std::min<uint64_t>(before, run_.options().floor)) {
+    run_.fail(fmt::format("{}: {} of {} blocks of a tenant were left, its floor is {}",
+                          instance_.name(), held(), before, run_.options().floor));
+  }
 }
 
 void Engine::insert(Hold& hold) {
@@ -118,7 +134,10 @@ void Engine::insert(Hold& hold) {
   }
   const auto outcome =
       instance_.index().insert(kCallerSession, {hold.content, hold.tokens}, blocks, seals);
-  run_.expect(outcome.status(), instance_.name() + ", an insert");
+  const bool over_quota = outcome.status().code() == StatusCode::kResourceExhausted;
+  if (!over_quota || run_.options().quota == 0) {
+    run_.expect(outcome.status(), instance_.name() + ", an insert");
+  }
   if (!outcome.ok()) return;
   hold.inserted = hold.inserted || whole > 0;
   if (instance_.index().peek({hold.content, hold.tokens}) !=
@@ -214,14 +233,17 @@ void Engine::fetch(const std::string& peer, Duration time) {
   fetch.here = missing;
   instance_.index().match(kCallerSession, {missing.content, missing.tokens}, fetch.here.blocks);
   const size_t count = whole - fetch.here.blocks.size();
-  if (count > pool.free_blocks()) instance_.index().evict(count - pool.free_blocks());
+  const uint64_t tenant = missing.content.tenant;
+  Status started = instance_.index().make_room(count, tenant, whole);
   TransferRequest request;
   request.fetch = true;
   request.have = static_cast<uint32_t>(fetch.here.blocks.size());
   request.content = missing.content;
   request.tokens = missing.tokens;
   request.deadline = fetch.deadline = run_.now() + time;
-  Status started = pool.alloc(kCallerSession, count, BlockState::kWriting, missing.blocks);
+  if (started.ok()) {
+    started = pool.alloc(kCallerSession, count, BlockState::kWriting, missing.blocks);
+  }
   instance_.poison_freed();
   if (started.ok()) {
     request.blocks = missing.blocks;
@@ -230,6 +252,7 @@ void Engine::fetch(const std::string& peer, Duration time) {
     if (id.ok()) {
       run_.trace("{} fetches {} blocks from {}, transfer {}", instance_.name(), count, peer, *id);
       fetches_.emplace(*id, std::move(fetch));
+      instance_.index().await(tenant, count);
       return;
     }
   }
@@ -245,6 +268,7 @@ void Engine::end_fetch(const Fetch& fetch, const EndCall& end) {
   BlockPool& pool = instance_.pool();
   run_.trace("{} ends fetch {}: {}, {} blocks", instance_.name(), end.transfer,
              end.status.to_string(), end.fetched);
+  instance_.index().unawait(fetch.missing.content.tenant, fetch.missing.blocks.size());
   if (end.status.ok()) {
     Hold brought = fetch.here;
     const auto filled = std::span(fetch.missing.blocks).first(end.fetched);

@@ -76,6 +76,7 @@ class Engine {
   void operate();
   /// Allocate and fill a prompt, from the index's copies where `reuse` and it has some.
   HoldId prefill(bool reuse);
+  void make_room(size_t blocks);
   void insert(Hold& hold);
   /// To places at the peer, where some are given; else with an insert there.
   uint64_t transfer(HoldId id, const std::string& peer, Duration time,

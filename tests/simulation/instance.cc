@@ -53,6 +53,11 @@ TargetMachine::Options target_options(const SimulationOptions& of_run) {
   return options;
 }
 
+TenantRules tenant_rules(const SimulationOptions& of_run) {
+  if (of_run.quota == 0 && of_run.floor == 0) return {};
+  return {{{"red", simulated_contents().front().tenant, of_run.quota, of_run.floor}}, 1};
+}
+
 }  // namespace
 
 Instance::Instance(Run& run, Network& network, Ledger& ledger, std::string name,
@@ -65,7 +70,8 @@ Instance::Instance(Run& run, Network& network, Ledger& ledger, std::string name,
       pool_(make_pool(run, incarnation)),
       index_(std::make_unique<LocalIndex>(
           *pool_, make_eviction_policy("lru").value(),
-          [this](const ChangeRecord& record) { model_.apply(record); })),
+          [this](const ChangeRecord& record) { model_.apply(record); }, nullptr,
+          tenant_rules(run.options()))),
       source_(std::make_unique<SourceMachine>(source_options(run.options()), *pool_)),
       target_(std::make_unique<TargetMachine>(target_options(run.options()), *pool_, *index_)),
       liveness_(kHeartbeat, kPeerTimeout),

@@ -115,6 +115,9 @@ void Simulation::demand_quiet() {
       run_.fail(instance->name() + " has an open outbound transfer");
     if (instance->target().open() != 0)
       run_.fail(instance->name() + " has an open inbound transfer");
+    for (const TenantShare& share : instance->index().tenants().all()) {
+      if (share.awaited != 0) run_.fail(instance->name() + " awaits blocks of no transfer");
+    }
     const PoolAudit audit = instance->pool().audit().value();
     for (const auto& [writer, blocks] : audit.quarantine) {
       // A block that arrived corrupt stays aside as long as the session that brought it.

@@ -80,6 +80,8 @@ SimulationOptions options_from(uint64_t seed) {
   options.data = draw_delays(random);
   if (random.chance(0.85)) draw_faults(random, options);
   options.max_connections = one_of(random, {1u, 2u, 256u});
+  options.quota = one_of(random, {0u, 6u, 9u});  // a whole prompt fits, two may not
+  options.floor = one_of(random, {0u, 2u, 5u});
   return options;
 }
 
@@ -88,7 +90,8 @@ std::string to_string(const SimulationOptions& options) {
       "seed {}: {} instances, {} x {} blocks, max_inbound {}, connections {}, verify {}, {} "
       "writes, {} lanes, "
       "calls "
-      "of {} pieces, {} ranges, {} bytes, {}, {} shards; {} operations each, {} ms apart, short "
+      "of {} pieces, {} ranges, {} bytes, {}, {} shards, quota {}, floor {}; {} operations each, "
+      "{} ms apart, short "
       "deadlines {}; "
       "control {}{}, data {}; drop {}, duplicate {}, dial failure {}, lost notification {}, "
       "corrupt {}, disturbed every {} ms",
@@ -97,11 +100,11 @@ std::string to_string(const SimulationOptions& options) {
       options.checked_writes ? "checked" : "unchecked", options.lanes,
       options.call_limits.local_pieces, options.call_limits.remote_ranges,
       options.call_limits.bytes, options.one_order ? "one order" : "orders differ",
-      options.shards == 0 ? "any number of" : std::to_string(options.shards), options.operations,
-      in_milliseconds(options.pace), options.short_deadlines, to_string(options.control),
-      options.ordered_control ? " in order" : "", to_string(options.data), options.drop,
-      options.duplicate, options.dial_failure, options.lost_notification, options.corrupt,
-      in_milliseconds(options.disturb_every));
+      options.shards == 0 ? "any number of" : std::to_string(options.shards), options.quota,
+      options.floor, options.operations, in_milliseconds(options.pace), options.short_deadlines,
+      to_string(options.control), options.ordered_control ? " in order" : "",
+      to_string(options.data), options.drop, options.duplicate, options.dial_failure,
+      options.lost_notification, options.corrupt, in_milliseconds(options.disturb_every));
 }
 
 }  // namespace mempool::simulation

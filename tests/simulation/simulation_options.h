@@ -35,6 +35,8 @@ struct SimulationOptions {
   CallLimits call_limits;
   bool one_order = true;  // of tokens and heads, at all instances
   uint32_t shards = 1;    // of all instances; 0: each draws its own
+  uint32_t quota = 0;     // of the first tenant, at all instances; 0: none
+  uint32_t floor = 0;
 
   // ---- workload ----
   uint32_t operations = 0;  // of each instance's engine
