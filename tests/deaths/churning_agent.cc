@@ -52,6 +52,7 @@ AgentOptions churn_options(const std::string& name, const std::string& listen) {
   options.heartbeat = 2000ms;
   options.peer_timeout = 20s;
   options.retransmit = 500ms;
+  options.max_connections = 16;  // of 63 peers, which so come and go among the deaths
   return options;
 }
 
