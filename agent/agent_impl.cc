@@ -467,6 +467,9 @@ AgentStatus Agent::Impl::status() const {
   result.page_bytes = memory.page_bytes;
   result.page_note = memory.page_note;
   result.total = pool_->blocks();
+  for (const PoolSegment* segment : pool_->segments().of_first_shard()) {
+    if (!segment->adopted) result.segments.push_back(segment->blocks);
+  }
   const Result<PoolAudit> audit = pool_->audit();
   result.audit = audit.ok() ? index_->audit() : audit.status();
   result.ready = readiness(result.audit);

@@ -46,6 +46,7 @@ std::string status_json(const AgentStatus& status) {
                                      {"page_bytes", status.page_bytes},
                                      {"page_note", status.page_note},
                                      {"total", status.total},
+                                     {"segments", status.segments},
                                      {"blocks", status.blocks},
                                      {"pins", status.pins},
                                      {"quarantine", status.quarantine}}},

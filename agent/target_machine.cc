@@ -192,7 +192,6 @@ Status TargetMachine::take_free(SessionId id, size_t count, std::optional<uint32
   if (taken.ok()) return {};
   return resource_exhausted(std::string(taken.message()), options_.retry_hint_ms);
 }
-}
 
 void TargetMachine::on_commit(SessionId id, Session& session, const Commit& commit) {
   auto it = session.open.find(commit.number);

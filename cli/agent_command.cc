@@ -15,6 +15,7 @@
 
 #include "agent/agent_config.h"
 #include "cli/command.h"
+#include "cli/pool_reload.h"
 #include "core/config.h"
 #include "core/descriptor_room.h"
 #include "core/log.h"
@@ -36,7 +37,8 @@ Examples:
 When it is ready it prints one line: ready name=... listen=HOST:PORT admin=HOST:PORT
 SIGTERM or SIGINT drains it: /readyz turns 503, new transfers are refused, and it
 ends with 0 when the open ones have ended or agent.drain_timeout_ms has passed. A
-second signal ends it at once, with 128 and the signal's number.)";
+second signal ends it at once, with 128 and the signal's number. SIGHUP reads the
+settings again and takes up the size of the pool; all else waits for a restart.)";
 
 struct AgentArguments : SettingArguments {
   bool print_config = false;
@@ -74,12 +76,13 @@ void print_ready(const AgentStatus& status, bool json) {
   std::fflush(stdout);
 }
 
-/// Hold back the signals that end the agent, in this thread and those that it starts.
-sigset_t block_end_signals() {
+/// Hold back the agent's signals, in this thread and those that it starts.
+sigset_t block_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
@@ -91,7 +94,26 @@ void end_on_next(const sigset_t& signals) {
   action.sa_handler = [](int caught) { ::_exit(128 + caught); };
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
+  signal(SIGHUP, SIG_IGN);
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+}
+
+/// Wait for the signal that ends the agent, and do what the others say.
+int wait_for_end(const sigset_t& signals, const AgentArguments& arguments, Agent& agent,
+                 std::chrono::milliseconds timeout) {
+  for (;;) {
+    int caught = 0;
+    sigwait(&signals, &caught);
+    if (caught != SIGHUP) return caught;
+    const Result<Config> config = load_settings(arguments);
+    const Status taken = config.ok() ? reload_pool(agent, *config, timeout) : config.status();
+    if (taken.ok()) {
+      log().info("the settings were read again; the pool has the size that they give it");
+    } else {
+      log().warning("the settings were read again, and the pool is not as they say: {}",
+                    taken.to_string());
+    }
+  }
 }
 
 int run_agent(const CLI::App& app, AgentArguments arguments) {
@@ -108,18 +130,17 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
   const Status logged = configure_log(*config);
   if (!logged.ok()) return fail(logged);
 
-  const sigset_t signals = block_end_signals();
+  const sigset_t signals = block_signals();
   signal(SIGPIPE, SIG_IGN);
   raise_descriptor_limit();
   Result<std::unique_ptr<Agent>> agent = Agent::start(*options);
   if (!agent.ok()) return fail(agent.status());
   print_ready((*agent)->status(), arguments.json);
-  int caught = 0;
-  sigwait(&signals, &caught);
+  const std::chrono::milliseconds timeout(config->get_integer("agent.drain_timeout_ms"));
+  const int caught = wait_for_end(signals, arguments, **agent, timeout);
   end_on_next(signals);
   log().info("agent '{}' drains on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
-  const Status drained =
-      (*agent)->drain(std::chrono::milliseconds(config->get_integer("agent.drain_timeout_ms")));
+  const Status drained = (*agent)->drain(timeout);
   if (!drained.ok()) log().warning("agent '{}' ends early: {}", options->name, drained.message());
   agent->reset();
   return kExitOk;

@@ -60,7 +60,7 @@ class BlockPool {
   // ---- shape -------------------------------------------------------------------------------
   /// Blocks that there are: of open segments, and those of others that are in use.
   uint32_t blocks() const { return total_; }
-  /// Every index is below this one, now and later.
+  /// Above every index, now and later.
   uint32_t max_blocks() const { return max_blocks_; }
   Medium medium() const { return medium_; }
   uint64_t incarnation() const { return incarnation_; }
@@ -73,7 +73,6 @@ class BlockPool {
   uint64_t block_bytes() const { return layouts_.front().block_bytes * layouts_.size(); }
   /// Requires: a live block's index, here and wherever one is taken; shard < shards().
   BlockView view(uint32_t index, uint32_t shard = 0) const { return segments_.view(index, shard); }
-  /// Of all shards, in rank order.
   std::vector<BlockView> views(uint32_t index) const;
   uint32_t free_blocks() const { return free_.count(); }
   /// Published blocks that nobody pins and that would be free without it: what eviction can free at

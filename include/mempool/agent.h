@@ -78,10 +78,11 @@ struct AgentStatus {
   std::string listen;  // host:port that was bound
   std::string admin;   // likewise, empty for none
   uint32_t shards = 0;
-  uint64_t block_bytes = 0;  // in all shards
-  uint64_t page_bytes = 0;   // of the pool's memory
-  std::string page_note;     // why it has no huge pages, and the mend; empty when it has
-  uint64_t total = 0;
+  uint64_t block_bytes = 0;        // in all shards
+  uint64_t page_bytes = 0;         // of the pool's memory
+  std::string page_note;           // why it has no huge pages, and the mend; empty when it has
+  uint64_t total = 0;              // of all blocks, adopted ones too
+  std::vector<uint32_t> segments;  // blocks of each segment of the pool's own
   std::map<std::string, uint64_t> blocks;  // by state
   uint64_t pins = 0;
   std::map<std::string, uint64_t> quarantine;  // by who may still write

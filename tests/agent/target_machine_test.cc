@@ -34,13 +34,11 @@ class TargetMachineTest : public testing::Test {
   }
 
   static Offer offer(uint64_t number, TokenId tokens = 10) {
-    Offer offer;
-    offer.number = number;
-    offer.request_id = 42;
-    offer.deadline_ms = 600;
-    offer.content = tiny_content();
-    offer.tokens = tokens_up_to(tokens);
-    return offer;
+    return {.number = number,
+            .request_id = 42,
+            .deadline_ms = 600,
+            .content = tiny_content(),
+            .tokens = tokens_up_to(tokens)};
   }
   static Prompt prompt(const std::vector<TokenId>& tokens) { return {tiny_content(), tokens}; }
 
@@ -94,7 +92,6 @@ TEST_F(TargetMachineTest, refusing_turns_offers_away_with_a_hint_and_lets_open_o
   }
   EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
   EXPECT_EQ(machine_->open(), 1u);
-
   EXPECT_TRUE(messages_of<OfferReply>(take(offer(1))).at(0).status.ok());  // asked again
   machine_->on_notified(kSession, open.slot);
   EXPECT_TRUE(messages_of<CommitReply>(take(Commit{1, 1, {}})).at(0).status.ok());
@@ -195,7 +192,6 @@ TEST_F(TargetMachineTest, a_fetch_leases_what_is_here_until_its_cancel) {
   EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, 0, piece));
   EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, 0, piece));
   EXPECT_EQ(index_.evict(8), 0u);  // nobody else can have them
-
   const auto ended = take(Cancel{1});
   EXPECT_EQ(messages_of<CancelReply>(ended).size(), 1u);
   EXPECT_EQ(actions_of<CloseSlot>(ended).size(), 1u);
@@ -591,8 +587,8 @@ TEST_F(TargetMachineTest, an_earlier_life_that_asks_again_is_not_found_and_reser
 
 TEST_F(TargetMachineTest, peers_write_where_their_slot_is_open_and_read_nowhere) {
   const OfferReply reply = reserve(1);
-  const uint64_t offset =
-      pool_->view(reply.reserved[0].index()).piece(0, 0) - pool_->segments().all()[0]->memory.data;
+  const BlockView view = pool_->view(reply.reserved[0].index());
+  const uint64_t offset = view.piece(0, 0) - view.segment;
   EXPECT_TRUE(machine_->admits(kSession, reply.slot, Operation::kWrite, 0, offset, 8));
   EXPECT_FALSE(machine_->admits(kSession, reply.slot, Operation::kRead, 0, offset, 8));
   machine_->on_notified(kSession, reply.slot);

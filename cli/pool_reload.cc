@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the comparison of the pool that is with the one that is wanted.
+#include "cli/pool_reload.h"
+
+#include <cstdint>
+#include <numeric>
+
+#include "agent/agent_config.h"
+#include "core/check.h"
+#include "core/log.h"
+
+namespace mempool {
+namespace {
+
+uint64_t sum(const std::vector<uint32_t>& blocks) {
+  return std::accumulate(blocks.begin(), blocks.end(), uint64_t{0});
+}
+
+}  // namespace
+
+Status reload_pool(Agent& agent, const Config& config, std::chrono::milliseconds timeout) {
+  MEMPOOL_ASSIGN_OR_RETURN(const AgentOptions options, agent_options(config));
+  const uint64_t wanted = sum(options.segment_blocks);
+  std::vector<uint32_t> segments = agent.status().segments;
+  if (wanted > sum(segments)) {
+    return agent.grow(static_cast<uint32_t>(wanted - sum(segments)));
+  }
+  while (segments.size() > 1 && sum(segments) - segments.back() >= wanted) {
+    MEMPOOL_RETURN_IF_ERROR(agent.shrink(timeout));
+    log().info("the pool has {} blocks less", segments.back());
+    segments.pop_back();
+  }
+  if (sum(segments) > wanted) {
+    log().info("the pool keeps {} blocks: its last segment of {} would leave less than {}",
+               sum(segments), segments.back(), wanted);
+  }
+  return {};
+}
+
+}  // namespace mempool
