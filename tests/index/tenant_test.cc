@@ -123,6 +123,22 @@ TEST_P(TenantTest, a_prompt_that_grows_at_the_quota_keeps_its_own_prefix) {
   EXPECT_TRUE(pool_->unpin(kCallerSession, fresh).ok());
 }
 
+TEST_P(TenantTest, an_old_prefix_does_not_go_for_its_own_continuation) {
+  std::vector<BlockAddress> blocks;
+  ASSERT_TRUE(insert_pinned(acme_, {1, 1, 2, 2}, blocks).ok());
+  ASSERT_TRUE(pool_->unpin(kCallerSession, blocks).ok());
+  insert_each(acme_, 4, 100);
+  const auto fresh = alloc(1);
+  blocks.push_back(fresh.front());
+  const Tokens longer = {1, 1, 2, 2, 3, 3};
+  const auto outcome = index_.insert(kCallerSession, {acme_, longer}, blocks);
+  ASSERT_TRUE(outcome.ok()) << outcome.status().to_string();
+  EXPECT_EQ(outcome->serving, blocks);
+  EXPECT_TRUE(holds(acme_, longer));
+  EXPECT_EQ(acme().published, kQuota);
+  EXPECT_TRUE(pool_->unpin(kCallerSession, fresh).ok());
+}
+
 TEST_P(TenantTest, what_is_published_already_counts_once) {
   const Tokens whole = {1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6};
   ASSERT_TRUE(insert(acme_, whole).ok());
