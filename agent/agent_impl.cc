@@ -158,6 +158,12 @@ Status Agent::Impl::check_options() const {
       (placement.layers != 0 && placement.layers != options_.content.layers)) {
     return unsupported("an agent holds all layers of its model, for now");
   }
+  const uint64_t blocks =
+      std::accumulate(options_.segment_blocks.begin(), options_.segment_blocks.end(), uint64_t{0});
+  if (options_.max_blocks != 0 && options_.max_blocks < blocks) {
+    return invalid_argument(
+        fmt::format("max_blocks is {}, less than the {} of the pool", options_.max_blocks, blocks));
+  }
   if (options_.segment_blocks.size() * options_.shards > kSegmentsMax) {
     return invalid_argument(fmt::format("{} segments in {} shards; peers are told of at most {}",
                                         options_.segment_blocks.size(), options_.shards,

@@ -78,9 +78,12 @@ void AttachSession::read() {
 }
 
 void AttachSession::on_frame(AttachFrame frame) {
-  if (auto* call = std::get_if<AttachCall>(&frame); call != nullptr && state_ == State::kAttached) {
-    return handle(*call);
+  auto* const call = std::get_if<AttachCall>(&frame);
+  const bool lends = call != nullptr && call->operation == AttachOperation::kAdopt;
+  if (!lends && !link_->stream.take_descriptors().empty()) {
+    return leave(corruption("attach frame: descriptors that nothing asks for"));
   }
+  if (call != nullptr && state_ == State::kAttached) return handle(*call);
   const auto* hello = std::get_if<AttachHello>(&frame);
   if (hello == nullptr || state_ != State::kGreeting) {
     return leave(corruption("attach frame: out of turn"));

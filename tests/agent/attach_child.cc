@@ -3,17 +3,20 @@
 // first layer of a prompt to the peer "decode", has it hold three blocks, says "ready", and stays
 // until it is killed. With "closed" as argv[3] it closes every socket then, but goes on as a
 // process that has the pool mapped. With "forked" it has a child, which does nothing and outlives
-// it. With "rank" it is rank argv[4] of argv[5], which attaches and does nothing.
+// it. With "rank" it is rank argv[4] of argv[5], which attaches and does nothing. With "lends" it
+// lends eight blocks of its own, publishes a prompt of 8 tokens in two of them and holds a third.
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string_view>
 
 #include "mempool/attach.h"
 #include "tests/agent/agent_pair.h"
+#include "tests/agent/engine_memory.h"
 
 namespace {
 
@@ -21,6 +24,19 @@ namespace {
   std::puts("ready");
   std::fflush(stdout);
   for (;;) ::pause();
+}
+
+bool lend(mempool::Pool& engine, const mempool::Content& content) {
+  using namespace mempool;
+  static const mempool::testing::EngineMemory tensors(engine.layout(), 8);
+  if (!engine.adopt("kv", tensors.options(/*in_place=*/true)).ok()) return false;
+  const uint32_t numbers[] = {2, 5, 7};
+  const auto blocks = engine.claim("kv", numbers);
+  if (!blocks.ok()) return false;
+  const auto tokens = mempool::testing::make_tokens(8);
+  const auto prompt = std::span(*blocks).first(2);
+  for (size_t i = 0; i < 2; ++i) mempool::testing::fill(engine, prompt[i], tokens[4 * i]);
+  return engine.insert({content, tokens}, prompt).ok() && engine.unpin(prompt).ok();
 }
 
 }  // namespace
@@ -40,6 +56,10 @@ int main(int argc, char** argv) {
   if (!engine.ok()) return 3;
   if (mode == "rank") say_ready_and_stay();
   auto content = (*engine)->content(mempool::testing::small_spec());
+  if (mode == "lends") {
+    if (!lend(**engine, *content)) return 6;
+    say_ready_and_stay();
+  }
   auto blocks = (*engine)->alloc(static_cast<size_t>(std::atoi(argv[2])));
   const auto tokens = mempool::testing::make_tokens(8);
   const auto filled = mempool::testing::filled_blocks(**engine, tokens);

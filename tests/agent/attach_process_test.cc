@@ -73,6 +73,23 @@ TEST_F(AttachProcessTest, a_killed_engine_gives_everything_back_and_nothing_of_i
   EXPECT_TRUE(attach_engine(prefill_path_)->alloc(prefill_->status().total).ok());
 }
 
+TEST_F(AttachProcessTest, memory_that_a_killed_engine_lent_is_let_go_when_its_readers_are_done) {
+  EngineProcess engine(prefill_path_, "0", "lends");
+  EXPECT_EQ(prefill_->status().blocks.at("unclaimed"), 5u);
+  EXPECT_EQ(held(*prefill_), 1u);
+  const auto tokens = make_tokens(8);
+  const MatchResult reader = prefill_->match({content_, tokens});
+  ASSERT_EQ(reader.tokens, 8u);
+  engine.kill();
+  ASSERT_TRUE(wait_until([this] { return held(*prefill_) == 0; }));
+  EXPECT_EQ(prefill_->status().adopted.size(), 1u) << "somebody still reads it";
+  EXPECT_TRUE(testing::holds(*prefill_, reader.blocks[1], tokens[4]));
+  ASSERT_TRUE(prefill_->unpin(reader.blocks).ok());
+  EXPECT_TRUE(wait_until([this] { return prefill_->status().adopted.empty(); }));
+  EXPECT_TRUE(all_given_back(*prefill_));
+  EXPECT_EQ(prefill_->match({content_, tokens}).tokens, 0u);
+}
+
 TEST_F(AttachProcessTest, a_stopped_engine_keeps_what_it_can_touch_and_others_go_on) {
   EngineProcess engine(prefill_path_, "20", "open");
   engine.stop();
