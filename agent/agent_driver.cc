@@ -552,7 +552,7 @@ void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& b
   if (state != BlockState::kPublished && state != BlockState::kPrivate) return;  // aside already
   if (!pool.pin(kAgentSession, list).ok()) return;
   if (pool.state(block.index()) == BlockState::kPublished) index.erase_blocks(indices);
-  pool.quarantine(kAgentSession, block.index(), "corruption");
+  pool.quarantine(kAgentSession, block.index(), std::string(kCorruption));
 }
 
 }  // namespace mempool

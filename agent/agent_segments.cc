@@ -28,13 +28,16 @@ std::string uses_of(const BlockPool& pool, const PoolSegment& segment) {
   return text;
 }
 
-std::vector<uint32_t> published_of(const BlockPool& pool, const PoolSegment& segment) {
-  std::vector<uint32_t> result;
-  for (uint32_t index = segment.first_block; index < segment.first_block + segment.blocks;
-       ++index) {
-    if (pool.state(index) == BlockState::kPublished) result.push_back(index);
+/// Let go of what nobody but the agent holds in a segment: published blocks, time and again, since
+/// a transfer that was open when it was closed may publish some; and those aside for their bytes.
+void let_go_of(BlockPool& pool, LocalIndex& index, const PoolSegment& segment) {
+  std::vector<uint32_t> published;
+  for (uint32_t i = segment.first_block; i < segment.first_block + segment.blocks; ++i) {
+    if (pool.state(i) == BlockState::kPublished) published.push_back(i);
+    const std::string* const writer = pool.writer(i);
+    if (writer != nullptr && *writer == kCorruption) pool.release(i);
   }
-  return result;
+  if (!published.empty()) index.erase_blocks(published);
 }
 
 std::vector<const PoolSegment*> shards_of(const BlockPool& pool, uint32_t first_block) {
@@ -161,11 +164,7 @@ void Agent::Impl::drop_closed(TimePoint now) {
     {
       const std::lock_guard lock(mutex_);
       const PoolSegment& segment = *shards_of(*pool_, first_block).front();
-      // Time and again: a transfer that was open when the segment was closed may publish some.
-      if (const std::vector<uint32_t> published = published_of(*pool_, segment);
-          !published.empty()) {
-        index_->erase_blocks(published);
-      }
+      let_go_of(*pool_, *index_, segment);
       if (pool_->present(first_block) > 0) {
         status = deadline_exceeded(
             fmt::format("blocks are still in use ({})", uses_of(*pool_, segment)));

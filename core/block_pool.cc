@@ -238,6 +238,11 @@ void BlockPool::release(uint32_t index) {
   free_collected();
 }
 
+const std::string* BlockPool::writer(uint32_t index) const {
+  const auto found = quarantined_.find(index);
+  return found == quarantined_.end() ? nullptr : &found->second;
+}
+
 void BlockPool::end_session(SessionId session) {
   for (uint32_t index = 0; index < records_.size(); ++index) {
     for (uint32_t held = pins_of(session, index); held > 0; --held) {

@@ -92,8 +92,7 @@ class BlockPool {
   Result<uint32_t> add_segment(NewSegment segment);
   /// Its blocks are free from now on, or unclaimed.
   void open_segment(uint32_t first_block);
-  /// What is not in use is absent from now on, what is as soon as it is freed. Blocks that the
-  /// index holds stay until they are erased.
+  /// Its blocks are absent from now on, those in use or in the index once they are free.
   void close_segment(uint32_t first_block);
   /// Blocks of it that are not absent.
   uint32_t present(uint32_t first_block) const;
@@ -170,11 +169,12 @@ class BlockPool {
   void quarantine(SessionId session, uint32_t index, const std::string& writer);
   /// quarantined -> free, once the last pin is gone too. Requires: quarantined, not yet released.
   void release(uint32_t index);
+  /// Who may still write into a block in quarantine; null for one that was released, or any other.
+  const std::string* writer(uint32_t index) const;
   /// Drop every pin of a session, as unpin does. Requires: its engine or peer is gone, or what it
   /// may still write into is in quarantine.
   void end_session(SessionId session);
 
-  /// The seal checksum, where one was computed.
   std::optional<uint64_t> checksum(uint32_t index) const;
 
   // ---- for peers and operators -------------------------------------------------------------

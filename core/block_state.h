@@ -36,6 +36,8 @@ enum class BlockState : uint8_t {
 inline constexpr size_t kBlockStates = 9;
 std::string_view to_string(BlockState state);
 
+/// In the place of a writer: a block whose bytes are not those sealed.
+inline constexpr std::string_view kCorruption = "corruption";
 inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
 
 /// Blocks by state, and the quarantined ones by who holds them back.

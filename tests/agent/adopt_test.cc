@@ -224,6 +224,20 @@ TEST_P(AdoptTest, withdrawing_waits_until_nobody_uses_the_memory) {
   EXPECT_EQ(source_->withdraw("other", 1s).code(), StatusCode::kNotFound);
 }
 
+TEST_P(AdoptTest, a_block_aside_for_its_bytes_does_not_hold_the_memory_back) {
+  const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  ASSERT_TRUE(source_->adopt("kv", tensors.options(/*in_place=*/true)).ok());
+  const auto blocks = claim_filled(tensors, {0, 1, 2}, tokens_);
+  ASSERT_TRUE(source_->insert({content_, tokens_}, blocks).ok());
+  *tensors.piece(1, 0, 0) ^= std::byte{1};
+  std::vector<std::byte> copy(source_->layout().block_bytes);
+  EXPECT_EQ(source_->read(blocks[1], copy).code(), StatusCode::kCorruption);
+  EXPECT_EQ(count("quarantined"), 1u);
+  ASSERT_TRUE(source_->unpin(blocks).ok());
+  const Status withdrawn = source_->withdraw("kv", 10s);
+  EXPECT_TRUE(withdrawn.ok()) << withdrawn.to_string();
+}
+
 TEST_P(AdoptTest, what_is_withdrawn_under_a_fetch_is_read_whole_or_not_at_all) {
   const EngineMemory tensors(source_->layout(), kTensorBlocks);
   for (int round = 0; round < 20; ++round) {
