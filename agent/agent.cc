@@ -117,13 +117,16 @@ Status Agent::withdraw(const std::string& name, std::chrono::milliseconds timeou
 
 Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  MEMPOOL_RETURN_IF_ERROR(check_insert(prompt, blocks.size(), layout().tokens));
   const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
     MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(list));
     return impl_->embedded_.insert(prompt, list, sums);
   };
-  const std::vector<bool> copied = impl_->copied(blocks);
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copied, impl_->embedded_.begin_copy(blocks));
   if (copied.empty()) return insert(blocks);
-  return insert_copies(*this, blocks, copied, match(prompt).blocks, insert);
+  Result<InsertResult> result = insert_copies(*this, blocks, copied, match(prompt).blocks, insert);
+  impl_->embedded_.end_copy(copied_blocks(blocks, copied));
+  return result;
 }
 
 MatchResult Agent::match(const Prompt& prompt) {
@@ -144,9 +147,11 @@ Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
     MEMPOOL_ASSIGN_OR_RETURN(const std::vector<SealedSum> sums, impl_->sums_of(list));
     return impl_->embedded_.insert_keys(ids, list, sums);
   };
-  const std::vector<bool> copied = impl_->copied(blocks);
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copied, impl_->embedded_.begin_copy(blocks));
   if (copied.empty()) return insert(blocks);
-  return insert_copies(*this, blocks, copied, {}, insert);
+  Result<InsertResult> result = insert_copies(*this, blocks, copied, {}, insert);
+  impl_->embedded_.end_copy(copied_blocks(blocks, copied));
+  return result;
 }
 
 Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {

@@ -28,6 +28,12 @@ Status check_behind(const AdoptedMemory& memory) {
 
 }  // namespace
 
+Status Agent::Impl::being_let_go(const std::string& name) const {
+  return Status(StatusCode::kUnavailable,
+                fmt::format("'{}' is being let go of; some of its blocks are still in use", name),
+                static_cast<uint32_t>(options_.retry_hint.count()));
+}
+
 Status Agent::Impl::adopt(SessionId engine, const std::string& name, const AdoptOptions& options,
                           std::vector<Lent> lent) {
   MEMPOOL_RETURN_IF_ERROR(check_name(name));
@@ -40,6 +46,10 @@ Status Agent::Impl::adopt(SessionId engine, const std::string& name, const Adopt
                                                                       part.shape, options.blocks));
     }
     const auto known = adoptions_.find(name);
+    if (known != adoptions_.end() && known->second.first_block &&
+        closing_.contains(*known->second.first_block)) {
+      return being_let_go(name);
+    }
     const size_t shards = pool_->shards();
     Adoption fresh{{options.blocks, true, options.insert_in_place, std::vector<BlockLayout>(shards),
                     std::vector<SegmentMemory>(shards)},
@@ -96,8 +106,14 @@ Result<std::vector<BlockAddress>> Agent::Impl::claim(SessionId engine, const std
     return unavailable(
         fmt::format("'{}' is not adopted of all {} shards yet", name, pool_->shards()));
   }
-  std::vector<uint32_t> indices;
+  std::vector<uint32_t> indices(blocks.begin(), blocks.end());
+  std::ranges::sort(indices);
+  if (std::ranges::adjacent_find(indices) != indices.end()) {
+    return invalid_argument(fmt::format("a list of blocks of '{}' names one twice", name));
+  }
+  indices.clear();
   std::vector<uint32_t> published;
+  std::vector<uint32_t> corrupt;  // which their engine is about to write anew
   for (const uint32_t block : blocks) {
     if (block >= adoption.blocks) {
       return invalid_argument(
@@ -105,8 +121,9 @@ Result<std::vector<BlockAddress>> Agent::Impl::claim(SessionId engine, const std
     }
     const uint32_t index = indices.emplace_back(*adoption.first_block + block);
     const BlockState state = pool_->state(index);
-    if (state == BlockState::kPublished && pool_->pins(index) == 0) {
-      published.push_back(index);
+    const bool unpinned = pool_->pins(index) == 0;
+    if (unpinned && (state == BlockState::kPublished || pool_->is_corrupt(index))) {
+      (state == BlockState::kPublished ? published : corrupt).push_back(index);
     } else if (state != BlockState::kUnclaimed) {
       return resource_exhausted(
           fmt::format("block {} of '{}' is {}, with {} pins; claim it when they are gone", block,
@@ -115,6 +132,7 @@ Result<std::vector<BlockAddress>> Agent::Impl::claim(SessionId engine, const std
     }
   }
   if (!published.empty()) index_->erase_blocks(published);
+  for (const uint32_t index : corrupt) pool_->release(index);
   std::vector<BlockAddress> claimed;
   MEMPOOL_RETURN_IF_ERROR(pool_->claim(engine, indices, claimed));
   return claimed;
@@ -138,20 +156,14 @@ void Agent::Impl::withdraw(const std::string& name, TimePoint deadline,
     if (!first_block) adoptions_.erase(found);
   }
   if (!first_block) return done({});
-  if (closing_.contains(*first_block)) {
-    return done(unavailable(fmt::format("'{}' is being withdrawn", name)));
-  }
-  close_segment(*first_block, deadline, [this, name, done = std::move(done)](const Status& status) {
-    if (status.ok()) {
-      const std::lock_guard lock(mutex_);
-      adoptions_.erase(name);
-    }
-    done(status);
-  });
+  if (closing_.contains(*first_block)) return done(being_let_go(name));
+  close_segment(*first_block, {deadline, std::move(done), [this, name] {
+                                 const std::lock_guard lock(mutex_);
+                                 adoptions_.erase(name);
+                               }});
 }
 
-// ---- of the engine in this process
-// ---------------------------------------------------------------
+// ---- of the engine in this process -------------------------------------------------------------
 
 Status Agent::Impl::adopt_embedded(const std::string& name, const AdoptOptions& options) {
   const Visit visit(*visitors_);
@@ -159,6 +171,10 @@ Status Agent::Impl::adopt_embedded(const std::string& name, const AdoptOptions& 
   if (options.shards.size() != pool_->shards()) {
     return invalid_argument(fmt::format("memory of {} shards; the pool has {}",
                                         options.shards.size(), pool_->shards()));
+  }
+  const auto anonymous = std::ranges::count(options.shards, -1, &AdoptedMemory::descriptor);
+  if (anonymous != 0 && static_cast<size_t>(anonymous) != options.shards.size()) {
+    return invalid_argument("give a descriptor for each shard, or for none");
   }
   std::vector<Lent> lent;
   for (const AdoptedMemory& memory : options.shards) {
@@ -190,19 +206,6 @@ Status Agent::Impl::withdraw_embedded(const std::string& name, std::chrono::mill
     pump();
   });
   return withdrawn.get_future().get();
-}
-
-std::vector<bool> Agent::Impl::copied(std::span<const BlockAddress> blocks) const {
-  std::vector<bool> result;
-  const std::lock_guard lock(mutex_);
-  for (size_t position = 0; position < blocks.size(); ++position) {
-    if (!pool_->check(blocks[position]).ok()) continue;  // the insert itself says so
-    const PoolSegment& segment = *pool_->segments().holding(blocks[position].index());
-    if (!segment.adopted || segment.in_place) continue;
-    result.resize(blocks.size());
-    result[position] = true;
-  }
-  return result;
 }
 
 void Agent::Impl::withdraw_all(SessionId engine) {

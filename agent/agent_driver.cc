@@ -15,13 +15,6 @@
 #include "transport/shard_pairs.h"
 
 namespace mempool {
-namespace {
-
-// How often blocks that are let go are looked for in closed segments.
-constexpr std::chrono::milliseconds kClosingTick{5};
-
-}  // namespace
-
 void Agent::Impl::request_pump() {
   loop_.post([this] { pump(); });
 }
@@ -552,7 +545,7 @@ void set_corrupt_aside(BlockPool& pool, LocalIndex& index, const BlockAddress& b
   if (state != BlockState::kPublished && state != BlockState::kPrivate) return;  // aside already
   if (!pool.pin(kAgentSession, list).ok()) return;
   if (pool.state(block.index()) == BlockState::kPublished) index.erase_blocks(indices);
-  pool.quarantine(kAgentSession, block.index(), std::string(kCorruption));
+  pool.set_aside(kAgentSession, block.index());
 }
 
 }  // namespace mempool

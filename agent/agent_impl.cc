@@ -307,6 +307,11 @@ Result<std::vector<SealedSum>> Agent::Impl::sums_of(std::span<const BlockAddress
         return corruption(
             fmt::format("block {} is set aside: its bytes are not those sealed", to_string(block)));
       }
+      if (state == BlockState::kReserved) {
+        return invalid_argument(
+            fmt::format("block {} is being filled by a peer's transfer; use it when it has arrived",
+                        to_string(block)));
+      }
       if (state == BlockState::kPublished) continue;  // what was sealed is what counts
       const bool sealed = pool_->checksum(block.index()).has_value();  // it may have filled since
       if (sealed || picks(verify_, block.index(), block.generation)) sums.push_back({position, 0});

@@ -74,8 +74,6 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   /// The same from the engine's own thread, in this process.
   Status adopt_embedded(const std::string& name, const AdoptOptions& options);
   Status withdraw_embedded(const std::string& name, std::chrono::milliseconds timeout);
-  /// Tell which blocks of a list are inserted as copies; empty for none. Takes the lock.
-  std::vector<bool> copied(std::span<const BlockAddress> blocks) const;
   /// Let go of what was lent by an engine that is gone. Requires: the agent's thread.
   void withdraw_all(SessionId engine);
   std::string metrics_text();
@@ -206,15 +204,23 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
 
   /// Give a segment its place, tell transports and peers, and let its blocks be used.
   Result<uint32_t> place(NewSegment segment);
-  /// Let no block of a segment be used anew, and drop it once none is in use. `done` follows.
-  void close_segment(uint32_t first_block, TimePoint deadline, std::function<void(Status)> done);
+  /// A segment that is to go.
+  struct Closing {
+    TimePoint deadline;
+    std::function<void(Status)> done;  // by the deadline: ok when it has gone
+    std::function<void()> on_dropped;  // before `done` is ok, or some time after it was not
+  };
+  /// Let no block of a segment be used anew, and drop it once none is in use.
+  void close_segment(uint32_t first_block, Closing closing);
   /// Go on with the segments that are closed.
   void drop_closed(TimePoint now);
+  Status empty_closed(uint32_t first_block, bool late);
   bool forget_regions(uint32_t first_block);
   void give_up_closing();
   /// Tell whether all tenants' floors fit into a pool of so many blocks less.
   Status check_floors(uint32_t less) const;
   std::optional<uint32_t> adopted_at(const std::string& name) const;
+  Status being_let_go(const std::string& name) const;
   bool stopping();
   void tell_segments();
   void pump();
@@ -256,11 +262,10 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   std::unique_ptr<AttachServer> attach_;  // null: no engine can attach
   Liveness liveness_;
   std::map<uint64_t, size_t> fences_;  // peer -> transports that have yet to answer
-  struct Closing {
-    TimePoint deadline;
-    std::function<void(Status)> done;
-  };
-  std::map<uint32_t, Closing> closing_;  // by a segment's first block
+  // How often blocks that are let go are looked for in closed segments.
+  static constexpr std::chrono::milliseconds kClosingTick{5};
+  std::map<uint32_t, Closing> closing_;     // by a segment's first block
+  TimePoint next_look_ = TimePoint::min();  // at closing_
   uint64_t progress_ = 0;
   bool pumping_ = false;
   bool hung_up_ = false;  // drain() has told the sources

@@ -34,8 +34,7 @@ void let_go_of(BlockPool& pool, LocalIndex& index, const PoolSegment& segment) {
   std::vector<uint32_t> published;
   for (uint32_t i = segment.first_block; i < segment.first_block + segment.blocks; ++i) {
     if (pool.state(i) == BlockState::kPublished) published.push_back(i);
-    const std::string* const writer = pool.writer(i);
-    if (writer != nullptr && *writer == kCorruption) pool.release(i);
+    if (pool.is_corrupt(i)) pool.release(i);
   }
   if (!published.empty()) index.erase_blocks(published);
 }
@@ -55,6 +54,7 @@ std::vector<const PoolSegment*> shards_of(const BlockPool& pool, uint32_t first_
 Status Agent::Impl::grow(uint32_t blocks) {
   const Visit visit(*visitors_);
   if (!visit) return cancelled("the agent stops");
+  MEMPOOL_RETURN_IF_ERROR(pool_->segments().find_place(blocks, pool_->max_blocks()).status());
   MEMPOOL_ASSIGN_OR_RETURN(NewSegment segment, pool_->make_segment(blocks));  // takes long
   std::promise<Status> placed;
   loop_.post([&] { placed.set_value(place(std::move(segment)).status()); });
@@ -85,8 +85,9 @@ Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
     if (const Status floors = check_floors(last->blocks); !floors.ok()) {
       return dropped.set_value(floors);
     }
-    close_segment(last->first_block, deadline,
-                  [&dropped](const Status& status) { dropped.set_value(status); });
+    close_segment(
+        last->first_block,
+        {deadline, [&dropped](const Status& status) { dropped.set_value(status); }, [] {}});
     pump();
   });
   return dropped.get_future().get();
@@ -96,10 +97,10 @@ Status Agent::Impl::check_floors(uint32_t less) const {
   const std::lock_guard lock(mutex_);
   uint64_t floors = 0;
   for (const TenantShare& share : index_->tenants().listed()) floors += share.rule.floor;
-  if (floors <= pool_->blocks() - less) return {};
-  return invalid_argument(
-      fmt::format("the floors of the tenants come to {} blocks, and the pool would have {}", floors,
-                  pool_->blocks() - less));
+  const uint32_t left = pool_->common_blocks() - less;
+  if (floors <= left) return {};
+  return invalid_argument(fmt::format(
+      "the floors of the tenants come to {} blocks, and the pool would have {}", floors, left));
 }
 
 // ---- on the agent's thread -------------------------------------------------------------------
@@ -148,45 +149,58 @@ void Agent::Impl::tell_segments() {
   for (const SessionId source : sources) control_->send(source, welcome);
 }
 
-void Agent::Impl::close_segment(uint32_t first_block, TimePoint deadline,
-                                std::function<void(Status)> done) {
+void Agent::Impl::close_segment(uint32_t first_block, Closing closing) {
   {
     const std::lock_guard lock(mutex_);
     pool_->close_segment(first_block);
   }
-  closing_[first_block] = {deadline, std::move(done)};
+  closing_[first_block] = std::move(closing);
+  next_look_ = TimePoint::min();
 }
 
 void Agent::Impl::drop_closed(TimePoint now) {
+  if (closing_.empty() || now < next_look_) return;
+  next_look_ = now + kClosingTick;
   for (auto it = closing_.begin(); it != closing_.end();) {
-    const uint32_t first_block = it->first;
-    Status status;
-    {
-      const std::lock_guard lock(mutex_);
-      const PoolSegment& segment = *shards_of(*pool_, first_block).front();
-      let_go_of(*pool_, *index_, segment);
-      if (pool_->present(first_block) > 0) {
-        status = deadline_exceeded(
-            fmt::format("blocks are still in use ({})", uses_of(*pool_, segment)));
-      }
-      if (!status.ok() && now >= it->second.deadline) pool_->open_segment(first_block);
-    }
-    const bool dropped = status.ok() && forget_regions(first_block);
-    if (dropped) {
-      {
-        const std::lock_guard lock(mutex_);
-        pool_->drop_segment(first_block);
-      }
-      tell_segments();
-    }
-    if (!dropped && (status.ok() || now < it->second.deadline)) {
+    Closing& closing = it->second;
+    const bool late = now >= closing.deadline;
+    const Status emptied = empty_closed(it->first, late);
+    const bool dropped = emptied.ok() && forget_regions(it->first);
+    if (!dropped && !late) {
       ++it;
       continue;
     }
-    const std::function<void(Status)> done = std::move(it->second.done);
-    it = closing_.erase(it);
-    done(status);
+    const auto done = std::exchange(closing.done, [](const Status&) {});
+    if (dropped) {
+      {
+        const std::lock_guard lock(mutex_);
+        pool_->drop_segment(it->first);
+      }
+      tell_segments();
+      closing.on_dropped();
+    }
+    if (dropped || !emptied.ok()) {
+      it = closing_.erase(it);
+      done(emptied);
+    } else {  // no block is left of it, so it cannot be opened again: it goes when it can
+      closing.deadline = TimePoint::max();
+      ++it;
+      done(deadline_exceeded("a transport still uses the memory"));
+    }
   }
+}
+
+// Errors: kDeadlineExceeded while blocks are in use; with it, where it is late, the segment is open
+// again.
+Status Agent::Impl::empty_closed(uint32_t first_block, bool late) {
+  const std::lock_guard lock(mutex_);
+  const PoolSegment& segment = *shards_of(*pool_, first_block).front();
+  let_go_of(*pool_, *index_, segment);
+  if (pool_->present(first_block) == 0) return {};
+  if (!late) return deadline_exceeded("blocks are still in use");
+  const std::string uses = uses_of(*pool_, segment);
+  pool_->open_segment(first_block);
+  return deadline_exceeded(fmt::format("blocks are still in use ({})", uses));
 }
 
 // Take a segment's memory from all transports. False while one of them uses it still.

@@ -85,9 +85,11 @@ enum class AttachOperation : uint8_t {
   kAdopt,  // a descriptor comes along
   kClaim,
   kWithdraw,
+  kBeginCopy,
   // What follows has no answer.
   kMap,  // the pool will be mapped from now on
   kEndRead,
+  kEndCopy,
   kLayersReady,
   kCommit,
   kCancel,

@@ -15,9 +15,9 @@
 
 #include "agent/agent_impl.h"
 #include "agent/attach_server.h"
+#include "agent/copied_insert.h"
 #include "core/check.h"
 #include "core/log.h"
-#include "core/memory_mapping.h"
 
 namespace mempool {
 namespace {
@@ -69,6 +69,9 @@ void AttachSession::read() {
     }
     const Result<bool> more = link_->stream.receive();
     if (!more.ok()) return leave(more.status());
+    if (link_->stream.descriptors_waiting() > 1) {  // an engine lends one, and waits
+      return leave(corruption("attach frame: descriptors that nothing asks for"));
+    }
     if (*more) continue;
     link_->watch.when_readable([self = weak_from_this()] {
       if (const auto session = self.lock()) session->read();
@@ -79,10 +82,6 @@ void AttachSession::read() {
 
 void AttachSession::on_frame(AttachFrame frame) {
   auto* const call = std::get_if<AttachCall>(&frame);
-  const bool lends = call != nullptr && call->operation == AttachOperation::kAdopt;
-  if (!lends && !link_->stream.take_descriptors().empty()) {
-    return leave(corruption("attach frame: descriptors that nothing asks for"));
-  }
   if (call != nullptr && state_ == State::kAttached) return handle(*call);
   const auto* hello = std::get_if<AttachHello>(&frame);
   if (hello == nullptr || state_ != State::kGreeting) {
@@ -228,6 +227,7 @@ AttachAnswer AttachSession::answer(AttachCall& call) {
     case AttachOperation::kPin:
     case AttachOperation::kUnpin:
     case AttachOperation::kBeginRead:
+    case AttachOperation::kBeginCopy:
       return answer_about_blocks(call);
     case AttachOperation::kTransfer:
     case AttachOperation::kTransferTo:
@@ -266,6 +266,13 @@ AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
     out.status = calls_.pin(call.blocks);
   } else if (call.operation == AttachOperation::kUnpin) {
     out.status = calls_.unpin(call.blocks);
+  } else if (call.operation == AttachOperation::kBeginCopy) {
+    const Result<std::vector<bool>> copied = calls_.begin_copy(call.blocks);
+    out.status = copied.status();
+    if (!copied.ok()) return out;
+    const std::vector<BlockAddress> held = copied_blocks(call.blocks, *copied);
+    copies_.insert(held.begin(), held.end());
+    out.blocks = held;
   } else if (call.blocks.size() != 1) {
     out.status = invalid_argument("a read is of one block");
   } else {
@@ -276,58 +283,6 @@ AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
     reads_.push_back(call.blocks.front());
   }
   return out;
-}
-
-AttachAnswer AttachSession::claim(const AttachCall& call) {
-  AttachAnswer out;
-  Result<std::vector<BlockAddress>> claimed = calls_.claim(call.name, call.indices);
-  out.status = claimed.status();
-  if (claimed.ok()) out.blocks = std::move(*claimed);
-  return out;
-}
-
-Status AttachSession::adopt(const AttachCall& call) {
-  std::vector<Descriptor> descriptors = link_->stream.take_descriptors();
-  if (descriptors.size() != 1) {
-    return invalid_argument("an engine beside its agent lends memory of a memfd, one for a shard");
-  }
-  MEMPOOL_ASSIGN_OR_RETURN(
-      MemoryMapping mapping,
-      MemoryMapping::map(descriptors[0], call.memory.bytes, Access::kReadWrite));
-  struct Owner {
-    MemoryMapping mapping;
-    Descriptor descriptor;
-  };
-  const auto owner =
-      std::make_shared<const Owner>(Owner{std::move(mapping), std::move(descriptors[0])});
-  SegmentMemory memory;
-  memory.data = owner->mapping.data();
-  memory.bytes = call.memory.bytes;
-  memory.descriptor = owner->descriptor.number();
-  memory.owner = owner;
-  AdoptOptions options;
-  options.blocks = static_cast<uint32_t>(std::min<uint64_t>(call.count, UINT32_MAX));
-  options.insert_in_place = call.in_place;
-  AdoptedMemory shape = call.memory;
-  shape.data = memory.data;
-  std::vector<Agent::Impl::Lent> lent;
-  lent.push_back({*shard_, shape, std::move(memory)});
-  return agent_.adopt(id_, call.name, options, std::move(lent));
-}
-
-// The answer may come later: the engine waits for it, and asks nothing else meanwhile.
-void AttachSession::withdraw(const AttachCall& call) {
-  const auto wait =
-      std::chrono::milliseconds(std::min<uint64_t>(call.deadline_ms, kWaitMax.count()));
-  agent_.withdraw(call.name, agent_.now() + wait, [self = weak_from_this()](const Status& status) {
-    const auto session = self.lock();
-    if (session == nullptr || session->state_ != State::kAttached) return;
-    AttachAnswer out;
-    out.status = status;
-    session->link_->stream.queue(out);
-    session->flush(*session->link_);
-  });
-  agent_.request_pump();
 }
 
 AttachAnswer AttachSession::answer_about_index(const AttachCall& call) {
@@ -457,6 +412,8 @@ Status AttachSession::obey(const AttachCall& call) {
       }
       calls_.end_read(call.blocks.front(), call.corrupt);
       return {};
+    case AttachOperation::kEndCopy:
+      return end_copy(call);
     case AttachOperation::kLayersReady:
       return take_ready(call);
     case AttachOperation::kCommit:
@@ -539,6 +496,9 @@ void AttachSession::flush(Link& link) {
 void AttachSession::leave(const Status& why) {
   if (state_ == State::kLeaving) return;
   state_ = State::kLeaving;
+  const std::vector<BlockAddress> copies(copies_.begin(), copies_.end());
+  copies_.clear();
+  calls_.end_copy(copies);  // what it was about to insert it does not insert any more
   if (shard_) {
     log().info("process {} of rank {} has left: {}", peer_.process, *shard_, why.message());
     server_.on_rank_left(*this);
@@ -591,6 +551,7 @@ void AttachSession::give_back() {
   agent_.pool_->end_session(id_);
   for (; unreceived_ > 0; --unreceived_) agent_.target_->on_received();
   agent_.engines_.erase(id_);
+  agent_.request_pump();  // what it lent is being let go of
 }
 
 }  // namespace mempool

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "agent/attach_stream.h"
 #include "agent/engine_calls.h"
@@ -57,6 +58,7 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   AttachAnswer answer(AttachCall& call);
   AttachAnswer answer_about_blocks(const AttachCall& call);
   AttachAnswer answer_about_index(const AttachCall& call);
+  Status end_copy(const AttachCall& call);
   AttachAnswer claim(const AttachCall& call);
   Status adopt(const AttachCall& call);
   void withdraw(const AttachCall& call);
@@ -101,9 +103,10 @@ class AttachSession : public std::enable_shared_from_this<AttachSession> {
   };
   /// The transfer of a ticket, or null where it has ended.
   Open* find(uint64_t ticket);
-  std::map<uint64_t, Open> open_;    // by ticket; shared with the agent
-  std::vector<BlockAddress> reads_;  // begun, and not ended
-  uint32_t unreceived_ = 0;          // arrivals that it has yet to take
+  std::map<uint64_t, Open> open_;       // by ticket; shared with the agent
+  std::vector<BlockAddress> reads_;     // begun, and not ended
+  std::multiset<BlockAddress> copies_;  // likewise
+  uint32_t unreceived_ = 0;             // arrivals that it has yet to take
 };
 
 }  // namespace mempool

@@ -29,6 +29,7 @@ class AttachStream {
   Result<std::optional<AttachFrame>> next();
   /// Receive some bytes. False when none are here now. Errors: kUnavailable.
   Result<bool> receive();
+  size_t descriptors_waiting() const { return descriptors_.size(); }
   /// Take the descriptors that have come.
   std::vector<Descriptor> take_descriptors() { return std::exchange(descriptors_, {}); }
 

@@ -25,7 +25,7 @@ namespace mempool {
 namespace {
 
 constexpr std::chrono::milliseconds kEventsTick{500};
-constexpr std::chrono::milliseconds kWithdrawTurn{50};
+constexpr std::chrono::milliseconds kWithdrawPause{5};
 constexpr std::chrono::seconds kOverdueAfter{2};  // more than the agent's own slack
 
 Status agent_gone(const Status& why) {
@@ -226,12 +226,15 @@ Result<const PoolSegment*> AttachedPool::find(const BlockAddress& block) const {
                              to_string(block)));
   }
   const PoolSegment* const segment = segments_.table().holding(index);
-  if (block.medium() != Medium::kHost || segment == nullptr) {
+  if (block.medium() != Medium::kHost || index >= welcome_.max_blocks) {
     return invalid_argument(fmt::format("block {} is not of this pool", to_string(block)));
   }
   const auto* words = reinterpret_cast<const std::atomic<uint64_t>*>(generations_->data());
   if (static_cast<uint32_t>(words[index].load(std::memory_order_acquire)) != block.generation) {
     return stale(fmt::format("block {} has been freed", to_string(block)));
+  }
+  if (segment == nullptr) {
+    return invalid_argument(fmt::format("block {} is not of this pool", to_string(block)));
   }
   return segment;
 }
@@ -308,29 +311,29 @@ Result<std::vector<BlockAddress>> AttachedPool::claim(const std::string& name,
   return std::move(answer.blocks);
 }
 
-// In short turns, so that other threads have theirs on the socket.
+// By asking again and again: what ends the wait may be a call of another thread on this socket.
 Status AttachedPool::withdraw(const std::string& name, std::chrono::milliseconds timeout) {
   const TimePoint deadline = system_clock().now() + std::min(timeout, kWaitMax);
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - system_clock().now());
-    const auto turn = std::clamp(left, std::chrono::milliseconds(0), kWithdrawTurn);
-    const Status status = ask({.operation = AttachOperation::kWithdraw,
-                               .name = name,
-                               .deadline_ms = static_cast<uint64_t>(turn.count())})
-                              .status();
-    if (status.code() != StatusCode::kDeadlineExceeded || left <= turn) return status;
+    const bool late = system_clock().now() >= deadline;
+    const Status status = ask({.operation = AttachOperation::kWithdraw, .name = name}).status();
+    if (status.code() != StatusCode::kDeadlineExceeded || late) return status;
+    std::this_thread::sleep_for(kWithdrawPause);
   }
 }
 
-std::vector<bool> AttachedPool::copied(std::span<const BlockAddress> blocks) const {
-  std::vector<bool> result;
+// The agent holds what is copied; where nothing is, it need not be asked.
+Result<std::vector<bool>> AttachedPool::begin_copy(std::span<const BlockAddress> blocks) {
+  std::vector<bool> copied;
   for (size_t position = 0; position < blocks.size(); ++position) {
-    const Result<const PoolSegment*> segment = find(blocks[position]);
-    if (!segment.ok() || !(*segment)->adopted || (*segment)->in_place) continue;
-    result.resize(blocks.size());
-    result[position] = true;
+    MEMPOOL_ASSIGN_OR_RETURN(const PoolSegment* segment, find(blocks[position]));
+    if (!segment->adopted || segment->in_place) continue;
+    copied.resize(blocks.size());
+    copied[position] = true;
   }
-  return result;
+  if (copied.empty()) return copied;
+  MEMPOOL_RETURN_IF_ERROR(ask_about(AttachOperation::kBeginCopy, copied_blocks(blocks, copied)));
+  return copied;
 }
 
 // ---- index -----------------------------------------------------------------------------------
@@ -343,6 +346,7 @@ Result<InsertResult> AttachedPool::inserted(const AttachCall& call) {
 Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
                                           std::span<const BlockAddress> blocks) {
   MEMPOOL_RETURN_IF_ERROR(check_lists(prompt.tokens.size(), blocks.size()));
+  MEMPOOL_RETURN_IF_ERROR(check_insert(prompt, blocks.size(), layout(0, 0).tokens));
   const auto insert = [&](std::span<const BlockAddress> list) -> Result<InsertResult> {
     MEMPOOL_ASSIGN_OR_RETURN(std::vector<SealedSum> sums, sums_of(list));
     return inserted({.operation = AttachOperation::kInsert,
@@ -351,9 +355,11 @@ Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
                      .blocks = {list.begin(), list.end()},
                      .sums = std::move(sums)});
   };
-  const std::vector<bool> copies = copied(blocks);
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copies, begin_copy(blocks));
   if (copies.empty()) return insert(blocks);
-  return insert_copies(*this, blocks, copies, match(prompt).blocks, insert);
+  Result<InsertResult> result = insert_copies(*this, blocks, copies, match(prompt).blocks, insert);
+  tell({.operation = AttachOperation::kEndCopy, .blocks = copied_blocks(blocks, copies)});
+  return result;
 }
 
 MatchResult AttachedPool::match(const Prompt& prompt) {
@@ -384,9 +390,11 @@ Result<InsertResult> AttachedPool::insert_keys(std::span<const std::string_view>
                      .sums = std::move(sums),
                      .keys = ids});
   };
-  const std::vector<bool> copies = copied(blocks);
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copies, begin_copy(blocks));
   if (copies.empty()) return insert(blocks);
-  return insert_copies(*this, blocks, copies, {}, insert);
+  Result<InsertResult> result = insert_copies(*this, blocks, copies, {}, insert);
+  tell({.operation = AttachOperation::kEndCopy, .blocks = copied_blocks(blocks, copies)});
+  return result;
 }
 
 Result<std::vector<BlockAddress>> AttachedPool::match_keys(std::span<const std::string_view> keys) {

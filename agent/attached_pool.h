@@ -88,8 +88,8 @@ class AttachedPool final : public Pool, public TransferOwner {
   void tell(const AttachCall& call);
   Status ask_about(AttachOperation operation, std::span<const BlockAddress> blocks);
   Result<InsertResult> inserted(const AttachCall& call);
-  /// Tell which blocks of a list are inserted as copies; empty for none.
-  std::vector<bool> copied(std::span<const BlockAddress> blocks) const;
+  /// Tell which blocks of a list are inserted as copies, empty for none, and have those held.
+  Result<std::vector<bool>> begin_copy(std::span<const BlockAddress> blocks);
   /// Begin a transfer that sends blocks.
   Result<Transfer> send(AttachCall call, std::span<const BlockAddress> blocks,
                         const TransferOptions& options);

@@ -67,6 +67,14 @@ Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys)
   return ids;
 }
 
+Status check_insert(const Prompt& prompt, size_t blocks, size_t block_tokens) {
+  const size_t whole = prompt.tokens.size() / block_tokens;
+  if (blocks == whole) return {};
+  return invalid_argument(
+      fmt::format("insert got {} blocks for the {} whole blocks of {} tokens; give one for each",
+                  blocks, whole, prompt.tokens.size()));
+}
+
 Status check_peer_words(std::string_view name, std::string_view address) {
   if (name.size() <= kNameBytesMax && address.size() <= kNameBytesMax) return {};
   return invalid_argument(

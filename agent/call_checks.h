@@ -23,6 +23,8 @@ Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, u
                    uint32_t shard);
 /// Errors: kInvalidArgument for a peer's name or address that is too long to be one.
 Status check_peer_words(std::string_view name, std::string_view address);
+/// Errors: kInvalidArgument for a list that is not one block for each whole token block.
+Status check_insert(const Prompt& prompt, size_t blocks, size_t block_tokens);
 /// Check a call's input against the bounds of one transfer. Errors: kInvalidArgument.
 Status check_transfer(const Prompt& prompt, size_t blocks, const TransferOptions& options,
                       size_t block_tokens);

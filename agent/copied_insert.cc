@@ -43,6 +43,15 @@ Status make_copies(Pool& pool, const std::vector<bool>& copied, size_t first,
 
 }  // namespace
 
+std::vector<BlockAddress> copied_blocks(std::span<const BlockAddress> blocks,
+                                        const std::vector<bool>& copied) {
+  std::vector<BlockAddress> result;
+  for (size_t position = 0; position < copied.size(); ++position) {
+    if (copied[position]) result.push_back(blocks[position]);
+  }
+  return result;
+}
+
 Result<InsertResult> insert_copies(Pool& pool, std::span<const BlockAddress> blocks,
                                    const std::vector<bool>& copied, std::vector<BlockAddress> held,
                                    const InsertList& insert) {

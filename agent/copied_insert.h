@@ -14,6 +14,10 @@ namespace mempool {
 /// Publishes a list of blocks, none of which is to be copied.
 using InsertList = std::function<Result<InsertResult>(std::span<const BlockAddress>)>;
 
+/// Give those blocks of a list that are copied.
+std::vector<BlockAddress> copied_blocks(std::span<const BlockAddress> blocks,
+                                        const std::vector<bool>& copied);
+
 /// Insert `blocks`, those at the positions of `copied` as copies of the pool's; `held` are pinned
 /// blocks that are published for the first positions already, and are let go. The copied ones come
 /// back as duplicates. Errors: those of alloc() and of `insert`, with nothing changed.

@@ -65,6 +65,51 @@ Result<std::vector<BlockAddress>> EngineCalls::claim(const std::string& name,
   return impl_.claim(session_, name, blocks);
 }
 
+Result<std::vector<bool>> EngineCalls::begin_copy(std::span<const BlockAddress> blocks) {
+  const std::lock_guard lock(impl_.mutex_);
+  BlockPool& pool = *impl_.pool_;
+  std::vector<bool> copied;
+  std::vector<BlockAddress> held;
+  for (size_t position = 0; position < blocks.size(); ++position) {
+    const BlockAddress& block = blocks[position];
+    MEMPOOL_RETURN_IF_ERROR(impl_.noted(pool.check(block)));
+    const PoolSegment& segment = *pool.segments().holding(block.index());
+    if (!segment.adopted || segment.in_place) continue;
+    const BlockState state = pool.state(block.index());
+    const bool own = pool.pins_of(session_, block.index()) > 0 &&
+                     (state == BlockState::kWriting || state == BlockState::kPrivate);
+    if (!own) {
+      return invalid_argument(
+          fmt::format("{} is {}, or not held by the caller; claim and fill it to insert it",
+                      to_string(block), to_string(state)));
+    }
+    copied.resize(blocks.size());
+    copied[position] = true;
+    held.push_back(block);
+  }
+  MEMPOOL_RETURN_IF_ERROR(pool.pin(kAgentSession, held));
+  return copied;
+}
+
+void EngineCalls::end_copy(std::span<const BlockAddress> copied) {
+  const std::lock_guard lock(impl_.mutex_);
+  const Status unpinned = impl_.pool_->unpin(kAgentSession, copied);
+  MEMPOOL_CHECK(unpinned.ok());
+}
+
+Status EngineCalls::check_in_place(std::span<const BlockAddress> blocks) const {
+  const BlockPool& pool = *impl_.pool_;
+  for (const BlockAddress& block : blocks) {
+    if (!pool.check(block).ok()) continue;  // the index says so
+    const PoolSegment& segment = *pool.segments().holding(block.index());
+    if (!segment.adopted || segment.in_place) continue;
+    return invalid_argument(
+        fmt::format("{} was adopted to be inserted as a copy; attach with this release's library",
+                    to_string(block)));
+  }
+  return {};
+}
+
 Result<std::optional<uint64_t>> EngineCalls::begin_read(const BlockAddress& block) {
   const std::lock_guard lock(impl_.mutex_);
   BlockPool& pool = *impl_.pool_;
@@ -108,6 +153,7 @@ Result<InsertResult> EngineCalls::insert(const Prompt& prompt, std::span<const B
   const std::vector<Seal> seals = seals_of(sums);
   const std::lock_guard lock(impl_.mutex_);
   MEMPOOL_RETURN_IF_ERROR(check_model(prompt.content, impl_.content_.model));
+  MEMPOOL_RETURN_IF_ERROR(check_in_place(blocks));
   return inserted(impl_.index_->insert(session_, prompt, blocks, seals), blocks);
 }
 
@@ -133,6 +179,7 @@ Result<InsertResult> EngineCalls::insert_keys(std::span<const ContentId> keys,
                                               std::span<const SealedSum> sums) {
   const std::vector<Seal> seals = seals_of(sums);
   const std::lock_guard lock(impl_.mutex_);
+  MEMPOOL_RETURN_IF_ERROR(check_in_place(blocks));
   return inserted(impl_.index_->insert_keys(session_, keys, blocks, seals), blocks);
 }
 

@@ -33,6 +33,11 @@ class EngineCalls {
   Status unpin(std::span<const BlockAddress> blocks);
   Result<std::vector<BlockAddress>> claim(const std::string& name,
                                           std::span<const uint32_t> blocks);
+  /// Tell which blocks of a list are inserted as copies, empty for none, and hold those, so that
+  /// nobody writes into them. Each success needs one end_copy() of those. Errors: kStale;
+  /// kInvalidArgument for one that the engine does not hold, or whose bytes are not its to insert.
+  Result<std::vector<bool>> begin_copy(std::span<const BlockAddress> blocks);
+  void end_copy(std::span<const BlockAddress> copied);
   /// Hold a sealed block while it is copied out, and give the sum that its bytes must have, where
   /// there is one. Each success needs one end_read(). Errors: kStale; kInvalidArgument for a block
   /// that is not sealed.
@@ -74,6 +79,8 @@ class EngineCalls {
   void add_peer(const std::string& name, const std::string& address);
 
  private:
+  /// Errors: kInvalidArgument for blocks that are inserted as copies only. Requires: the lock.
+  Status check_in_place(std::span<const BlockAddress> blocks) const;
   Result<InsertResult> inserted(Result<InsertOutcome> outcome,
                                 std::span<const BlockAddress> blocks);
   /// Send the state's blocks. Takes the agent's lock.

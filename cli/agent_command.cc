@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "agent/agent_config.h"
@@ -98,21 +99,27 @@ void end_on_next(const sigset_t& signals) {
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
-/// Wait for the signal that ends the agent, and do what the others say.
+void reload(const AgentArguments& arguments, Agent& agent, std::chrono::milliseconds timeout) {
+  const Result<Config> config = load_settings(arguments);
+  const Status taken = config.ok() ? reload_pool(agent, *config, timeout) : config.status();
+  if (taken.ok()) {
+    log().info("the settings were read again; the pool has the size that they give it");
+  } else {
+    log().warning("the settings were read again, and the pool is not as they say: {}",
+                  taken.to_string());
+  }
+}
+
+/// Wait for the signal that ends the agent. Others have the settings read again, by `reloading`,
+/// since a shrink takes its time and the end must not wait for it.
 int wait_for_end(const sigset_t& signals, const AgentArguments& arguments, Agent& agent,
-                 std::chrono::milliseconds timeout) {
+                 std::chrono::milliseconds timeout, std::thread& reloading) {
   for (;;) {
     int caught = 0;
     sigwait(&signals, &caught);
     if (caught != SIGHUP) return caught;
-    const Result<Config> config = load_settings(arguments);
-    const Status taken = config.ok() ? reload_pool(agent, *config, timeout) : config.status();
-    if (taken.ok()) {
-      log().info("the settings were read again; the pool has the size that they give it");
-    } else {
-      log().warning("the settings were read again, and the pool is not as they say: {}",
-                    taken.to_string());
-    }
+    if (reloading.joinable()) reloading.join();
+    reloading = std::thread([&] { reload(arguments, agent, timeout); });
   }
 }
 
@@ -137,12 +144,14 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
   if (!agent.ok()) return fail(agent.status());
   print_ready((*agent)->status(), arguments.json);
   const std::chrono::milliseconds timeout(config->get_integer("agent.drain_timeout_ms"));
-  const int caught = wait_for_end(signals, arguments, **agent, timeout);
+  std::thread reloading;
+  const int caught = wait_for_end(signals, arguments, **agent, timeout, reloading);
   end_on_next(signals);
   log().info("agent '{}' drains on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
   const Status drained = (*agent)->drain(timeout);
   if (!drained.ok()) log().warning("agent '{}' ends early: {}", options->name, drained.message());
-  agent->reset();
+  agent->reset();  // gives up what a reload waits for
+  if (reloading.joinable()) reloading.join();
   return kExitOk;
 }
 

@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <numeric>
+#include <vector>
+
+#include <fmt/format.h>
 
 #include "agent/agent_config.h"
 #include "core/check.h"
@@ -20,8 +23,18 @@ uint64_t sum(const std::vector<uint32_t>& blocks) {
 
 Status reload_pool(Agent& agent, const Config& config, std::chrono::milliseconds timeout) {
   MEMPOOL_ASSIGN_OR_RETURN(const AgentOptions options, agent_options(config));
+  const AgentStatus status = agent.status();
+  MEMPOOL_ASSIGN_OR_RETURN(const auto shards,
+                           make_shards(options.content, options.placement, options.shards));
+  MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout layout,
+                           make_layout(options.content, shards.front(), 1));
+  if (layout.block_bytes * shards.size() != status.block_bytes) {
+    return invalid_argument(
+        fmt::format("they give blocks of {} bytes, the pool has blocks of {}: restart the agent",
+                    layout.block_bytes * shards.size(), status.block_bytes));
+  }
   const uint64_t wanted = sum(options.segment_blocks);
-  std::vector<uint32_t> segments = agent.status().segments;
+  std::vector<uint32_t> segments = status.segments;
   if (wanted > sum(segments)) {
     return agent.grow(static_cast<uint32_t>(wanted - sum(segments)));
   }

@@ -233,14 +233,15 @@ void BlockPool::release(uint32_t index) {
   MEMPOOL_CHECK(writer != quarantined_.end());
   let_through(writer->second);
   hold_back(kAwaitingUnpin);
+  records_[index].corrupt = false;
   quarantined_.erase(writer);
   collect_if_unheld(index);
   free_collected();
 }
 
-const std::string* BlockPool::writer(uint32_t index) const {
-  const auto found = quarantined_.find(index);
-  return found == quarantined_.end() ? nullptr : &found->second;
+void BlockPool::set_aside(SessionId session, uint32_t index) {
+  quarantine(session, index, std::string(kCorruption));
+  records_[index].corrupt = true;
 }
 
 void BlockPool::end_session(SessionId session) {
@@ -305,7 +306,9 @@ void BlockPool::free_collected() {
   for (const uint32_t index : batch_) {
     const uint64_t next = generations_[index].load(std::memory_order_relaxed) + 1;
     generations_[index].store(next, std::memory_order_relaxed);
-    enter(index, low_generation(index) == 0 ? BlockState::kRetired : records_[index].idle);
+    const BlockState idle = records_[index].idle;
+    const bool used_up = low_generation(index) == 0 && idle != BlockState::kAbsent;
+    enter(index, used_up ? BlockState::kRetired : idle);
     records_[index].has_checksum = false;
   }
   std::atomic_thread_fence(std::memory_order_seq_cst);

@@ -39,16 +39,6 @@
 
 namespace mempool {
 
-struct PoolOptions {
-  Medium medium = Medium::kHost;
-  ContentSpec shape;  // decides the size of a block; its names do not matter here
-  Placement placement;
-  uint32_t shards = 1;                   // over which the heads are divided, see make_shards()
-  std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
-  uint32_t max_blocks = 0;  // room for indices, of segments to come too; 0: none but the above
-  HugePages huge_pages = HugePages::kNever;
-};
-
 /// Thread: serialized (the agent's one lock); generations() may be read by anyone at any time.
 class BlockPool {
  public:
@@ -60,6 +50,8 @@ class BlockPool {
   // ---- shape -------------------------------------------------------------------------------
   /// Blocks that there are: of open segments, and those of others that are in use.
   uint32_t blocks() const { return total_; }
+  /// Those that anybody may have: of open segments of the pool's own.
+  uint32_t common_blocks() const;
   /// Above every index, now and later.
   uint32_t max_blocks() const { return max_blocks_; }
   Medium medium() const { return medium_; }
@@ -169,8 +161,10 @@ class BlockPool {
   void quarantine(SessionId session, uint32_t index, const std::string& writer);
   /// quarantined -> free, once the last pin is gone too. Requires: quarantined, not yet released.
   void release(uint32_t index);
-  /// Who may still write into a block in quarantine; null for one that was released, or any other.
-  const std::string* writer(uint32_t index) const;
+  /// Quarantine a private block whose bytes are not those sealed: nobody writes into it.
+  void set_aside(SessionId session, uint32_t index);
+  /// Tell whether a block is aside for its bytes, and not released.
+  bool is_corrupt(uint32_t index) const { return records_[index].corrupt; }
   /// Drop every pin of a session, as unpin does. Requires: its engine or peer is gone, or what it
   /// may still write into is in quarantine.
   void end_session(SessionId session);
@@ -179,7 +173,7 @@ class BlockPool {
 
   // ---- for peers and operators -------------------------------------------------------------
   /// The generation table, one 64-bit word for each of max_blocks(), in a memfd of its own. One
-  /// more word behind them changes whenever a segment is opened or dropped.
+  /// more word behind them changes whenever a segment is added or dropped.
   const HostMemory& generation_memory() const { return generation_memory_; }
   uint64_t segments_version() const {
     return generations_[max_blocks_].load(std::memory_order_relaxed);
@@ -202,6 +196,7 @@ class BlockPool {
     BlockState state = BlockState::kAbsent;
     BlockState idle = BlockState::kAbsent;  // what it is when nobody uses it
     bool has_checksum = false;
+    bool corrupt = false;
   };
 
   BlockPool() = default;

@@ -111,6 +111,7 @@ Result<uint32_t> BlockPool::add_segment(NewSegment segment) {
     checksums_.resize(end);
   }
   segments_.add(first, std::move(segment));
+  note_segments();
   return first;
 }
 
@@ -125,7 +126,6 @@ const PoolSegment& BlockPool::segment_at(uint32_t first_block) const {
 void BlockPool::open_segment(uint32_t first_block) {
   set_idle(first_block,
            segment_at(first_block).adopted ? BlockState::kUnclaimed : BlockState::kFree);
-  note_segments();
 }
 
 void BlockPool::close_segment(uint32_t first_block) {
@@ -146,6 +146,14 @@ void BlockPool::set_idle(uint32_t first_block, BlockState idle) {
     enter(index, retired ? BlockState::kRetired : idle);
     if (record.state == BlockState::kFree) free_.give(index);
   }
+}
+
+uint32_t BlockPool::common_blocks() const {
+  uint32_t blocks = 0;
+  for (const PoolSegment* segment : segments_.of_first_shard()) {
+    if (is_common(segment->first_block)) blocks += segment->blocks;
+  }
+  return blocks;
 }
 
 uint32_t BlockPool::present(uint32_t first_block) const {

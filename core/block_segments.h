@@ -69,7 +69,8 @@ class BlockSegments {
   std::span<const PoolSegment* const> all() const { return table().in_order; }
   /// Those of the first shard.
   std::span<const PoolSegment* const> of_first_shard() const {
-    return all().first(table().in_a_shard);
+    const Table& now = table();  // once: it may be another one at the next look
+    return std::span(now.in_order).first(now.in_a_shard);
   }
   /// Give the segment of the first shard that holds a block, or null.
   const PoolSegment* holding(uint32_t index) const;

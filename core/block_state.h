@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the words for what a block is, who holds it, and how many there are of each kind.
+// Owns the words around a pool: what a block is, who holds it, how many there are of each kind, and
+// what a pool is made by.
 #pragma once
 
 #include <array>
@@ -8,6 +9,11 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
+
+#include "core/host_memory.h"
+#include "mempool/content.h"
+#include "mempool/types.h"
 
 namespace mempool {
 
@@ -36,7 +42,7 @@ enum class BlockState : uint8_t {
 inline constexpr size_t kBlockStates = 9;
 std::string_view to_string(BlockState state);
 
-/// In the place of a writer: a block whose bytes are not those sealed.
+/// In the place of a writer's name: of blocks whose bytes are not those sealed.
 inline constexpr std::string_view kCorruption = "corruption";
 inline constexpr std::string_view kAwaitingUnpin = "awaiting unpin";
 
@@ -54,6 +60,16 @@ struct PoolCounts {
 struct PoolAudit : PoolCounts {
   uint64_t total = 0;
   uint64_t pins = 0;
+};
+
+struct PoolOptions {
+  Medium medium = Medium::kHost;
+  ContentSpec shape;  // decides the size of a block; its names do not matter here
+  Placement placement;
+  uint32_t shards = 1;                   // over which the heads are divided, see make_shards()
+  std::vector<uint32_t> segment_blocks;  // blocks of each segment, in index order
+  uint32_t max_blocks = 0;  // room for indices, of segments to come too; 0: none but the above
+  HugePages huge_pages = HugePages::kNever;
 };
 
 }  // namespace mempool

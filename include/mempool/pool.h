@@ -171,7 +171,8 @@ class MEMPOOL_EXPORT Pool {
   /// rank of an attached engine gives its own shard, under the same name; claim() waits for all.
   /// Errors: kAlreadyExists for a name in use; kInvalidArgument for strides that overlap or leave
   /// the memory, or that differ between ranks; kPermissionDenied for memory that may be resized;
-  /// kResourceExhausted past AgentOptions::max_blocks.
+  /// kResourceExhausted past AgentOptions::max_blocks; kUnavailable while what had the name is
+  /// being let go of.
   virtual Status adopt(const std::string& name, const AdoptOptions& options) = 0;
   /// Give the addresses of adopted blocks that the caller fills from now on, each pinned for it as
   /// by alloc(). One that insert() has published in place is taken out of the index, with what
@@ -181,7 +182,8 @@ class MEMPOOL_EXPORT Pool {
                                                   std::span<const uint32_t> blocks) = 0;
   /// Let go of adopted memory, from all ranks: what is published in place leaves the index at once,
   /// and when nobody reads or writes any block the memory is the engine's alone. Errors: kNotFound;
-  /// kDeadlineExceeded, naming what is in use, with the memory still adopted.
+  /// kDeadlineExceeded, naming what is in use, with the memory still adopted; kUnavailable while
+  /// it is being let go of already.
   virtual Status withdraw(const std::string& name, std::chrono::milliseconds timeout) = 0;
 
   // ---- index ----

@@ -150,6 +150,46 @@ TEST_P(AdoptTest, inserting_copies_into_the_pool_and_leaves_the_tensors_to_their
   EXPECT_TRUE(hold(*target_, fetched->report().serving, longer));
 }
 
+TEST_P(AdoptTest, what_is_not_the_engines_to_insert_is_not_copied_either) {
+  const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  ASSERT_TRUE(source_->adopt("kv", tensors.options()).ok());
+  const auto blocks = claim_filled(tensors, {0, 1, 2}, tokens_);
+  const auto from = filled_blocks(*target_, tokens_);
+  TransferOptions by_layer;
+  by_layer.mode = TransferMode::kByLayer;
+  auto transfer = target_->transfer("source", from, blocks, by_layer);
+  ASSERT_TRUE(transfer.ok()) << transfer.status().to_string();
+  ASSERT_TRUE(wait_until([&] { return count("reserved") == 3; })) << "a peer writes into them now";
+  const auto refused = source_->insert({content_, tokens_}, blocks);
+  EXPECT_EQ(refused.status().code(), StatusCode::kInvalidArgument) << refused.status().to_string();
+  EXPECT_EQ(count("published"), 0u);
+  ASSERT_TRUE(transfer->send_layers(0, 3).ok());
+  ASSERT_TRUE(transfer->commit().ok());
+  ASSERT_TRUE(transfer->wait().ok()) << transfer->wait().to_string();
+  const auto inserted = source_->insert({content_, tokens_}, blocks);
+  ASSERT_TRUE(inserted.ok()) << inserted.status().to_string();
+  const auto other = source_->insert({content_, make_tokens(12, 500)}, inserted->serving);
+  EXPECT_EQ(other.status().code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(source_->free(blocks).ok());
+  EXPECT_EQ(source_->insert({content_, make_tokens(12, 500)}, blocks).status().code(),
+            StatusCode::kStale);
+}
+
+TEST_P(AdoptTest, a_block_of_wrong_bytes_is_claimed_to_be_written_anew) {
+  const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  ASSERT_TRUE(source_->adopt("kv", tensors.options(/*in_place=*/true)).ok());
+  const auto blocks = claim_filled(tensors, {0, 1, 2}, tokens_);
+  ASSERT_TRUE(source_->insert({content_, tokens_}, blocks).ok());
+  *tensors.piece(1, 0, 0) ^= std::byte{1};
+  std::vector<std::byte> copy(source_->layout().block_bytes);
+  ASSERT_EQ(source_->read(blocks[1], copy).code(), StatusCode::kCorruption);
+  ASSERT_TRUE(source_->unpin(blocks).ok());
+  const uint32_t twice[] = {1, 1};
+  EXPECT_EQ(source_->claim("kv", twice).status().code(), StatusCode::kInvalidArgument);
+  const uint32_t second[] = {1};
+  EXPECT_TRUE(source_->claim("kv", second).ok());
+}
+
 TEST_P(AdoptTest, a_copying_insert_without_room_changes_nothing) {
   const EngineMemory tensors(source_->layout(), kTensorBlocks);
   ASSERT_TRUE(source_->adopt("kv", tensors.options()).ok());
@@ -240,6 +280,7 @@ TEST_P(AdoptTest, a_block_aside_for_its_bytes_does_not_hold_the_memory_back) {
 
 TEST_P(AdoptTest, what_is_withdrawn_under_a_fetch_is_read_whole_or_not_at_all) {
   const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  size_t brought = 0;
   for (int round = 0; round < 20; ++round) {
     ASSERT_TRUE(source_->adopt("kv", tensors.options(/*in_place=*/true)).ok());
     const auto tokens = make_tokens(32, static_cast<TokenId>(round) * 1000);
@@ -257,7 +298,9 @@ TEST_P(AdoptTest, what_is_withdrawn_under_a_fetch_is_read_whole_or_not_at_all) {
     const auto serving = fetched->report().serving;
     EXPECT_TRUE(hold(*target_, serving, tokens));
     ASSERT_TRUE(target_->unpin(serving).ok());
+    brought += serving.size();
   }
+  EXPECT_GT(brought, 0u);
 }
 
 TEST_P(AdoptTest, what_cannot_be_adopted_gets_one_clear_error) {

@@ -2,10 +2,12 @@
 // Owns the checks of an engine beside its agent whose pool changes, and that lends its own memory.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "mempool/attach.h"
@@ -128,6 +130,56 @@ TEST_P(AttachAdoptTest, an_engine_that_leaves_takes_its_memory_with_it) {
   engine = attach_engine(prefill_path_);
   const Status adopted = engine->adopt("kv", tensors.options());
   EXPECT_TRUE(adopted.ok()) << "the name is free again: " << adopted.to_string();
+}
+
+TEST_P(AttachAdoptTest, what_is_said_right_before_it_does_not_take_the_memory_away) {
+  const auto engine = attach_engine(prefill_path_);
+  const EngineMemory tensors(engine->layout(), 8);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  ASSERT_TRUE(engine->insert({content_, tokens}, blocks).ok());
+  std::vector<std::byte> copy(engine->layout().block_bytes);
+  for (int round = 0; round < 50; ++round) {
+    ASSERT_TRUE(engine->read(blocks[0], copy).ok());  // its end is told, and has no answer
+    const Status adopted = engine->adopt("kv", tensors.options());
+    ASSERT_TRUE(adopted.ok()) << adopted.to_string();
+    ASSERT_TRUE(engine->withdraw("kv", 10s).ok());
+  }
+}
+
+TEST_P(AttachAdoptTest, pieces_are_reached_while_segments_come_and_go) {
+  const auto engine = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  std::atomic<bool> over{false};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i) {
+    readers.emplace_back([&] {
+      while (!over) EXPECT_TRUE(holds(*engine, blocks[0], tokens[0]));
+    });
+  }
+  for (int round = 0; round < 30; ++round) {
+    ASSERT_TRUE(prefill_->grow(8).ok());
+    const Status shrunk = prefill_->shrink(10s);
+    ASSERT_TRUE(shrunk.ok()) << shrunk.to_string();
+  }
+  over = true;
+  for (std::thread& reader : readers) reader.join();
+}
+
+TEST_P(AttachAdoptTest, a_withdrawal_ends_when_another_thread_lets_go) {
+  const auto engine = attach_engine(prefill_path_);
+  const EngineMemory tensors(engine->layout(), 8);
+  ASSERT_TRUE(engine->adopt("kv", tensors.options()).ok());
+  const uint32_t numbers[] = {1};
+  const auto blocks = engine->claim("kv", numbers).value();
+  std::thread lets_go([&] {
+    std::this_thread::sleep_for(30ms);  // so that it is waited for; either order must do
+    EXPECT_TRUE(engine->free(blocks).ok());
+  });
+  const Status withdrawn = engine->withdraw("kv", 10s);
+  lets_go.join();
+  EXPECT_TRUE(withdrawn.ok()) << withdrawn.to_string();
 }
 
 TEST_P(AttachAdoptTest, memory_that_the_agent_cannot_map_is_refused) {
