@@ -270,6 +270,9 @@ Status EngineCalls::fetch(const std::string& source, const Prompt& prompt,
                           const std::shared_ptr<Transfer::State>& state) {
   const size_t block_tokens = impl_.options_.content.tokens_per_block;
   MEMPOOL_RETURN_IF_ERROR(check_fetch(prompt, options, block_tokens));
+  if (!state->source_blocks.empty()) {
+    return invalid_argument("a fetch takes places of its own for what it brings; name no blocks");
+  }
   const auto tokens = prompt.tokens.first(prompt.tokens.size() / block_tokens * block_tokens);
   FetchPlaces& places = state->fetch.emplace();
   places.engine = session_;

@@ -18,8 +18,9 @@
 
 namespace mempool {
 
-/// Longer waits, reservations and leases are cut to this: a duration near its type's end would wrap
-/// a point in time, and no peer may hold blocks for as long as it likes.
+/// Longer waits, reservations of transfers and leases are cut to this: a duration near its type's
+/// end would wrap a point in time. What a peer has held by Offer::reserve has no term: it lives as
+/// long as the session, and the target bounds how much it is.
 inline constexpr std::chrono::milliseconds kWaitMax = std::chrono::hours(24);
 
 /// Source -> target: may I bring this prompt, or, to fetch, read what you have of it? Or, without

@@ -21,16 +21,21 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   if (refusing_) {
     return unavailable("this agent is draining and starts no transfers; use another instance");
   }
-  if (transfers_.size() >= options_.max_open) {
+  // What tells of held blocks is no call, and there can be no more of it than blocks were held.
+  if (const size_t open = transfers_.size() - releases_; open >= options_.max_open) {
     return resource_exhausted(
         fmt::format("{} transfers are open, the most this agent holds (limits.max_outbound); wait "
                     "for one to end",
-                    transfers_.size()),
+                    open),
         options_.retry_hint_ms);
+  }
+  if (request.reserve > 0 && !request.blocks.empty()) {
+    return invalid_argument(fmt::format(
+        "{} blocks are named, and nothing moves where a peer is to hold some; name none",
+        request.blocks.size()));
   }
   MEMPOOL_RETURN_IF_ERROR(check_places(peer, request));
   MEMPOOL_RETURN_IF_ERROR(pool_.pin(kAgentSession, request.blocks));
-  for (const BlockAddress& place : request.places) peers_[peer].held.erase(place);
   const TransferId id = next_id_++;
   Outbound& transfer = transfers_[id];
   transfer.peer = peer;
@@ -42,8 +47,9 @@ Result<TransferId> SourceMachine::start(const std::string& peer, TransferRequest
   transfer.handed.assign(layout.layers, transfer.finished);
   if (transfer.finished) transfer.layers.push_back({layout.first_layer, layout.layers});
   Peer& state = peers_[peer];
+  take_over(transfer, state);
   ++state.open;
-  if (state.session != 0 && !state.closing) {
+  if (state.session != 0 && state.goodbyes == 0) {
     begin(id, transfer, state, now);
   } else if (!state.dialing) {
     want(peer);
@@ -243,6 +249,7 @@ void SourceMachine::unpin(Outbound& transfer) {
 void SourceMachine::erase(TransferId id, TimePoint now) {
   const auto it = transfers_.find(id);
   Peer& peer = peers_.at(it->second.peer);
+  releases_ -= it->second.release;
   transfers_.erase(it);
   peer.last_use = ++uses_;
   if (--peer.open == 0) connect(now);
@@ -318,15 +325,7 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
   TransferId id = 0;
   Outbound* transfer = find(session, reply.number, &id);
   if (transfer == nullptr || transfer->state != State::kOffering) return;  // a repeated answer
-  if (!reply.status.ok() && !transfer->request.places.empty()) {
-    return fail(id, *transfer, reply.status, now);  // what the peer still holds of them goes back
-  }
-  if (!reply.status.ok()) {
-    unpin(*transfer);
-    end_call(id, *transfer, reply.status, now);
-    erase(id, now);
-    return;
-  }
+  if (!reply.status.ok()) return refused(id, *transfer, reply.status, now);
   if (transfer->request.reserve > 0) return take_held(id, *transfer, reply, now);
   const bool fetch = transfer->request.fetch;
   Status checked = fetch ? check_lease(*transfer, reply) : check_reply(*transfer, reply);
@@ -359,6 +358,21 @@ void SourceMachine::on_offer_reply(SessionId session, const OfferReply& reply, T
                               indices(transfer->reserved)});
   for (const LayerRange& layers : transfer->layers) actions_.push_back(PostLayers{id, layers});
   if (transfer->finished) finish_data(id, *transfer);
+}
+
+void SourceMachine::refused(TransferId id, Outbound& transfer, const Status& status,
+                            TimePoint now) {
+  Peer& peer = peers_.at(transfer.peer);
+  if (status.retry_after_ms() > 0) {  // for now only, so the places are worth keeping
+    for (const BlockAddress& place : transfer.taken) {
+      peer.held.emplace(place, transfer.request.engine);
+    }
+  } else if (!transfer.request.places.empty()) {
+    return fail(id, transfer, status, now);  // what the peer still holds of them goes back
+  }
+  unpin(transfer);
+  end_call(id, transfer, status, now);
+  erase(id, now);
 }
 
 void SourceMachine::finish_data(TransferId id, const Outbound& transfer) {
@@ -465,9 +479,13 @@ void SourceMachine::on_time(TimePoint now) {
       if (transfer.state == State::kTelling) send_cancel(transfer, now);
     }
   }
+  bool unanswered = false;
   for (auto& [name, peer] : peers_) {
-    if (peer.goodbye_at <= now) say_goodbye(peer, now);
+    if (peer.goodbye_at > now) continue;
+    say_goodbye(peer, now);
+    unanswered = true;
   }
+  if (unanswered) connect(now);  // room may have to come from another
 }
 
 TimePoint SourceMachine::next_time() const {

@@ -13,7 +13,7 @@
 // telling, with the call ended; the Cancel gives the lease back.
 //
 // Blocks held at a peer: waiting -> offering -> (gone), and held here until a transfer takes them
-// over, or until telling, where the Cancel names them.
+// over, or until telling, where the Cancel names them. A refusal for now gives them back to here.
 //
 // Invariants: the call ends once, by its deadline plus Options::stop_grace; source blocks stay
 // pinned until nothing reads them, a fetch's places until nothing lands in them; Cancel is sent
@@ -86,7 +86,7 @@ class SourceMachine {
   /// Queue a transfer. Where there is no session with the peer it waits for one, and where all
   /// connections are taken, for the idle one that was used least recently to be closed.
   /// Errors: kResourceExhausted when max_open are open; kUnavailable after refuse_new(); kStale;
-  /// kInvalidArgument.
+  /// kInvalidArgument, for a `reserve` with blocks too.
   Result<TransferId> start(const std::string& peer, TransferRequest request, TimePoint now);
   /// Hand over layers of a by-layer transfer: they will be ready, once. Errors: kInvalidArgument
   /// for layers that are not the pool's or were handed over before; kUnavailable when the call has
@@ -160,10 +160,12 @@ class SourceMachine {
     TransferRequest request;
     std::vector<BlockAddress> matched;
     std::vector<BlockAddress> reserved;
-    std::vector<bool> handed;        // by layer of the pool
-    std::vector<LayerRange> layers;  // ready, and the target has yet to answer the offer
-    bool finished = false;           // commit() came; always, when it is not by layer
-    uint32_t fetched = 0;            // blocks of the request that a fetch fills
+    std::vector<BlockAddress> taken;  // of the places, those that were held at the peer
+    bool release = false;             // tells of held blocks alone; no call is behind it
+    std::vector<bool> handed;         // by layer of the pool
+    std::vector<LayerRange> layers;   // ready, and the target has yet to answer the offer
+    bool finished = false;            // commit() came; always, when it is not by layer
+    uint32_t fetched = 0;             // blocks of the request that a fetch fills
     TransferReport report;
     uint32_t lanes = 0;
     Status failure;
@@ -176,7 +178,7 @@ class SourceMachine {
   struct Peer {
     SessionId session = 0;
     bool dialing = false;
-    bool closing = false;                     // we said Goodbye; the target's end of it follows
+    uint32_t goodbyes = 0;                    // said; then the target's end of it follows
     TimePoint goodbye_at = TimePoint::max();  // when to say it again
     uint32_t open = 0;                        // transfers, as open() counts them
     uint64_t last_use = 0;                    // the end of its last one, in the order of all
@@ -187,6 +189,9 @@ class SourceMachine {
   };
 
   Status check_places(const std::string& peer, const TransferRequest& request) const;
+  Status check_elsewhere(const std::string& peer, const BlockAddress& place) const;
+  void take_over(Outbound& transfer, Peer& peer);
+  void refused(TransferId id, Outbound& transfer, const Status& status, TimePoint now);
   void take_held(TransferId id, Outbound& transfer, const OfferReply& reply, TimePoint now);
   void tell_released(const std::string& name, Peer& peer, std::span<const BlockAddress> blocks,
                      TimePoint now);
@@ -233,6 +238,7 @@ class SourceMachine {
   std::deque<std::string> wanted_;  // peers that transfers wait for, not dialed yet
   std::map<TransferId, Outbound> transfers_;
   TransferId next_id_ = 1;
+  size_t releases_ = 0;  // of transfers_: what tells of held blocks alone
   uint64_t uses_ = 0;
   uint64_t closed_idle_ = 0;
   bool refusing_ = false;

@@ -20,42 +20,58 @@ Status named_twice(const BlockAddress& block) {
 
 }  // namespace
 
-// What no peer holds for us may be an engine's there, which the peer knows.
+// What the peer does not hold for us may be an engine's there, which the peer knows.
 Status SourceMachine::check_places(const std::string& peer, const TransferRequest& request) const {
+  const auto target = peers_.find(peer);
   std::set<BlockAddress> named;
   for (const BlockAddress& place : request.places) {
     if (!named.insert(place).second) return named_twice(place);
-    for (const auto& [name, other] : peers_) {
-      const auto held = other.held.find(place);
-      if (held == other.held.end()) continue;
-      if (name != peer) {
-        return invalid_argument(
-            fmt::format("place {} is held at '{}', not at '{}'", to_string(place), name, peer));
-      }
-      if (held->second != request.engine) {
-        return invalid_argument(
-            fmt::format("place {} is held for another engine of this agent", to_string(place)));
-      }
+    if (target == peers_.end() || target->second.incarnation != place.incarnation) {
+      MEMPOOL_RETURN_IF_ERROR(check_elsewhere(peer, place));
+      continue;
+    }
+    const auto held = target->second.held.find(place);
+    if (held != target->second.held.end() && held->second != request.engine) {
+      return invalid_argument(
+          fmt::format("place {} is held for another engine of this agent", to_string(place)));
     }
   }
   return {};
 }
 
+Status SourceMachine::check_elsewhere(const std::string& peer, const BlockAddress& place) const {
+  for (const auto& [name, other] : peers_) {
+    if (name == peer || !other.held.contains(place)) continue;
+    return invalid_argument(
+        fmt::format("place {} is held at '{}', not at '{}'", to_string(place), name, peer));
+  }
+  return {};
+}
+
+void SourceMachine::take_over(Outbound& transfer, Peer& peer) {
+  for (const BlockAddress& place : transfer.request.places) {
+    if (peer.held.erase(place) > 0) transfer.taken.push_back(place);
+  }
+}
+
 void SourceMachine::take_held(TransferId id, Outbound& transfer, const OfferReply& reply,
                               TimePoint now) {
   Peer& peer = peers_.at(transfer.peer);
-  const bool all_there = std::ranges::all_of(reply.reserved, [&peer](const BlockAddress& block) {
-    return block.incarnation == peer.incarnation;
+  std::map<BlockAddress, SessionId> fresh;
+  const bool each_new = std::ranges::all_of(reply.reserved, [&](const BlockAddress& block) {
+    return block.incarnation == peer.incarnation && !peer.held.contains(block) &&
+           fresh.emplace(block, transfer.request.engine).second;
   });
-  if (reply.reserved.size() != transfer.request.reserve || !all_there) {
+  if (reply.reserved.size() != transfer.request.reserve || !each_new) {
     fail(id, transfer,
          corruption(fmt::format("'{}' was asked to hold {} blocks and answered with {}, or with "
-                                "some of another incarnation",
+                                "some twice, held before or of another incarnation",
                                 transfer.peer, transfer.request.reserve, reply.reserved.size())),
          now);
     return;
   }
-  for (const BlockAddress& block : reply.reserved) peer.held[block] = transfer.request.engine;
+  peer.held.merge(fresh);
+  unpin(transfer);
   transfer.report.prepare_us = microseconds(now - transfer.started);
   transfer.report.serving = reply.reserved;
   end_call(id, transfer, {}, now);
@@ -108,6 +124,8 @@ void SourceMachine::tell_released(const std::string& name, Peer& peer,
     const auto some = blocks.subspan(first, count);
     Outbound& telling = transfers_[next_id_++];
     ++peer.open;
+    ++releases_;
+    telling.release = true;
     telling.state = State::kTelling;
     telling.peer = name;
     telling.session = peer.session;

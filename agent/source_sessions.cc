@@ -17,7 +17,7 @@ size_t SourceMachine::connections() const {
 
 bool SourceMachine::closing(SessionId session) const {
   return std::ranges::any_of(peers_, [session](const auto& item) {
-    return item.second.session == session && item.second.closing;
+    return item.second.session == session && item.second.goodbyes > 0;
   });
 }
 
@@ -44,23 +44,24 @@ void SourceMachine::connect(TimePoint now) {
   make_room(now);
 }
 
+// A session whose target let the first Goodbye pass may stay for long: it is no room on its way.
 void SourceMachine::make_room(TimePoint now) {
   size_t closing = 0;
   std::vector<Peer*> idle_ones;
   for (auto& [name, peer] : peers_) {
-    closing += peer.closing;
-    if (peer.session != 0 && !peer.closing && idle(peer)) idle_ones.push_back(&peer);
+    closing += peer.goodbyes == 1;
+    if (peer.session != 0 && peer.goodbyes == 0 && idle(peer)) idle_ones.push_back(&peer);
   }
   std::ranges::sort(idle_ones, {}, &Peer::last_use);
   for (Peer* peer : idle_ones) {
     if (closing++ >= wanted_.size()) return;
     ++closed_idle_;
-    peer->closing = true;
     say_goodbye(*peer, now);
   }
 }
 
 void SourceMachine::say_goodbye(Peer& peer, TimePoint now) {
+  ++peer.goodbyes;
   peer.goodbye_at = now + options_.retransmit;
   actions_.push_back(SendMessage{peer.session, Goodbye{}});
 }
@@ -71,8 +72,8 @@ Status SourceMachine::lateness(const Outbound& transfer) const {
         fmt::format("transfer to '{}' was not done by its deadline", transfer.peer));
   }
   return deadline_exceeded(
-      fmt::format("transfer to '{}' had no connection by its deadline: all {} are in use; raise "
-                  "limits.max_connections, or send to fewer peers at once",
+      fmt::format("transfer to '{}' had no connection by its deadline: all {} are in use or being "
+                  "closed; raise limits.max_connections, or send to fewer peers at once",
                   transfer.peer, options_.max_connections));
 }
 
@@ -98,7 +99,7 @@ void SourceMachine::on_session_down(SessionId session, const Status& why, TimePo
     if (peer.session != session) continue;
     peer.session = 0;
     peer.held.clear();
-    peer.closing = false;
+    peer.goodbyes = 0;
     peer.goodbye_at = TimePoint::max();
   }
   std::vector<TransferId> affected;

@@ -426,15 +426,20 @@ void TargetMachine::on_session_down(SessionId id) {
   if (auto it = sessions_.find(id); it != sessions_.end()) fence(id, it->second);
 }
 
-// The source's word that nothing of it is in flight is what a fence would have made sure of.
+// The source's word that nothing of it is in flight is what a fence would have made sure of; but of
+// one that wrote wrong bytes it is not enough.
 void TargetMachine::on_goodbye(SessionId id, Session& session) {
-  if (!session.open.empty()) {
+  if (!session.open.empty() || !session.bad_blocks.empty()) {
     fence(id, session);
     return;
   }
+  std::vector<BlockAddress> held;  // nothing else is pinned for it
+  for (const auto& [block, number] : session.held) held.push_back(block);
+  const Status unpinned = pool_.unpin(id, held);
+  MEMPOOL_CHECK(unpinned.ok());
   actions_.push_back(CloseSession{id});
-  session.fenced = true;
-  end_if_empty(id);
+  book_.close(session.info.incarnation);
+  sessions_.erase(id);
 }
 
 void TargetMachine::on_fenced(SessionId id) {

@@ -97,10 +97,11 @@ class TargetMachine {
   struct Session {
     PeerInfo info;
     bool fencing = false;
-    bool fenced = false;  // or its source has said Goodbye: nothing more can land
+    bool fenced = false;  // nothing more can land
     std::map<uint64_t, Inbound> open;
-    std::map<BlockAddress, uint64_t> held;  // reserved for the peer, by the number it asked under
-    std::vector<uint32_t> bad_blocks;       // arrived wrong; aside until the session is over
+    std::map<BlockAddress, uint64_t> held;    // reserved for the peer; the number it asked under
+    std::map<uint64_t, uint32_t> held_under;  // how many of them each number has
+    std::vector<uint32_t> bad_blocks;         // arrived wrong; aside until the session is over
   };
 
   void on_offer(SessionId id, Session& session, Offer offer, TimePoint now);
@@ -112,7 +113,10 @@ class TargetMachine {
   Status reserve(SessionId id, const Offer& offer, OfferReply& reply);
   Status take_free(SessionId id, size_t count, std::optional<uint32_t> after,
                    std::vector<BlockAddress>& out);
+  Status check_share(const Session& session, size_t wanted) const;
   Status hold(SessionId id, Session& session, const Offer& offer, OfferReply& reply);
+  /// Tell whether it was held for the peer; then it is so no more, and its pin is the caller's.
+  static bool drop_held(Session& session, const BlockAddress& block);
   Status take_places(SessionId id, Session& session, const Offer& offer, OfferReply& reply);
   void let_go(SessionId id, Session& session, const Cancel& cancel);
   Status lease(SessionId id, const Offer& offer, OfferReply& reply);

@@ -12,16 +12,37 @@
 
 namespace mempool {
 
+// Held blocks have no term of their own, so that no peer may have them all.
+Status TargetMachine::check_share(const Session& session, size_t wanted) const {
+  const size_t most = (pool_.blocks() + 1) / 2;
+  if (session.held.size() + wanted <= most) return {};
+  return resource_exhausted(
+      fmt::format("'{}' asks for {} blocks beside {} that are held for it; for one peer it is at "
+                  "most {}, half the pool: use or give back some first",
+                  session.info.name, wanted, session.held.size(), most),
+      wanted <= most ? options_.retry_hint_ms : 0);
+}
+
 Status TargetMachine::hold(SessionId id, Session& session, const Offer& offer, OfferReply& reply) {
   if (offer.reserve > kOfferBlocksMax) {
     return invalid_argument(fmt::format("{} blocks are wanted; one call holds at most {}",
                                         offer.reserve, kOfferBlocksMax));
   }
-  MEMPOOL_RETURN_IF_ERROR(check_pool_holds(offer.reserve));
+  MEMPOOL_RETURN_IF_ERROR(check_share(session, offer.reserve));
   MEMPOOL_RETURN_IF_ERROR(index_.make_room(offer.reserve));
   MEMPOOL_RETURN_IF_ERROR(take_free(id, offer.reserve, std::nullopt, reply.reserved));
   for (const BlockAddress& block : reply.reserved) session.held[block] = offer.number;
+  session.held_under[offer.number] = offer.reserve;
   return {};
+}
+
+bool TargetMachine::drop_held(Session& session, const BlockAddress& block) {
+  const auto held = session.held.find(block);
+  if (held == session.held.end()) return false;
+  const auto under = session.held_under.find(held->second);
+  if (--under->second == 0) session.held_under.erase(under);
+  session.held.erase(held);
+  return true;
 }
 
 Status TargetMachine::take_places(SessionId id, Session& session, const Offer& offer,
@@ -35,7 +56,7 @@ Status TargetMachine::take_places(SessionId id, Session& session, const Offer& o
   }
   std::erase_if(places, [&](const BlockAddress& place) { return session.held.contains(place); });
   MEMPOOL_RETURN_IF_ERROR(pool_.lend(id, places));
-  for (const BlockAddress& place : offer.places) session.held.erase(place);
+  for (const BlockAddress& place : offer.places) drop_held(session, place);
   reply.reserved = offer.places;
   return {};
 }
@@ -65,13 +86,15 @@ void TargetMachine::seal_places(SessionId id, Session& session, uint64_t number)
 void TargetMachine::let_go(SessionId id, Session& session, const Cancel& cancel) {
   std::vector<BlockAddress> released;
   for (const BlockAddress& block : cancel.release) {
-    if (session.held.erase(block) > 0) released.push_back(block);
+    if (drop_held(session, block)) released.push_back(block);
   }
-  std::erase_if(session.held, [&](const auto& held) {  // its answer was lost on the way
-    if (held.second != cancel.number) return false;
-    released.push_back(held.first);
-    return true;
-  });
+  if (session.held_under.erase(cancel.number) > 0) {  // its answer was lost on the way
+    std::erase_if(session.held, [&](const auto& held) {
+      if (held.second != cancel.number) return false;
+      released.push_back(held.first);
+      return true;
+    });
+  }
   const Status unpinned = pool_.unpin(id, released);
   MEMPOOL_CHECK(unpinned.ok());
 }

@@ -63,7 +63,8 @@ mempool_status mempool_transfer_with_insert(mempool_pool* pool, const char* targ
                                             mempool_transfer** transfer);
 /// Move blocks[i] into places[i] at `target`, whole and in no index: places that it holds for the
 /// caller, or that its engine is filling and has told of. They arrive there without a prompt. Ended
-/// badly, held places are free again; an engine's then wait for its mempool_unpin().
+/// badly, held places are free again (refused with mempool_retry_after_ms(), they stay held); an
+/// engine's then wait for its mempool_unpin().
 mempool_status mempool_transfer_blocks(mempool_pool* pool, const char* target,
                                        const mempool_block* blocks, const mempool_block* places,
                                        size_t count, const mempool_transfer_options* options,

@@ -137,7 +137,8 @@ class MEMPOOL_EXPORT Pool {
   virtual Result<std::vector<BlockAddress>> alloc(size_t count, Medium medium = Medium::kHost) = 0;
   /// Have a peer hold free blocks for the caller, as places for transfer(); it evicts unpinned ones
   /// when needed. They stay held until a transfer takes them over, free() gives them back, or the
-  /// caller's engine or the connection has ended. Blocks until the peer answers, not from on_done;
+  /// caller's engine or the connection has ended; that is half the peer's pool at most, for all
+  /// engines of this agent. Blocks until the peer answers, not from on_done;
   /// a `deadline` of 0 is AgentOptions::default_deadline. Errors: kResourceExhausted at once, with
   /// a hint, where there is no room; kNotFound for an unknown peer; kInvalidArgument for one's own
   /// or no name, or 0 blocks; kUnsupported; kUnavailable; kDeadlineExceeded.
@@ -227,10 +228,14 @@ class MEMPOOL_EXPORT Pool {
   /// Move blocks[i] into places[i] at `target`, whole and in no index. A place is a block that the
   /// target holds for the caller by alloc(), or one that an engine there is filling and has told
   /// the address of. All places are checked before anything moves. There it ends with an Arrival
-  /// without tokens, whose blocks are the places. Held places are the transfer's from here on:
-  /// ended badly, they are free again; an engine's then wait for its unpin() and cannot be used.
-  /// Errors: as transfer_with_insert(); kInvalidArgument for lists of different lengths or a place
-  /// named twice. Later also kStale and kInvalidArgument for a place that is none.
+  /// without tokens, whose blocks are the places. Held ones are pinned for who receives it; one
+  /// that an engine was filling keeps the pin of who allocated it, another rank or the embedding
+  /// program maybe, and gets no other. Held places are the transfer's from here on: ended badly,
+  /// they are free again, but where it was refused with retry_after_ms() they stay held; an
+  /// engine's then wait for its unpin() and cannot be used. Whoever knows an address may write to
+  /// it: tell it only to the engine that is to fill the block. Errors: as transfer_with_insert();
+  /// kInvalidArgument for lists of different lengths or a place named twice. Later also kStale and
+  /// kInvalidArgument for a place that is none.
   virtual Result<Transfer> transfer(const std::string& target, std::span<const BlockAddress> blocks,
                                     std::span<const BlockAddress> places,
                                     const TransferOptions& options = {}) = 0;

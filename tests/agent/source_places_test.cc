@@ -15,9 +15,14 @@ const std::string kPeer = "decode";
 
 class SourcePlacesTest : public testing::Test {
  protected:
-  SourcePlacesTest() : pool_(tiny_pool(5)), machine_(SourceMachine::Options(), *pool_) {
+  SourcePlacesTest() : pool_(tiny_pool(5)), machine_(options(), *pool_) {
     EXPECT_TRUE(pool_->alloc(kCallerSession, 2, BlockState::kWriting, blocks_).ok());
     machine_.on_session_up(kPeer, kSession, peer(), at_ms(0));
+  }
+  static SourceMachine::Options options() {
+    SourceMachine::Options options;
+    options.max_open = 1;
+    return options;
   }
   static PeerInfo peer() { return {kPeer, kTargetLife, tiny_content().model, {}}; }
   static BlockAddress there(uint32_t index, uint64_t life = kTargetLife) {
@@ -51,6 +56,15 @@ class SourcePlacesTest : public testing::Test {
     const auto ends = actions_of<EndCall>(machine_.take_actions());
     EXPECT_TRUE(ends.at(0).status.ok());
     return ends.at(0).report.serving;
+  }
+  /// Have the peer refuse a transfer to a place, and give what follows.
+  std::vector<Action> refuse(const BlockAddress& place, Status why) {
+    EXPECT_TRUE(machine_.start(kPeer, move({place}), at_ms(2)).ok());
+    OfferReply refusal;
+    refusal.number = messages_of<Offer>(machine_.take_actions()).at(0).number;
+    refusal.status = std::move(why);
+    machine_.on_message(kSession, refusal, at_ms(3));
+    return machine_.take_actions();
   }
   std::vector<Cancel> cancels() { return messages_of<Cancel>(machine_.take_actions()); }
   StatusCode release(const std::vector<BlockAddress>& blocks, SessionId engine = kCallerSession) {
@@ -102,8 +116,10 @@ TEST_F(SourcePlacesTest, an_answer_after_the_deadline_is_given_back_by_the_cance
 }
 
 TEST_F(SourcePlacesTest, an_answer_that_does_not_fit_is_given_back) {
+  const auto held = hold(kFirstEngineSession);
   for (const std::vector<BlockAddress>& wrong :
-       {std::vector{there(20)}, std::vector{there(20), there(21, 78)}}) {
+       {std::vector{there(30)}, std::vector{there(30), there(31, 78)},
+        std::vector{there(30), there(30)}, std::vector{there(30), held[0]}}) {
     ASSERT_TRUE(machine_.start(kPeer, wish(2), at_ms(0)).ok());
     OfferReply reply;
     reply.number = messages_of<Offer>(machine_.take_actions()).at(0).number;
@@ -112,8 +128,18 @@ TEST_F(SourcePlacesTest, an_answer_that_does_not_fit_is_given_back) {
     const auto actions = machine_.take_actions();
     EXPECT_EQ(actions_of<EndCall>(actions).at(0).status.code(), StatusCode::kCorruption);
     EXPECT_EQ(messages_of<Cancel>(actions).at(0).number, reply.number);
-    EXPECT_EQ(release({there(20)}), StatusCode::kStale);
+    EXPECT_EQ(release({there(30)}), StatusCode::kStale);
+    machine_.on_message(kSession, CancelReply{reply.number}, at_ms(2));
   }
+  EXPECT_EQ(release(held, kFirstEngineSession), StatusCode::kOk);
+}
+
+TEST_F(SourcePlacesTest, a_request_to_hold_that_names_blocks_is_refused_and_pins_none) {
+  TransferRequest rude = wish(1);
+  rude.blocks = blocks_;
+  EXPECT_EQ(machine_.start(kPeer, rude, at_ms(0)).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(machine_.open(), 0u);
+  EXPECT_EQ(pool_->pins_of(kAgentSession, blocks_[0].index()), 0u);
 }
 
 TEST_F(SourcePlacesTest, a_refusal_comes_with_its_hint) {
@@ -139,6 +165,23 @@ TEST_F(SourcePlacesTest, what_is_given_back_is_said_until_the_peer_has_heard_it)
   machine_.on_message(kSession, CancelReply{told[0].number}, at_ms(203));
   EXPECT_EQ(machine_.open(), 0u);
   EXPECT_EQ(machine_.next_time(), TimePoint::max());
+}
+
+TEST_F(SourcePlacesTest, what_is_given_back_takes_no_call_its_place) {
+  const auto held = hold();
+  EXPECT_EQ(release({held[0]}), StatusCode::kOk);
+  EXPECT_EQ(release({held[1]}), StatusCode::kOk);
+  const auto told = cancels();
+  ASSERT_EQ(machine_.open(), 2u);  // nobody has heard of them, and the most is one
+  EXPECT_TRUE(machine_.start(kPeer, move({there(5)}), at_ms(3)).ok());
+  EXPECT_EQ(machine_.start(kPeer, move({there(6)}), at_ms(3)).status().code(),
+            StatusCode::kResourceExhausted);
+  for (const Cancel& cancel : told) {
+    machine_.on_message(kSession, CancelReply{cancel.number}, at_ms(4));
+  }
+  EXPECT_EQ(machine_.open(), 1u);
+  EXPECT_EQ(machine_.start(kPeer, move({there(6)}), at_ms(5)).status().code(),
+            StatusCode::kResourceExhausted);
 }
 
 TEST_F(SourcePlacesTest, only_what_is_held_for_the_caller_can_be_given_back_once) {
@@ -195,16 +238,29 @@ TEST_F(SourcePlacesTest, a_transfer_goes_to_its_places_in_their_order_and_takes_
   EXPECT_EQ(pool_->pins_of(kAgentSession, blocks_[0].index()), 0u);
 }
 
-TEST_F(SourcePlacesTest, a_transfer_that_is_refused_or_cancelled_gives_its_places_back) {
+TEST_F(SourcePlacesTest, a_transfer_that_is_refused_for_now_leaves_its_held_places_to_the_caller) {
   const auto held = hold();
-  ASSERT_TRUE(machine_.start(kPeer, move({held[0]}), at_ms(2)).ok());
-  OfferReply refusal;
-  refusal.number = messages_of<Offer>(machine_.take_actions()).at(0).number;
-  refusal.status = resource_exhausted("no slot", 10);
-  machine_.on_message(kSession, refusal, at_ms(3));
-  auto actions = machine_.take_actions();
-  EXPECT_EQ(actions_of<EndCall>(actions).at(0).status.retry_after_ms(), 10u);
-  EXPECT_EQ(messages_of<Cancel>(actions).at(0).release, std::vector{held[0]});
+  for (const BlockAddress& place : {held[0], there(5)}) {  // the second is an engine's there
+    const auto actions = refuse(place, resource_exhausted("no slot", 10));
+    EXPECT_EQ(actions_of<EndCall>(actions).at(0).status.retry_after_ms(), 10u);
+    EXPECT_TRUE(messages_of<Cancel>(actions).empty());
+    EXPECT_EQ(pool_->pins_of(kAgentSession, blocks_[0].index()), 0u);
+  }
+  EXPECT_EQ(machine_.open(), 0u);
+  EXPECT_EQ(release({there(5)}), StatusCode::kStale);
+  EXPECT_EQ(release({held[0]}, kFirstEngineSession), StatusCode::kStale);
+  EXPECT_TRUE(machine_.start(kPeer, move({held[0]}), at_ms(4)).ok());  // asked again
+  EXPECT_EQ(release({held[0]}), StatusCode::kStale);
+  EXPECT_EQ(release({held[1]}), StatusCode::kOk);
+}
+
+TEST_F(SourcePlacesTest, a_transfer_that_is_refused_for_good_or_cancelled_gives_its_places_back) {
+  const auto held = hold();
+  auto actions = refuse(held[0], stale("another place is"));
+  EXPECT_EQ(actions_of<EndCall>(actions).at(0).status.code(), StatusCode::kStale);
+  const Cancel cancel = messages_of<Cancel>(actions).at(0);
+  EXPECT_EQ(cancel.release, std::vector{held[0]});
+  machine_.on_message(kSession, CancelReply{cancel.number}, at_ms(4));
 
   const auto id = machine_.start(kPeer, move({held[1]}), at_ms(4));
   machine_.cancel(*id, at_ms(5));
@@ -224,6 +280,11 @@ TEST_F(SourcePlacesTest, what_fails_at_once_leaves_the_places_held) {
   EXPECT_EQ(theirs.status().code(), StatusCode::kInvalidArgument);
   const auto elsewhere = machine_.start("other", move({held[0]}), at_ms(2));
   EXPECT_EQ(elsewhere.status().code(), StatusCode::kInvalidArgument);
+  const PeerInfo other{"other", kTargetLife + 1, tiny_content().model, {}};
+  machine_.on_session_up("other", kSession + 1, other, at_ms(2));
+  const auto of_another = machine_.start("other", move({held[0]}), at_ms(2)).status();
+  EXPECT_NE(of_another.message().find("is held at 'decode', not at 'other'"),
+            std::string_view::npos);
   EXPECT_EQ(machine_.open(), 0u);
   EXPECT_EQ(release(held), StatusCode::kOk);
 }

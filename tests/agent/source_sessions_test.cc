@@ -138,9 +138,43 @@ TEST_F(SourceSessionsTest, a_transfer_to_a_peer_whose_session_closes_dials_anew)
   EXPECT_EQ(messages_of<Offer>(machine_.take_actions()).at(0).number, 2u);
 }
 
-TEST_F(SourceSessionsTest, a_goodbye_is_said_again_until_the_session_is_over) {
+TEST_F(SourceSessionsTest, a_peer_that_holds_blocks_for_us_keeps_its_session_until_it_has_heard) {
+  TransferRequest wish;
+  wish.content = tiny_content();
+  wish.reserve = 1;
+  wish.deadline = at_ms(1000);
+  ASSERT_TRUE(machine_.start("a", wish, at_ms(0)).ok());
+  up("a");
+  OfferReply reply;
+  reply.number = 1;
+  reply.reserved = {BlockAddress::make(kTargetLife, 1, Medium::kHost, 20)};
+  machine_.on_message(session_of("a"), reply, at_ms(0));
+  start("b");
+  start("c");
+  EXPECT_EQ(closed_by(machine_.take_actions()), Sessions{});
+  ASSERT_TRUE(machine_.release(kCallerSession, reply.reserved, at_ms(1)).ok());
+  EXPECT_EQ(closed_by(machine_.take_actions()), Sessions{});
+  machine_.on_message(session_of("a"), CancelReply{2}, at_ms(2));
+  EXPECT_EQ(closed_by(machine_.take_actions()), Sessions{session_of("a")});
+}
+
+TEST_F(SourceSessionsTest, a_goodbye_that_nobody_answers_has_another_idle_session_closed) {
   use("a");
   use("b");
+  start("c");
+  EXPECT_EQ(closed_by(machine_.take_actions()), Sessions{session_of("a")});
+  machine_.on_time(at_ms(199));
+  EXPECT_TRUE(machine_.take_actions().empty());
+  machine_.on_time(at_ms(200));
+  EXPECT_EQ(closed_by(machine_.take_actions()), (Sessions{session_of("a"), session_of("b")}));
+  down("b");
+  EXPECT_EQ(dialed(), Names{"c"});
+  EXPECT_TRUE(machine_.closing(session_of("a")));
+}
+
+TEST_F(SourceSessionsTest, a_goodbye_is_said_again_until_the_session_is_over) {
+  use("a");
+  start("b");
   start("c");
   machine_.take_actions();
   EXPECT_EQ(machine_.next_time(), at_ms(200));
@@ -161,7 +195,8 @@ TEST_F(SourceSessionsTest, a_transfer_that_finds_no_connection_ends_at_its_deadl
   const auto ends = actions_of<EndCall>(machine_.take_actions());
   ASSERT_EQ(ends.size(), 1u);
   EXPECT_EQ(ends[0].status.code(), StatusCode::kDeadlineExceeded);
-  EXPECT_NE(ends[0].status.message().find("all 2 are in use"), std::string_view::npos);
+  EXPECT_NE(ends[0].status.message().find("all 2 are in use or being closed"),
+            std::string_view::npos);
   EXPECT_NE(ends[0].status.message().find("limits.max_connections"), std::string_view::npos);
   up("a");
   refuse("a");

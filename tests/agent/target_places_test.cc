@@ -127,6 +127,22 @@ TEST_F(TargetPlacesTest, no_room_is_said_at_once_with_a_hint_unless_there_never_
   EXPECT_EQ(pool_->count(BlockState::kReserved), 0u);
 }
 
+TEST_F(TargetPlacesTest, one_peer_has_half_the_pool_held_and_no_more) {
+  const auto held = hold(1, 3);
+  Offer asks = offer(2);
+  asks.reserve = 2;
+  OfferReply full = answer(asks);
+  EXPECT_EQ(full.status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(full.status.retry_after_ms(), options().retry_hint_ms);
+  EXPECT_NE(full.status.message().find("at most 4, half the pool"), std::string_view::npos);
+  asks = offer(3);
+  asks.reserve = 5;
+  EXPECT_EQ(answer(asks).status.retry_after_ms(), 0u);  // never, however long it waits
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);
+  take(Cancel{4, {held[0]}});
+  EXPECT_EQ(hold(5, 2).size(), 2u);
+}
+
 TEST_F(TargetPlacesTest, a_draining_target_holds_nothing_more) {
   machine_->refuse_new();
   Offer asks = offer(1);
@@ -150,6 +166,16 @@ TEST_F(TargetPlacesTest, a_cancel_of_what_was_asked_for_gives_it_back) {
   EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
 }
 
+TEST_F(TargetPlacesTest, a_cancel_gives_back_what_is_left_of_what_was_asked_for_under_its_number) {
+  const auto held = hold(1, 3);
+  hold(2, 1);
+  ASSERT_TRUE(bring(3, {held[0]}).status.ok());
+  take(Cancel{4, {held[1]}});
+  take(Cancel{1, {}});
+  EXPECT_EQ(pool_->count(BlockState::kReserved), 2u);  // the one of 2, and what is brought
+  EXPECT_FALSE(pool_->check(held[2]).ok());
+}
+
 TEST_F(TargetPlacesTest, a_cancel_that_overtakes_its_offer_leaves_nothing_held) {
   take(Cancel{1, {}});
   Offer asks = offer(1);
@@ -164,6 +190,15 @@ TEST_F(TargetPlacesTest, what_is_held_goes_with_the_session) {
   EXPECT_EQ(pool_->count(BlockState::kReserved), 3u);  // until the peer is fenced
   machine_->on_fenced(kSession);
   EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
+}
+
+TEST_F(TargetPlacesTest, a_goodbye_gives_back_what_is_held) {
+  const auto held = hold(1, 3);
+  const auto actions = take(Goodbye{});
+  EXPECT_EQ(actions_of<CloseSession>(actions).size(), 1u);
+  EXPECT_TRUE(actions_of<FencePeer>(actions).empty());
+  EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
+  EXPECT_FALSE(pool_->check(held[0]).ok());
 }
 
 // ---- arriving ----------------------------------------------------------------------------------
@@ -284,6 +319,15 @@ TEST_F(TargetPlacesTest,
   EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
 }
 
+TEST_F(TargetPlacesTest, a_transfer_that_is_refused_for_now_leaves_its_places_held) {
+  const auto places = hold(1, 3);
+  const OfferReply first = bring(2, {places[0]});
+  ASSERT_TRUE(bring(3, {places[1]}).status.ok());
+  EXPECT_EQ(bring(4, {places[2]}).status.retry_after_ms(), options().retry_hint_ms);
+  take(Cancel{2, {places[0]}});
+  EXPECT_TRUE(bring(5, {places[2]}).status.ok());
+}
+
 TEST_F(TargetPlacesTest, a_refused_transfer_leaves_its_held_places_to_the_cancel) {
   const auto places = hold(1, 2);
   machine_->refuse_new();
@@ -300,6 +344,19 @@ TEST_F(TargetPlacesTest, places_of_open_transfers_are_free_after_the_fence) {
   hold(3, 1);
   end_session();
   EXPECT_TRUE(pool_->unpin(kCallerSession, {&places[0], 1}).ok());
+  EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
+}
+
+TEST_F(TargetPlacesTest, a_goodbye_of_one_that_wrote_wrong_bytes_is_fenced) {
+  const auto places = hold(1, 2);
+  commit(bring(2, {places[0]}), {{0, 77}});
+  machine_->on_verified(kSession, 2, {places[0].index()});
+  machine_->take_actions();
+  const auto actions = take(Goodbye{});
+  EXPECT_TRUE(actions_of<CloseSession>(actions).empty());
+  EXPECT_EQ(actions_of<FencePeer>(actions).size(), 1u);
+  EXPECT_EQ(pool_->state(places[0].index()), BlockState::kQuarantined);
+  machine_->on_fenced(kSession);
   EXPECT_EQ(pool_->count(BlockState::kFree), 8u);
 }
 

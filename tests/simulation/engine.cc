@@ -302,6 +302,7 @@ void Engine::end_call(const EndCall& end) {
   const Call call = it->second;
   calls_.erase(it);
   run_.trace("{} ends call {}: {}", instance_.name(), call.ledger_id, status.to_string());
+  if (status.retry_after_ms() > 0) keep_places(ledger_.entry(call.ledger_id));
   ledger_.end(call.ledger_id, status, end.report, instance_.runs_since());
   const auto hold = holds_.find(call.hold);
   if (hold == holds_.end()) return;

@@ -86,6 +86,7 @@ class Engine {
   void have_lent(const std::string& peer, size_t count);
   std::vector<BlockAddress> lend(size_t count);
   void end_ask(TransferId transfer, const EndCall& end);
+  void keep_places(const Ledger::Entry& call);
   void give_back_held(const std::string& peer);
   void take_back_lent();
   std::vector<SealedSum> sums_of(std::span<const BlockAddress> blocks) const;

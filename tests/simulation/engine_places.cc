@@ -101,6 +101,14 @@ void Engine::take_back_lent() {
   instance_.poison_freed();
 }
 
+/// Refused for now, the call has left those of its places that were held to the engine; which they
+/// are shows when it gives them back.
+void Engine::keep_places(const Ledger::Entry& call) {
+  std::vector<BlockAddress>& known = places_[call.target].held;
+  known.insert(known.end(), call.places.begin(), call.places.end());
+  if (operations_left_ == 0) give_back_held(call.target);
+}
+
 /// They may have gone with a session that the engine does not know of.
 void Engine::give_back_held(const std::string& peer) {
   const std::vector<BlockAddress> held = std::exchange(places_[peer].held, {});
