@@ -103,7 +103,8 @@ class LocalIndex {
   /// whole request comes to `asked`. Where the pool cannot have as many, nothing is evicted, and
   /// the pool's alloc() says so. Errors, with nothing evicted: kResourceExhausted for the quota.
   Status make_room(size_t count, uint64_t tenant = 0, size_t asked = 0);
-  /// Count blocks against a tenant's quota that a transfer or fetch brings, until unawait().
+  /// Count blocks against a tenant's quota that a transfer or fetch brings, until unawait(): the
+  /// tenant's that it names, whosever the content is.
   /// Requires: make_room() was ok with as many.
   void await(uint64_t tenant, size_t blocks) { shares_.await(shares_.find(tenant), blocks); }
   void unawait(uint64_t tenant, size_t blocks) { shares_.unawait(shares_.find(tenant), blocks); }
