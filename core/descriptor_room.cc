@@ -6,8 +6,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
-#include <iterator>
 #include <system_error>
 
 #include "core/check.h"
@@ -23,11 +24,14 @@ void raise_descriptor_limit() {
 
 Result<uint64_t> descriptor_room() {
   rlimit limit{};
-  getrlimit(RLIMIT_NOFILE, &limit);
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return internal_error(fmt::format("getrlimit: {}", std::strerror(errno)));
+  }
   std::error_code error;
-  const std::filesystem::directory_iterator entries("/proc/self/fd", error);
+  std::filesystem::directory_iterator entry("/proc/self/fd", error);
+  uint64_t seen = 0;
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) ++seen;
   if (error) return internal_error(fmt::format("/proc/self/fd: {}", error.message()));
-  const auto seen = static_cast<uint64_t>(std::distance(begin(entries), end(entries)));
   const uint64_t open = seen - 1;  // one was the folder's own
   return limit.rlim_cur - std::min<uint64_t>(limit.rlim_cur, open);
 }

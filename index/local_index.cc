@@ -49,12 +49,16 @@ Result<InsertOutcome> LocalIndex::insert(SessionId session, const Prompt& prompt
   const auto published = std::span<const BlockAddress>(outcome.serving).first(at.blocks);
   MEMPOOL_RETURN_IF_ERROR(check_list(session, blocks, published));
   outcome.admitted = at.blocks == count ? count : admit(session, prompt, blocks, at.blocks);
-  const uint32_t share =
-      at.node == kNoNode ? shares_.find(prompt.content.tenant) : tree_.owner(at.node);
-  if (shares_.excess(share, outcome.admitted - at.blocks) > 0) {
-    MEMPOOL_RETURN_IF_ERROR(
-        keep_quota(session, share, std::span<const BlockAddress>(outcome.serving).first(at.blocks),
-                   outcome.admitted - at.blocks));
+  const uint32_t owner = at.node == kNoNode ? 0 : tree_.owner(at.node);
+  const uint32_t share = owner == 0 ? shares_.find(prompt.content.tenant) : owner;
+  const size_t more = outcome.admitted - at.blocks;
+  const bool named = at.node != kNoNode && more > 0 && share != owner;
+  if (named) give(prompt.content.id, share);
+  if (shares_.excess(share, more) > 0) {
+    const auto prefix = std::span<const BlockAddress>(outcome.serving).first(at.blocks);
+    const Status kept = keep_quota(session, share, prefix, more);
+    if (!kept.ok() && named) give(prompt.content.id, owner);
+    MEMPOOL_RETURN_IF_ERROR(kept);
     at = tree_.root(prompt.content.id);  // what was cut may have joined edges
     while (tree_.descend(tokens, at)) continue;
   }

@@ -57,6 +57,8 @@ class LocalIndex {
   /// before may have filled since.
   /// Of the caller's session, admission may take the leading blocks only; the others stay the
   /// session's, as they were. What a peer's session brings was asked for, and is admitted.
+  /// A content is the tenant's that an insert of new blocks first names; what was published of it
+  /// before, by keys or by who named none, is the tenant's from then on.
   /// A tenant at its quota has its own unpinned blocks evicted for the new ones.
   /// Errors, with nothing changed: kInvalidArgument for a wrong count, a block listed twice, one
   /// that is not the session's, or one published under other tokens; kStale; kResourceExhausted
@@ -92,7 +94,8 @@ class LocalIndex {
 
   // ---- room --------------------------------------------------------------------------------
   /// Free up to `count` published blocks nobody pins, leaves first, by the policy's rank: those of
-  /// the tenant, and of each other one those above its floor.
+  /// the tenant, and of each other one those above its floor. Blocks published in an engine's own
+  /// memory make no room: they go only where they continue one that does, and are not counted.
   size_t evict(size_t count, uint64_t tenant = 0) {
     return take(count, UINT64_MAX, {shares_.find(tenant)});
   }
@@ -100,7 +103,8 @@ class LocalIndex {
   /// whole request comes to `asked`. Where the pool cannot have as many, nothing is evicted, and
   /// the pool's alloc() says so. Errors, with nothing evicted: kResourceExhausted for the quota.
   Status make_room(size_t count, uint64_t tenant = 0, size_t asked = 0);
-  /// Count blocks against a tenant's quota that a transfer or fetch brings, until unawait().
+  /// Count blocks against a tenant's quota that a transfer or fetch brings, until unawait(): the
+  /// tenant's that it names, whosever the content is.
   /// Requires: make_room() was ok with as many.
   void await(uint64_t tenant, size_t blocks) { shares_.await(shares_.find(tenant), blocks); }
   void unawait(uint64_t tenant, size_t blocks) { shares_.unawait(shares_.find(tenant), blocks); }
@@ -164,13 +168,18 @@ class LocalIndex {
   void expire();
   /// evict(), up to and with a rank.
   size_t take(size_t count, uint64_t limit, const Need& need);
-  /// Count the blocks of a leaf, from one on, that anybody may have once they are free.
-  size_t common(NodeId leaf, size_t first) const;
+  /// Tell whether a block is what is needed, once it has gone.
+  bool serves(const IndexSlot& slot, const Need& need) const;
+  /// Tell whether a leaf's last block, or one before it up to the first that is pinned, serves.
+  bool leads_to_room(NodeId leaf, const Need& need) const;
   Turns next_turns(const Cursors& from, const Need& need) const;
-  /// Count the blocks of a share that nobody pins and no pinned one continues, up to `most`.
-  size_t removable(uint32_t share, size_t most) const;
+  /// Count the blocks of a share that nobody pins, no pinned one continues, and that serve a need,
+  /// up to `most`.
+  size_t removable(uint32_t share, const Need& need, size_t most) const;
   /// Tell whether evict() for a share can free as many.
   bool can_free(size_t count, uint32_t share) const;
+  /// Move what is published of a content, and its leaves' turns, to a share.
+  void give(const ContentId& content, uint32_t share);
   /// Make room under a share's quota for `more` blocks behind a published prefix, which stays.
   Status keep_quota(SessionId session, uint32_t share, std::span<const BlockAddress> prefix,
                     size_t more);

@@ -163,6 +163,16 @@ void RadixTree::merge_only_child(NodeId node) {
   attach(parent, child);
 }
 
+std::vector<NodeId> RadixTree::give(NodeId root, uint32_t owner) {
+  std::vector<NodeId> nodes = {root};
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    Node& node = nodes_[nodes[i]];
+    node.owner = owner;
+    for (NodeId c = node.first_child; c != kNoNode; c = nodes_[c].next_sibling) nodes.push_back(c);
+  }
+  return nodes;
+}
+
 NodeId RadixTree::split(NodeId node, size_t blocks) {
   const NodeId upper = make_node();
   const NodeId parent = nodes_[node].parent;

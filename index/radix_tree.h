@@ -88,6 +88,8 @@ class RadixTree {
   /// Join a node with its child where it has just one. The child's id lives on.
   /// Requires: `node` is no root.
   void merge_only_child(NodeId node);
+  /// Give a content's nodes another owner, and list them, the root first.
+  std::vector<NodeId> give(NodeId root, uint32_t owner);
 
   // ---- for operators and tests -------------------------------------------------------------
   uint32_t tokens_per_block() const { return tokens_per_block_; }

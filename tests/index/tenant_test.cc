@@ -172,6 +172,34 @@ TEST_P(TenantTest, erased_blocks_are_room_under_the_quota) {
   EXPECT_TRUE(holds(acme_, {0, 0}));
 }
 
+TEST_P(TenantTest, what_was_published_before_anybody_named_its_tenant_counts_once_it_is_named) {
+  Content unnamed = acme_;
+  unnamed.tenant = 0;
+  ASSERT_TRUE(insert(unnamed, {1, 1, 2, 2, 3, 3}).ok());
+  ASSERT_TRUE(insert(unnamed, {1, 1, 4, 4}).ok());
+  EXPECT_EQ(acme().published, 0u);
+  ASSERT_TRUE(insert(acme_, {1, 1, 2, 2, 3, 3, 5, 5}).ok());
+  EXPECT_EQ(acme().published, 5u);
+  EXPECT_EQ(index_.audit().to_string(), "OK");
+  ASSERT_TRUE(insert(unnamed, {6, 6, 7, 7}).ok());
+  EXPECT_EQ(acme().published, kQuota) << "who names none does not take it back";
+  EXPECT_EQ(index_.evict(kPoolBlocks), kQuota - kFloor);
+}
+
+TEST_P(TenantTest, a_refused_insert_does_not_name_the_tenant_of_what_is_there) {
+  Content unnamed = acme_;
+  unnamed.tenant = 0;
+  std::vector<BlockAddress> pinned;
+  ASSERT_TRUE(insert_pinned(unnamed, Tokens(2 * (kQuota + 1), 7), pinned).ok());
+  EXPECT_EQ(insert(acme_, {9, 9}).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(acme().published, 0u);
+  EXPECT_EQ(index_.audit().to_string(), "OK");
+  EXPECT_EQ(index_.blocks(), kQuota + 1);
+  EXPECT_TRUE(pool_->unpin(kCallerSession, pinned).ok());
+  EXPECT_TRUE(insert(acme_, {9, 9}).ok()) << "which evicts what is above the quota";
+  EXPECT_EQ(acme().published, kQuota);
+}
+
 // ---- floor -----------------------------------------------------------------------------------
 
 TEST_P(TenantTest, eviction_for_others_ends_at_the_floor) {
