@@ -80,7 +80,9 @@ void AttachSession::read() {
 void AttachSession::on_frame(AttachFrame frame) {
   auto* const call = std::get_if<AttachCall>(&frame);
   const bool lends = call != nullptr && call->operation == AttachOperation::kAdopt;
-  if (!lends && !link_->stream.take_descriptors().empty()) {
+  // The next frame may be one that lends, with a part of it and the one descriptor here already.
+  const size_t expected = link_->stream.has_more() ? 1 : 0;
+  if (!lends && link_->stream.descriptors() > expected) {
     return leave(corruption("attach frame: descriptors that nothing asks for"));
   }
   if (call != nullptr && state_ == State::kAttached) return handle(*call);

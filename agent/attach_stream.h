@@ -29,6 +29,10 @@ class AttachStream {
   Result<std::optional<AttachFrame>> next();
   /// Receive some bytes. False when none are here now. Errors: kUnavailable.
   Result<bool> receive();
+  /// Tell whether bytes are here that next() has not taken.
+  bool has_more() const { return begin_ != end_; }
+  /// Descriptors that have come; the last ones perhaps with the frame after the one taken.
+  size_t descriptors() const { return descriptors_.size(); }
   /// Take the descriptors that have come.
   std::vector<Descriptor> take_descriptors() { return std::exchange(descriptors_, {}); }
 
