@@ -61,7 +61,8 @@ class TensorMemory final : public KvMemory {
           fmt::format("{} blocks are needed, the tensors have {}", count, oldest_first_.size()));
     }
     use(blocks);
-    const std::span<const uint32_t> numbers = std::span(oldest_first_).first(missing);
+    std::vector<uint32_t> numbers(oldest_first_.begin(), oldest_first_.begin() + missing);
+    std::ranges::sort(numbers);  // what lies side by side is sent as one run
     MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> more, agent_.claim(kName, numbers));
     for (size_t i = 0; i < missing; ++i) number_of_[more[i].index()] = numbers[i];
     blocks.insert(blocks.end(), more.begin(), more.end());
