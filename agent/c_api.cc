@@ -27,6 +27,7 @@ static_assert(offsetof(mempool_content, tenant) == offsetof(Content, tenant));
 // Nothing unnamed lies between their members, so a copy of one is all of it.
 static_assert(std::has_unique_object_representations_v<mempool_content_spec>);
 static_assert(std::has_unique_object_representations_v<mempool_layout>);
+static_assert(std::has_unique_object_representations_v<mempool_adopt_options>);
 static_assert(std::has_unique_object_representations_v<mempool_inserted>);
 static_assert(std::has_unique_object_representations_v<mempool_transfer_options>);
 static_assert(std::has_unique_object_representations_v<mempool_report>);

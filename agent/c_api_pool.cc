@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the C functions of the pool: opening, contents, blocks, the index.
+// Owns the C functions of the pool: opening, contents, blocks, the engine's own memory, the index.
 #include <array>
 #include <bit>
 #include <utility>
@@ -62,6 +62,20 @@ Result<ContentSpec> to_spec(const mempool_content_spec* given) {
   spec.mla_rank = from.mla_rank;
   if (from.tokens_per_block != 0) spec.tokens_per_block = from.tokens_per_block;
   return spec;
+}
+
+Result<AdoptOptions> to_adopt_options(const mempool_adopt_options* given) {
+  MEMPOOL_RETURN_IF_ERROR(need(given, "options"));
+  MEMPOOL_ASSIGN_OR_RETURN(const mempool_adopt_options from, take(given, "options"));
+  MEMPOOL_RETURN_IF_ERROR(need_list(from.shards, from.shard_count, "options.shards"));
+  AdoptOptions options;
+  options.blocks = from.blocks;
+  options.insert_in_place = from.insert_in_place != 0;
+  for (const mempool_tensors& shard : std::span(from.shards, from.shard_count)) {
+    options.shards.push_back({static_cast<std::byte*>(shard.data), shard.bytes, shard.descriptor,
+                              shard.block_stride, shard.layer_stride, shard.part_stride});
+  }
+  return options;
 }
 
 Result<std::vector<std::string_view>> to_keys(const mempool_key* keys, size_t count) {
@@ -290,6 +304,40 @@ mempool_status mempool_read(mempool_pool* pool, const mempool_block* block, void
     MEMPOOL_RETURN_IF_ERROR(need(out, "out"));
     return pool->pool->read(std::bit_cast<BlockAddress>(*block),
                             {static_cast<std::byte*>(out), bytes});
+  });
+}
+
+// ---- memory of the engine's own --------------------------------------------------------------
+
+mempool_status mempool_adopt(mempool_pool* pool, const char* name,
+                             const mempool_adopt_options* options) {
+  return run([&]() -> Status {
+    MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
+    MEMPOOL_RETURN_IF_ERROR(need(name, "name"));
+    MEMPOOL_ASSIGN_OR_RETURN(const AdoptOptions adopted, to_adopt_options(options));
+    return pool->pool->adopt(name, adopted);
+  });
+}
+
+mempool_status mempool_claim(mempool_pool* pool, const char* name, const uint32_t* numbers,
+                             size_t count, mempool_block* blocks) {
+  return run([&]() -> Status {
+    MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
+    MEMPOOL_RETURN_IF_ERROR(need(name, "name"));
+    MEMPOOL_RETURN_IF_ERROR(need_list(numbers, count, "numbers"));
+    MEMPOOL_RETURN_IF_ERROR(need_list(blocks, count, "blocks"));
+    MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> list,
+                             pool->pool->claim(name, {numbers, count}));
+    put_blocks(list, blocks);
+    return {};
+  });
+}
+
+mempool_status mempool_withdraw(mempool_pool* pool, const char* name, uint64_t timeout_ms) {
+  return run([&]() -> Status {
+    MEMPOOL_RETURN_IF_ERROR(need(pool, "pool"));
+    MEMPOOL_RETURN_IF_ERROR(need(name, "name"));
+    return pool->pool->withdraw(name, bounded(timeout_ms));
   });
 }
 

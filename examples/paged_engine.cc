@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns a small paged-KV engine, to be read by whoever wires mempool into a real one: it attaches to
-// its agent, and prefills a prompt for another engine, or receives one and decodes on.
+// its agent, which adopts its tensors, and prefills a prompt for another engine out of them, or
+// receives one and decodes on.
 //
 //   paged_engine prefill SOCKET PEER HOST:PORT
 //   paged_engine decode SOCKET
 //
 // Where a call fails this engine ends, and with it everything that it held is given back. A real
 // one computes the prompt itself instead.
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -28,7 +32,9 @@ namespace {
 
 constexpr size_t kPromptTokens = 100;  // the last block is not full
 constexpr size_t kDecodedTokens = 30;
+constexpr uint32_t kPages = 16;
 constexpr int kPatienceMs = 30000;
+const std::string kTensors = "kv";  // the name under which they are adopted
 
 ContentSpec model() {
   return {.model = "paged-engine", .layers = 4, .kv_heads = 2, .head_size = 64};
@@ -75,23 +81,88 @@ unsigned char kv_byte(uint64_t state, uint32_t layer, uint32_t part, uint32_t he
                                     at);
 }
 
-/// The KV cache of one sequence: its blocks in the pool, in token order.
+/// The engine's own paged KV, [layer][part][page][token][head] as vLLM has it, and the pages of it
+/// that no sequence has. It lies in a memfd, for agents to map.
+class Tensors {
+ public:
+  explicit Tensors(Pool& pool) : pool_(pool) {
+    const BlockLayout& layout = pool.layout();
+    memory_.bytes = kPages * layout.block_bytes;
+    memory_.block_stride = layout.piece_bytes;
+    memory_.part_stride = kPages * memory_.block_stride;
+    memory_.layer_stride = layout.parts * memory_.part_stride;
+    memory_.descriptor = memfd_create(kTensors.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    void* data = MAP_FAILED;
+    if (ftruncate(memory_.descriptor, static_cast<off_t>(memory_.bytes)) == 0 &&
+        fcntl(memory_.descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0) {
+      data =
+          mmap(nullptr, memory_.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_.descriptor, 0);
+    }
+    if (data == MAP_FAILED) fail("tensors", resource_exhausted("no memfd of this size"));
+    memory_.data = static_cast<std::byte*>(data);
+    must("adopt", pool.adopt(kTensors, {.blocks = kPages, .shards = {memory_}}));
+    for (uint32_t page = 0; page < kPages; ++page) free_.push_back(page);
+  }
+  ~Tensors() {
+    must("withdraw", pool_.withdraw(kTensors, milliseconds(kPatienceMs)));
+    munmap(memory_.data, memory_.bytes);
+    close(memory_.descriptor);
+  }
+  Tensors(const Tensors&) = delete;
+  Tensors& operator=(const Tensors&) = delete;
+
+  uint32_t take() {
+    if (free_.empty()) fail("take", resource_exhausted("every page has its sequence"));
+    const uint32_t page = free_.back();
+    free_.pop_back();
+    return page;
+  }
+  void give_back(std::span<const uint32_t> pages) {
+    free_.insert(free_.end(), pages.begin(), pages.end());
+  }
+  std::byte* piece(uint32_t page, uint32_t layer, uint32_t part) const {
+    return memory_.data + page * memory_.block_stride + layer * memory_.layer_stride +
+           part * memory_.part_stride;
+  }
+
+ private:
+  Pool& pool_;
+  AdoptedMemory memory_;
+  std::vector<uint32_t> free_;
+};
+
+/// The KV cache of one sequence, in token order: blocks of the pool, which were matched or came,
+/// then pages of the engine's own.
 struct PagedCache {
   Pool& pool;
-  std::vector<BlockAddress> blocks;
+  Tensors& tensors;
+  std::vector<BlockAddress> blocks;  // all of them
+  std::vector<uint32_t> pages = {};  // the numbers of the last ones
 
+  void add_page() {
+    pages.push_back(tensors.take());
+    blocks.push_back(must("claim", pool.claim(kTensors, {&pages.back(), 1})).front());
+  }
+  void let_go() {
+    must("unpin", pool.unpin(blocks));
+    tensors.give_back(pages);
+  }
+  std::byte* piece(size_t position, uint32_t layer, uint32_t part) const {
+    const size_t first_page = blocks.size() - pages.size();
+    if (position >= first_page) return tensors.piece(pages[position - first_page], layer, part);
+    return must("piece", pool.piece(blocks[position], layer, part)).data();
+  }
   /// Visit the vectors of one layer of tokens [first, last), as attention kernels do.
   template <typename Visit>
-  void for_each_vector(uint32_t layer, size_t first, size_t last, const Visit& visit) {
+  void for_each_vector(uint32_t layer, size_t first, size_t last, const Visit& visit) const {
     const BlockLayout& layout = pool.layout();
     for (size_t token = first; token < last; ++token) {
-      const BlockAddress& block = blocks[token / layout.tokens];
       const auto place = static_cast<uint32_t>(token % layout.tokens);
       for (uint32_t part = 0; part < layout.parts; ++part) {
-        const std::span<std::byte> piece = must("piece", pool.piece(block, layer, part));
+        std::byte* const at = piece(token / layout.tokens, layer, part);
         for (uint32_t head = 0; head < layout.heads; ++head) {
           visit(token, part, head,
-                piece.subspan(layout.vector_offset(place, head), layout.vector_bytes));
+                std::span(at + layout.vector_offset(place, head), layout.vector_bytes));
         }
       }
     }
@@ -106,7 +177,7 @@ struct PagedCache {
                     });
   }
   /// Give how many bytes are as compute() makes them; one that is not ends the engine.
-  size_t check(const Sequence& sequence, size_t tokens) {
+  size_t check(const Sequence& sequence, size_t tokens) const {
     size_t bytes = 0;
     for (uint32_t layer = 0; layer < pool.layout().layers; ++layer) {
       for_each_vector(
@@ -123,7 +194,7 @@ struct PagedCache {
   }
 };
 
-void prefill(Pool& pool, const std::string& peer, const std::string& address) {
+void prefill(Pool& pool, Tensors& tensors, const std::string& peer, const std::string& address) {
   pool.add_peer(peer, address);
   Sequence sequence;
   while (sequence.tokens.size() < kPromptTokens) {
@@ -134,12 +205,10 @@ void prefill(Pool& pool, const std::string& peer, const std::string& address) {
   // What is cached need not be computed; match() has pinned it.
   const size_t block_tokens = pool.layout().tokens;
   MatchResult cached = pool.match(prompt);
-  PagedCache cache{pool, std::move(cached.blocks)};
-  const size_t needed = (kPromptTokens + block_tokens - 1) / block_tokens;
-  const auto rest = must("alloc", pool.alloc(needed - cache.blocks.size()));
-  cache.blocks.insert(cache.blocks.end(), rest.begin(), rest.end());
+  PagedCache cache{pool, tensors, std::move(cached.blocks)};
+  while (cache.blocks.size() * block_tokens < kPromptTokens) cache.add_page();
 
-  // Each layer leaves as soon as it is computed, while the next one is.
+  // Each layer leaves the tensors as soon as it is computed, while the next one is.
   TransferOptions options;
   options.mode = TransferMode::kByLayer;
   options.request_id = 1;
@@ -151,20 +220,20 @@ void prefill(Pool& pool, const std::string& peer, const std::string& address) {
   }
   must("commit", transfer.commit());
 
-  // The next prompt that begins alike finds the whole blocks here.
+  // The next prompt that begins alike finds the whole blocks in the pool, which copies them.
   const std::span<const BlockAddress> whole(cache.blocks.data(), kPromptTokens / block_tokens);
   must("insert", pool.insert(prompt, whole).status());
 
   wait_until_readable(must("event_descriptor", transfer.event_descriptor()));
   must("wait", transfer.wait());
-  must("unpin", pool.unpin(cache.blocks));
+  cache.let_go();
   const TransferReport report = transfer.report();
   std::printf("prefill sent %llu bytes of %zu tokens over %s, %zu tokens were cached\n",
               static_cast<unsigned long long>(report.bytes), sequence.tokens.size(),
               report.transport.c_str(), cached.tokens);
 }
 
-void decode(Pool& pool) {
+void decode(Pool& pool, Tensors& tensors) {
   const Content content = must("content", pool.content(model()));
   const int arrives = must("arrival_descriptor", pool.arrival_descriptor());
   std::puts("decode is attached");
@@ -176,15 +245,15 @@ void decode(Pool& pool) {
   // All of it is there, and pinned for this engine.
   Sequence sequence;
   for (const TokenId token : arrival.tokens) sequence.append(token);
-  PagedCache cache{pool, std::move(arrival.blocks)};
+  PagedCache cache{pool, tensors, std::move(arrival.blocks)};
   const size_t bytes = cache.check(sequence, sequence.tokens.size());
 
-  // The last block, which no index holds, is filled up; then new ones.
+  // The last block, which no index holds, is filled up where it came; then pages are.
   const size_t block_tokens = pool.layout().tokens;
   for (size_t step = 0; step < kDecodedTokens; ++step) {
     const size_t position = sequence.tokens.size();
     sequence.append(sequence.next());
-    if (position % block_tokens == 0) cache.blocks.push_back(must("alloc", pool.alloc(1)).front());
+    if (position % block_tokens == 0) cache.add_page();
     for (uint32_t layer = 0; layer < pool.layout().layers; ++layer) {
       cache.compute(sequence, layer, position);
     }
@@ -194,12 +263,12 @@ void decode(Pool& pool) {
   const Prompt longer{content, sequence.tokens};
   const size_t whole = sequence.tokens.size() / block_tokens;
   must("insert", pool.insert(longer, {cache.blocks.data(), whole}).status());
-  must("unpin", pool.unpin(cache.blocks));
+  cache.let_go();
   MatchResult found = pool.match(longer);
   if (found.tokens != whole * block_tokens) fail("match", not_found("the longer prompt"));
-  cache.blocks = std::move(found.blocks);
-  cache.check(sequence, found.tokens);
-  must("unpin", pool.unpin(cache.blocks));
+  PagedCache next{pool, tensors, std::move(found.blocks)};
+  next.check(sequence, found.tokens);
+  next.let_go();
   std::printf("decode checked %zu bytes from %s, decoded %zu tokens, matched %zu\n", bytes,
               arrival.source.c_str(), kDecodedTokens, found.tokens);
 }
@@ -215,6 +284,7 @@ int main(int count, char** words) {
   AttachOptions options;
   options.path = words[2];
   const std::unique_ptr<Pool> pool = must("attach", attach(options));
-  role == "prefill" ? prefill(*pool, words[3], words[4]) : decode(*pool);
+  Tensors tensors(*pool);
+  role == "prefill" ? prefill(*pool, tensors, words[3], words[4]) : decode(*pool, tensors);
   return 0;
 }

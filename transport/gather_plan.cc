@@ -158,8 +158,10 @@ Result<GatherPlan> GatherPlan::create(const PlanSide& local, const PlanSide& rem
   plan.plan_pieces(local.segments.front(), remote.segments.front());
   MEMPOOL_RETURN_IF_ERROR(plan.place_blocks(local, remote));
   // Where whole remote blocks are one run, all pieces of one follow each other, so that many local
-  // pieces gather into it; elsewhere the same piece of consecutive blocks does.
-  if (is_aggregated(remote.segments.front().layout)) {
+  // pieces gather into it; elsewhere the same piece of consecutive blocks does. Most lists lie in
+  // one segment, so that of the first block decides.
+  const uint32_t first = plan.anchors_.empty() ? 0 : plan.anchors_.front().remote_segment;
+  if (is_aggregated(remote.segments[first].layout)) {
     plan.block_axis_ = 0;
     plan.layer_axis_ = 1;
     plan.part_axis_ = 2;

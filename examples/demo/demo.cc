@@ -73,8 +73,8 @@ std::vector<RowSpec> plan_rows(const DemoOptions& options, uint64_t pool_bytes) 
     for (const std::string& transport : options.transports) {
       for (const auto& [mode, placement] : kWays) {
         if (std::ranges::find(options.modes, mode) == options.modes.end()) continue;
-        plan.push_back({spec.model, transport, mode, placement, pool_bytes, options.move_bytes,
-                        options.corrupt_request});
+        plan.push_back({spec.model, transport, mode, placement, options.memory, pool_bytes,
+                        options.move_bytes, options.corrupt_request});
       }
     }
   }
@@ -113,9 +113,10 @@ Status run_demo(const DemoOptions& options) {
     json.open(options.json);  // now, since a path that is wrong must not cost the rows
     MEMPOOL_RETURN_IF_ERROR(check_file(json, options.json));
   }
-  fmt::print("{}: {}.\nEach agent has a pool of {} GB; a row ends after {} GB or all prompts.\n\n",
+  fmt::print("{}: {}.\nEach {} of {} GB; a row ends after {} GB or all prompts.\n\n",
              workload_name(options),
              to_string(prompt_statistics(prompts, models().front().tokens_per_block)),
+             options.memory == "engine" ? "engine has tensors" : "agent has a pool",
              gigabytes(pool_bytes), gigabytes(options.move_bytes));
   std::fflush(stdout);
   std::vector<RowResult> rows;

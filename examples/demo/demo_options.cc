@@ -61,8 +61,14 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
       ->delimiter(',')
       ->capture_default_str()
       ->check(CLI::IsMember(options.modes));
+  app.add_option("--memory", options.memory,
+                 "Where the KV lies: in the agents' pool, or in the engine's own tensors, which "
+                 "agents adopt")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"pool", "engine"}));
   add_size(app, "--pool-bytes", options.pool_bytes,
-           "Pool of each process, as 512MiB; default: the less of 3GiB and a quarter of the "
+           "Pool, or tensors, of each process, as 512MiB; default: the less of 3GiB and a quarter "
+           "of the "
            "available memory");
   add_size(app, "--move-bytes", options.move_bytes,
            "A row ends once it moved as much; default: 2GB");

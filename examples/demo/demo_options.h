@@ -18,7 +18,8 @@ struct DemoOptions {
   std::string model = "all";
   std::vector<std::string> transports = {"shm", "tcp"};
   std::vector<std::string> modes = {"by_layer", "by_request"};
-  uint64_t pool_bytes = 0;  // of either agent; 0: by the machine's memory
+  std::string memory = "pool";
+  uint64_t pool_bytes = 0;  // of either process; 0: by the machine's memory
   uint64_t move_bytes = 2'000'000'000;
   uint64_t corrupt_request = 0;
   std::string json;

@@ -20,6 +20,10 @@ namespace mempool::demo {
 namespace {
 
 constexpr uint32_t kPaperTokens = 1024;
+constexpr std::string_view kEngineNote =
+    "memory: the KV lay in the engines' own tensors, which their agents had adopted. It went from "
+    "where\nprefill had filled it to the places that decode had claimed, was checked there by "
+    "decode's own\npointers, and was inserted in place.\n";
 
 Result<uint64_t> paper_calls_of(BlockForm form) {
   const ContentSpec& content = model(kLlama2);
@@ -94,18 +98,18 @@ std::string calls_text(std::span<const RowResult> rows) {
   return text;
 }
 
-/// What the words of the tables mean.
-std::string notes_text(const PaperCalls& paper_calls) {
+/// What the words of the tables mean. `engine`: the KV lay in the engines' own tensors.
+std::string notes_text(const PaperCalls& paper_calls, bool engine) {
   return fmt::format(
-      "speed: bytes moved / time from the call of transfer_with_insert to the acknowledgement. "
-      "p50, p99:\nof that time. A by_layer transfer spans the filling of the layers, so its speed "
-      "counts that time\ntoo; its p50 and p99 are from the end of the last layer to the "
-      "acknowledgement.\n"
-      "A row's first transfer connects, too; over shm that maps the peer's pool.\n"
+      "{}speed: bytes moved / time from the call of {} to the acknowledgement. p50, p99:\n"
+      "of that time. A by_layer transfer spans the filling of the layers, so its speed counts that "
+      "time\ntoo; its p50 and p99 are from the end of the last layer to the acknowledgement.\n"
+      "A row's first transfer connects, too; over shm that maps the peer's memory.\n"
       "saved: blocks that the decode agent had. hit: prompt tokens that the prefill agent had. "
       "verified:\nevery byte was compared in the decode process. 1 GB = 10^9 bytes.\n"
       "{} tokens of {} are {} calls discrete and {} aggregated, before merging.\n",
-      kPaperTokens, kLlama2, paper_calls.discrete, paper_calls.aggregated);
+      engine ? kEngineNote : "", engine ? "transfer" : "transfer_with_insert", kPaperTokens,
+      kLlama2, paper_calls.discrete, paper_calls.aggregated);
 }
 
 }  // namespace
@@ -130,7 +134,8 @@ std::string report_text(std::span<const RowResult> rows, const PaperCalls& paper
     text += speeds_text(group) + calls_text(group) + "\n";
     rest = rest.subspan(group.size());
   }
-  text += notes_text(paper_calls);
+  const bool engine = !rows.empty() && rows.front().memory == "engine";
+  text += notes_text(paper_calls, engine);
   for (const RowResult& row : rows) {
     if (row.skipped == 0) continue;
     text += fmt::format("{}: prompts skipped: {}, longer than the pool; see --pool-bytes.\n",
@@ -145,6 +150,7 @@ std::string report_json(std::span<const RowResult> rows, const PaperCalls& paper
     runs.push_back({{"transport", row.transport},
                     {"mode", row.mode},
                     {"placement", row.placement},
+                    {"memory", row.memory},
                     {"model", row.model},
                     {"requests", row.requests},
                     {"tokens", row.tokens},

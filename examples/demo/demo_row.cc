@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -24,15 +25,16 @@ struct Pair {
   std::string target;  // address of the decode agent
 };
 
-/// Start both at once: taking the memory of a pool is most of what a row costs.
-Result<Pair> start_pair(const RowSpec& spec, uint32_t pool_blocks) {
+/// Start both at once: taking the memory is most of what a row costs.
+Result<Pair> start_pair(const RowSpec& spec, uint32_t kv_blocks) {
   Setup setup;
   setup.token = fmt::format("{:016x}{:016x}", random_word(), random_word());
   setup.transport = spec.transport;
   setup.mode = spec.mode;
   setup.model = spec.model;
   setup.placement = spec.placement;
-  setup.pool_blocks = pool_blocks;
+  setup.memory = spec.memory;
+  setup.kv_blocks = kv_blocks;
   Pair pair;
   setup.name = "decode";
   MEMPOOL_ASSIGN_OR_RETURN(pair.decode, RoleProcess::start(setup.name));
@@ -62,7 +64,13 @@ void add(const Sent& sent, RowResult& row) {
 
 /// Send one request through both roles. Errors: what a role says; kCorruption when fewer bytes were
 /// compared than the prompt's KV has.
-Status run_request(Pair& pair, const Work& work, uint64_t token_bytes, RowResult& row) {
+Status run_request(Pair& pair, Work work, uint64_t token_bytes, RowResult& row) {
+  if (row.memory == "engine") {
+    work.claim = true;
+    MEMPOOL_ASSIGN_OR_RETURN(Places places, pair.decode->ask<Places>(work));
+    work.claim = false;
+    work.places = std::move(places.blocks);
+  }
   MEMPOOL_ASSIGN_OR_RETURN(const Sent sent, pair.prefill->ask<Sent>(work));
   MEMPOOL_ASSIGN_OR_RETURN(const Checked checked, pair.decode->ask<Checked>(work));
   if (checked.bytes != work.tokens.size() * token_bytes) {
@@ -79,24 +87,23 @@ Status run(const RowSpec& spec, std::span<const std::vector<TokenId>> prompts, P
            RowResult& row) {
   const ContentSpec& content = model(spec.model);
   MEMPOOL_ASSIGN_OR_RETURN(const BlockLayout one, make_layout(content, Placement(), 1));
-  const uint64_t pool_blocks =
+  const uint64_t kv_blocks =
       std::min<uint64_t>(spec.pool_bytes / one.block_bytes, BlockAddress::kIndexMax);
-  const uint64_t room = pool_blocks * content.tokens_per_block;
+  const uint64_t room = kv_blocks * content.tokens_per_block;
   const auto fits = [&](const std::vector<TokenId>& prompt) { return prompt.size() <= room; };
   if (std::none_of(prompts.begin(), prompts.end(), fits)) {
     return invalid_argument(fmt::format(
         "no prompt fits a pool of {}, which holds {} tokens of {}: give a larger --pool-bytes",
         print_size(spec.pool_bytes), room, spec.model));
   }
-  MEMPOOL_ASSIGN_OR_RETURN(Pair pair, start_pair(spec, static_cast<uint32_t>(pool_blocks)));
+  MEMPOOL_ASSIGN_OR_RETURN(Pair pair, start_pair(spec, static_cast<uint32_t>(kv_blocks)));
   const uint64_t token_bytes = one.block_bytes / content.tokens_per_block;
   for (size_t i = 0; i < prompts.size() && row.bytes_moved < spec.move_bytes; ++i) {
     if (!fits(prompts[i])) {
       ++row.skipped;
       continue;
     }
-    MEMPOOL_RETURN_IF_ERROR(
-        run_request(pair, Work{i + 1, pair.target, prompts[i]}, token_bytes, row));
+    MEMPOOL_RETURN_IF_ERROR(run_request(pair, {i + 1, pair.target, prompts[i]}, token_bytes, row));
     const double moved =
         static_cast<double>(row.bytes_moved) / static_cast<double>(spec.move_bytes);
     const double served = static_cast<double>(i + 1) / static_cast<double>(prompts.size());
@@ -127,6 +134,7 @@ RowOutcome run_row(const RowSpec& spec, std::span<const std::vector<TokenId>> pr
   outcome.row.transport = spec.transport;
   outcome.row.mode = spec.mode;
   outcome.row.placement = spec.placement;
+  outcome.row.memory = spec.memory;
   progress.begin(name_of(outcome.row));
   outcome.status = run(spec, prompts, progress, outcome.row);
   if (outcome.status.code() == StatusCode::kUnsupported) {

@@ -20,7 +20,8 @@ struct RowSpec {
   std::string transport;
   std::string mode;              // by_layer | by_request
   std::string placement;         // discrete | aggregated
-  uint64_t pool_bytes = 0;       // of either agent
+  std::string memory;            // pool | engine: where the KV lies
+  uint64_t pool_bytes = 0;       // of that, in either process
   uint64_t move_bytes = 0;       // the row ends once as many were moved
   uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
 };
@@ -31,6 +32,7 @@ struct RowResult {
   std::string transport;
   std::string mode;
   std::string placement;
+  std::string memory;
   uint64_t requests = 0;
   uint64_t skipped = 0;  // prompts larger than the pool
   uint64_t tokens = 0;   // of the prompts

@@ -15,6 +15,8 @@
 namespace mempool::demo {
 namespace {
 
+constexpr uint32_t kIdlePoolBlocks = 1;  // the least, where the engine has all KV
+
 /// The part of a prompt's hashes that belongs to its block at `position`.
 std::span<const uint64_t> of_block(std::span<const uint64_t> hashes, size_t position,
                                    size_t tokens_per_block) {
@@ -33,10 +35,19 @@ Result<std::unique_ptr<EngineStandIn>> EngineStandIn::start(const Setup& setup) 
   options.content = model(setup.model);
   options.placement.form =
       setup.placement == "aggregated" ? BlockForm::kAggregated : BlockForm::kDiscrete;
-  options.segment_blocks = {setup.pool_blocks};
-  MEMPOOL_ASSIGN_OR_RETURN(std::unique_ptr<Agent> agent, Agent::start(options));
-  MEMPOOL_ASSIGN_OR_RETURN(const Content content, agent->content(options.content));
-  return std::unique_ptr<EngineStandIn>(new EngineStandIn(std::move(agent), content));
+  const bool own = setup.memory == "engine";
+  options.segment_blocks = {own ? kIdlePoolBlocks : setup.kv_blocks};
+  options.max_blocks = kIdlePoolBlocks + setup.kv_blocks;
+  std::unique_ptr<EngineStandIn> engine(new EngineStandIn());
+  MEMPOOL_ASSIGN_OR_RETURN(engine->agent_, Agent::start(options));
+  MEMPOOL_ASSIGN_OR_RETURN(engine->content_, engine->agent_->content(options.content));
+  if (own) {
+    MEMPOOL_ASSIGN_OR_RETURN(engine->memory_, tensor_memory(*engine->agent_, options.content,
+                                                            options.placement, setup.kv_blocks));
+  } else {
+    engine->memory_ = pool_memory(*engine->agent_);
+  }
+  return engine;
 }
 
 std::vector<uint64_t> EngineStandIn::prefixes(std::span<const TokenId> tokens) const {
@@ -49,9 +60,9 @@ Status EngineStandIn::fill_layer(std::span<const uint64_t> prefixes,
   const BlockLayout& layout = agent_->layout();
   for (size_t position = first; position < blocks.size(); ++position) {
     for (uint32_t part = 0; part < layout.parts; ++part) {
-      MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> piece,
-                               agent_->piece(blocks[position], layer, part));
-      fill_piece(layout, layer, part, of_block(prefixes, position, layout.tokens), piece.data());
+      MEMPOOL_ASSIGN_OR_RETURN(std::byte* const piece,
+                               memory_->piece(blocks[position], layer, part));
+      fill_piece(layout, layer, part, of_block(prefixes, position, layout.tokens), piece);
     }
   }
   return Status();
@@ -66,10 +77,10 @@ Result<uint64_t> EngineStandIn::check(std::span<const TokenId> tokens,
     const std::span<const uint64_t> known = of_block(hashes, position, layout.tokens);
     for (uint32_t layer = 0; layer < layout.layers; ++layer) {
       for (uint32_t part = 0; part < layout.parts; ++part) {
-        MEMPOOL_ASSIGN_OR_RETURN(const std::span<const std::byte> piece,
-                                 agent_->piece(blocks[position], layer, part));
+        MEMPOOL_ASSIGN_OR_RETURN(const std::byte* const piece,
+                                 memory_->piece(blocks[position], layer, part));
         const std::optional<VectorPlace> wrong =
-            find_wrong_vector(layout, layer, part, known, piece.data());
+            find_wrong_vector(layout, layer, part, known, piece);
         if (wrong) {
           return corruption(fmt::format(
               "block {} ({} of the prompt), layer {}, part {}, token {}, "
@@ -81,6 +92,11 @@ Result<uint64_t> EngineStandIn::check(std::span<const TokenId> tokens,
     }
   }
   return bytes;
+}
+
+Status EngineStandIn::end() {
+  MEMPOOL_RETURN_IF_ERROR(memory_->end());
+  return agent_->status().audit;
 }
 
 }  // namespace mempool::demo

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "examples/demo/kv_memory.h"
 #include "examples/demo/messages.h"
 #include "mempool/agent.h"
 
@@ -21,8 +22,12 @@ class EngineStandIn {
   static Result<std::unique_ptr<EngineStandIn>> start(const Setup& setup);
 
   Agent& agent() { return *agent_; }
+  KvMemory& memory() { return *memory_; }
   const Content& content() const { return content_; }
-  size_t tokens_per_block() const { return agent_->layout().tokens; }
+  size_t whole_blocks(size_t tokens) const { return tokens / agent_->layout().tokens; }
+  size_t all_blocks(size_t tokens) const {
+    return whole_blocks(tokens + agent_->layout().tokens - 1);
+  }
 
   /// Hash every prefix of a prompt, as fill_layer() needs it.
   std::vector<uint64_t> prefixes(std::span<const TokenId> tokens) const;
@@ -33,13 +38,16 @@ class EngineStandIn {
   /// Compare every byte of a prompt's KV; gives how many. Errors: kCorruption, naming the block,
   /// the layer, the part, the token and the head that differ; kStale.
   Result<uint64_t> check(std::span<const TokenId> tokens, std::span<const BlockAddress> blocks);
+  /// Give the memory back, and look whether the agent has lost any. Errors: those of its audit;
+  /// kDeadlineExceeded when blocks are still in use.
+  Status end();
 
  private:
-  EngineStandIn(std::unique_ptr<Agent> agent, const Content& content)
-      : agent_(std::move(agent)), content_(content) {}
+  EngineStandIn() = default;
 
+  std::unique_ptr<KvMemory> memory_;  // goes after the agent, which may have adopted it
   std::unique_ptr<Agent> agent_;
-  const Content content_;
+  Content content_;
 };
 
 }  // namespace mempool::demo

@@ -22,6 +22,10 @@ struct nlohmann::adl_serializer<std::optional<T>> {
   }
 };
 
+namespace mempool {
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BlockAddress, incarnation, generation, place)
+}
+
 namespace mempool::demo {
 
 /// First word to a role: how to start its agent.
@@ -32,7 +36,8 @@ struct Setup {
   std::string mode;  // by_layer | by_request
   std::string model;
   std::string placement;  // discrete | aggregated
-  uint32_t pool_blocks = 0;
+  std::string memory;     // pool | engine
+  uint32_t kv_blocks = 0;
   uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
 };
 
@@ -41,11 +46,19 @@ struct Ready {
   std::string address;
 };
 
-/// One request, to the prefill role and then to the decode role.
+/// One request, to the prefill role and then to the decode role. Where engines have the KV it goes
+/// to the decode role before, too, which claims places for what it does not hold.
 struct Work {
   uint64_t request = 0;  // from 1
   std::string target;    // address of the decode agent
   std::vector<TokenId> tokens;
+  bool claim = false;
+  std::optional<std::vector<BlockAddress>> places;  // those, for the last blocks of the prompt
+};
+
+/// Decode's answer to a claim.
+struct Places {
+  std::vector<BlockAddress> blocks;
 };
 
 /// Prefill's answer: what the transfer did.
@@ -72,10 +85,11 @@ struct Failure {
   bool refused = false;  // the transport cannot serve here; nothing was moved
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement,
-                                   pool_blocks, corrupt_request)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement, memory,
+                                   kv_blocks, corrupt_request)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Ready, address)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, target, tokens)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, target, tokens, claim, places)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Places, blocks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Sent, tokens_matched, bytes_moved, bytes_saved, paper_calls,
                                    run_pair_calls, network_calls, system_calls, seconds,
                                    latency_seconds)

@@ -50,10 +50,10 @@ Status serve_all(JsonPipe& pipe) {
   Result<std::unique_ptr<EngineStandIn>> engine = EngineStandIn::start(*setup);
   MEMPOOL_RETURN_IF_ERROR(as_refusal(engine.status()));
   Role role(*std::move(engine), *setup);
-  MEMPOOL_RETURN_IF_ERROR(pipe.write(Ready{role.agent().status().listen}));
+  MEMPOOL_RETURN_IF_ERROR(pipe.write(Ready{role.engine().agent().status().listen}));
   for (;;) {
     MEMPOOL_ASSIGN_OR_RETURN(const std::optional<Work> work, read_message<Work>(pipe));
-    if (!work) return role.agent().status().audit;
+    if (!work) return role.engine().end();
     auto answer = role.serve(*work);
     if (!answer.ok()) {
       return answer.status().with_context(fmt::format("request {}", work->request));
@@ -81,14 +81,22 @@ PrefillRole::PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& set
 Result<Sent> PrefillRole::serve(const Work& work) {
   if (!connected_) agent().add_peer(std::string(kDecode), work.target);
   MEMPOOL_ASSIGN_OR_RETURN(const Job job, begin(work));
-  const bool whole = mode_ == TransferMode::kByRequest;
-  if (whole) {
+  const bool sends = !work.places || !work.places->empty();
+  const bool by_layer = sends && mode_ == TransferMode::kByLayer;
+  if (!by_layer) {
     MEMPOOL_RETURN_IF_ERROR(fill(job));
     MEMPOOL_RETURN_IF_ERROR(insert(job));
   }
-  MEMPOOL_ASSIGN_OR_RETURN(const Sent sent, transfer(job));
-  if (!whole) MEMPOOL_RETURN_IF_ERROR(insert(job));
-  MEMPOOL_RETURN_IF_ERROR(agent().unpin(job.blocks));
+  Sent sent;
+  if (sends) {
+    MEMPOOL_ASSIGN_OR_RETURN(sent, transfer(job));
+  }
+  if (by_layer) MEMPOOL_RETURN_IF_ERROR(insert(job));
+  MEMPOOL_RETURN_IF_ERROR(engine_->memory().let_go(job.blocks));
+  sent.tokens_matched = job.tokens_matched;
+  if (work.places) {
+    sent.bytes_saved = (job.blocks.size() - work.places->size()) * agent().layout().block_bytes;
+  }
   return sent;
 }
 
@@ -98,12 +106,8 @@ Result<PrefillRole::Job> PrefillRole::begin(const Work& work) {
   job.tokens_matched = matched.tokens;
   job.first_missing = matched.blocks.size();
   job.blocks = std::move(matched.blocks);
-  const size_t block_tokens = engine_->tokens_per_block();
-  const size_t needed = (work.tokens.size() + block_tokens - 1) / block_tokens;
-  if (job.first_missing == needed) return job;
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> missing,
-                           agent().alloc(needed - job.first_missing));
-  job.blocks.insert(job.blocks.end(), missing.begin(), missing.end());
+  MEMPOOL_RETURN_IF_ERROR(
+      engine_->memory().extend(job.blocks, engine_->all_blocks(work.tokens.size())));
   return job;
 }
 
@@ -122,18 +126,28 @@ Status PrefillRole::fill(const Job& job) {
 }
 
 Status PrefillRole::insert(const Job& job) {
-  const size_t whole = job.work.tokens.size() / engine_->tokens_per_block();
+  const size_t whole = engine_->whole_blocks(job.work.tokens.size());
   return agent().insert(job.prompt, std::span(job.blocks).first(whole)).status();
 }
 
-Result<Sent> PrefillRole::transfer(const Job& job) {
+Result<Transfer> PrefillRole::begin_transfer(const Job& job) {
+  const std::string target(kDecode);
   TransferOptions options;
   options.mode = mode_;
   options.request_id = job.work.request;
+  if (!job.work.places) {
+    return agent().transfer_with_insert(target, job.prompt, job.blocks, options);
+  }
+  const std::span<const BlockAddress> places = *job.work.places;
+  if (places.size() > job.blocks.size()) {
+    return corruption(fmt::format("{} places for {} blocks", places.size(), job.blocks.size()));
+  }
+  return agent().transfer(target, std::span(job.blocks).last(places.size()), places, options);
+}
+
+Result<Sent> PrefillRole::transfer(const Job& job) {
   const TimePoint start = std::chrono::steady_clock::now();
-  MEMPOOL_ASSIGN_OR_RETURN(
-      Transfer transfer,
-      agent().transfer_with_insert(std::string(kDecode), job.prompt, job.blocks, options));
+  MEMPOOL_ASSIGN_OR_RETURN(Transfer transfer, begin_transfer(job));
   TimePoint ready = start;
   if (mode_ == TransferMode::kByLayer) {
     MEMPOOL_ASSIGN_OR_RETURN(ready, send_layers(job, transfer));
@@ -144,7 +158,6 @@ Result<Sent> PrefillRole::transfer(const Job& job) {
   connected_ = true;
   const TransferReport report = transfer.report();
   Sent sent;
-  sent.tokens_matched = job.tokens_matched;
   sent.bytes_moved = report.bytes;
   sent.bytes_saved = report.bytes_saved;
   sent.paper_calls = report.paper_calls;
@@ -175,27 +188,55 @@ uint32_t PrefillRole::corrupt_layer() {
 
 Status PrefillRole::flip_one_byte(const BlockAddress& block) {
   const BlockLayout& layout = agent().layout();
-  MEMPOOL_ASSIGN_OR_RETURN(const std::span<std::byte> piece,
-                           agent().piece(block, corrupt_layer(), layout.parts - 1));
-  piece.front() ^= std::byte{1};
+  MEMPOOL_ASSIGN_OR_RETURN(std::byte* const piece,
+                           engine_->memory().piece(block, corrupt_layer(), layout.parts - 1));
+  *piece ^= std::byte{1};
   return Status();
 }
 
-Result<Checked> DecodeRole::serve(const Work& work) {
+Result<nlohmann::json> DecodeRole::serve(const Work& work) {
+  if (work.claim) {
+    MEMPOOL_ASSIGN_OR_RETURN(const Places places, claim(work));
+    return nlohmann::json(places);
+  }
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<BlockAddress> blocks, receive(work));
+  MEMPOOL_ASSIGN_OR_RETURN(const Checked checked, check(work, blocks));
+  MEMPOOL_RETURN_IF_ERROR(engine_->memory().let_go(blocks));
+  return nlohmann::json(checked);
+}
+
+Result<Places> DecodeRole::claim(const Work& work) {
+  claimed_ = agent().match({engine_->content(), work.tokens}).blocks;
+  const size_t held = claimed_.size();
+  MEMPOOL_RETURN_IF_ERROR(
+      engine_->memory().extend(claimed_, engine_->all_blocks(work.tokens.size())));
+  const auto places = std::span(claimed_).subspan(held);
+  return Places{{places.begin(), places.end()}};
+}
+
+Result<std::vector<BlockAddress>> DecodeRole::receive(const Work& work) {
+  if (work.places && work.places->empty()) return claimed_;
   MEMPOOL_ASSIGN_OR_RETURN(const Arrival arrival, agent().receive(kArrivalTimeout));
-  if (arrival.request_id != work.request || arrival.tokens != work.tokens) {
-    return corruption(fmt::format("request {} arrived, or other tokens", arrival.request_id));
+  const bool right = work.places ? arrival.blocks == *work.places : arrival.tokens == work.tokens;
+  if (arrival.request_id != work.request || !right) {
+    return corruption(fmt::format("request {} arrived, or other {}", arrival.request_id,
+                                  work.places ? "places" : "tokens"));
   }
-  const MatchResult matched = agent().match({arrival.content, arrival.tokens});
-  const size_t whole = arrival.tokens.size() / engine_->tokens_per_block();
-  if (!std::ranges::equal(matched.blocks, std::span(arrival.blocks).first(whole))) {
-    return corruption(fmt::format("{} blocks match after {} whole ones arrived, or others",
-                                  matched.blocks.size(), whole));
-  }
+  return work.places ? claimed_ : arrival.blocks;
+}
+
+Result<Checked> DecodeRole::check(const Work& work, std::span<const BlockAddress> blocks) {
   Checked checked;
-  MEMPOOL_ASSIGN_OR_RETURN(checked.bytes, engine_->check(arrival.tokens, arrival.blocks));
+  MEMPOOL_ASSIGN_OR_RETURN(checked.bytes, engine_->check(work.tokens, blocks));
+  const Prompt prompt{engine_->content(), work.tokens};
+  const auto whole = blocks.first(engine_->whole_blocks(work.tokens.size()));
+  if (work.places) MEMPOOL_RETURN_IF_ERROR(agent().insert(prompt, whole).status());
+  const MatchResult matched = agent().match(prompt);
+  if (!std::ranges::equal(matched.blocks, whole)) {
+    return corruption(fmt::format("{} blocks match after {} whole ones arrived, or others",
+                                  matched.blocks.size(), whole.size()));
+  }
   MEMPOOL_RETURN_IF_ERROR(agent().unpin(matched.blocks));
-  MEMPOOL_RETURN_IF_ERROR(agent().unpin(arrival.blocks));
   return checked;
 }
 

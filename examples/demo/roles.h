@@ -5,7 +5,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "core/clock.h"
 #include "examples/demo/engine_stand_in.h"
@@ -18,8 +22,8 @@ namespace mempool::demo {
 class PrefillRole {
  public:
   PrefillRole(std::unique_ptr<EngineStandIn> engine, const Setup& setup);
-  Agent& agent() { return engine_->agent(); }
-  /// Match, fill what is missing, insert, transfer, unpin; by layer the transfer begins before the
+  EngineStandIn& engine() { return *engine_; }
+  /// Match, fill what is missing, insert, transfer, let go; by layer the transfer begins before the
   /// filling. Errors: those of the agent's calls; kUnsupported when the first transfer cannot
   /// connect.
   Result<Sent> serve(const Work& work);
@@ -31,6 +35,8 @@ class PrefillRole {
   Status fill_layer(const Job& job, uint32_t layer);
   Status fill(const Job& job);
   Status insert(const Job& job);
+  Agent& agent() { return engine_->agent(); }
+  Result<Transfer> begin_transfer(const Job& job);
   Result<Sent> transfer(const Job& job);
   /// Make layer after layer, hand each over, commit; gives when the last was made.
   Result<TimePoint> send_layers(const Job& job, Transfer& transfer);
@@ -47,13 +53,21 @@ class PrefillRole {
 class DecodeRole {
  public:
   DecodeRole(std::unique_ptr<EngineStandIn> engine, const Setup&) : engine_(std::move(engine)) {}
-  Agent& agent() { return engine_->agent(); }
-  /// Receive, match, check every byte, unpin. Errors: kCorruption when anything differs from what
-  /// was asked for; those of the agent's calls.
-  Result<Checked> serve(const Work& work);
+  EngineStandIn& engine() { return *engine_; }
+  /// Claim places and give Places; or receive, check every byte, insert what came into places,
+  /// match, let go, and give Checked. Errors: kCorruption when anything differs from what was asked
+  /// for; those of the agent's calls.
+  Result<nlohmann::json> serve(const Work& work);
 
  private:
+  Agent& agent() { return engine_->agent(); }
+  Result<Places> claim(const Work& work);
+  /// Give the blocks of the whole prompt, each pinned.
+  Result<std::vector<BlockAddress>> receive(const Work& work);
+  Result<Checked> check(const Work& work, std::span<const BlockAddress> blocks);
+
   std::unique_ptr<EngineStandIn> engine_;
+  std::vector<BlockAddress> claimed_;  // for the prompt that is awaited: blocks held, then places
 };
 
 /// Serve requests over standard input and output until the parent closes them; gives the process's

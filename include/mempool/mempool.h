@@ -163,6 +163,41 @@ mempool_status mempool_piece(mempool_pool* pool, const mempool_block* block, uin
 mempool_status mempool_read(mempool_pool* pool, const mempool_block* block, void* out,
                             size_t bytes);
 
+// ---- memory of the engine's own --------------------------------------------------------------
+
+/// One shard of an engine's tensors: the piece of (block, layer, part) starts at block *
+/// block_stride + layer * layer_stride + part * part_stride bytes behind `data`, in the pool's
+/// order of tokens and heads.
+typedef struct mempool_tensors {
+  void* data;
+  uint64_t bytes;
+  uint64_t block_stride, layer_stride, part_stride;
+  // Memfd, sealed against growing and shrinking, whose first byte `data` is; borrowed for the call.
+  // -1: anonymous memory, which only an embedded agent takes, and which shm cannot send.
+  int descriptor;
+} mempool_tensors;
+typedef struct mempool_adopt_options {
+  size_t size;
+  const mempool_tensors* shards;  // all of them, in rank order; of an attached rank, its own
+  size_t shard_count;
+  uint32_t blocks;  // numbered from 0 in mempool_claim()
+  // 1: inserting publishes blocks where they lie, until they are claimed anew or withdrawn;
+  // 0: it copies them into the pool's, and they come back among the duplicates.
+  uint32_t insert_in_place;
+} mempool_adopt_options;
+
+/// Take an engine's tensors in, under a name, as blocks of which the engine alone says what lies in
+/// them; they stay mapped where they are until mempool_withdraw() was OK or the pool is closed.
+mempool_status mempool_adopt(mempool_pool* pool, const char* name,
+                             const mempool_adopt_options* options);
+/// Give the addresses of adopted blocks that the caller fills from now on, each pinned as by
+/// mempool_alloc(). What is published in place there leaves the index, with what continues it.
+mempool_status mempool_claim(mempool_pool* pool, const char* name, const uint32_t* numbers,
+                             size_t count, mempool_block* blocks);
+/// Let go of adopted memory, from all ranks, when nobody reads or writes any block of it;
+/// DEADLINE_EXCEEDED says what is in use, and the memory is still adopted.
+mempool_status mempool_withdraw(mempool_pool* pool, const char* name, uint64_t timeout_ms);
+
 // ---- index -----------------------------------------------------------------------------------
 
 /// What an insert did; the lists, each with room for as many blocks as went in, may be null.

@@ -89,6 +89,22 @@ TEST_P(AttachAdoptTest, tensors_of_an_engine_are_sent_from_where_they_lie) {
   EXPECT_TRUE(prefill_->status().adopted.empty());
 }
 
+TEST_P(AttachAdoptTest, memory_may_come_right_behind_a_word_that_nobody_answers) {
+  const auto engine = attach_engine(prefill_path_);
+  const EngineMemory tensors(engine->layout(), 8);
+  const auto tokens = make_tokens(4);
+  const auto blocks = filled_blocks(*engine, tokens);
+  ASSERT_TRUE(engine->insert({content_, tokens}, blocks).ok());
+  std::vector<std::byte> copy(engine->layout().block_bytes);
+  for (int round = 0; round < 200; ++round) {
+    ASSERT_TRUE(engine->read(blocks[0], copy).ok());  // its end is told, not asked
+    const Status adopted = engine->adopt("kv", tensors.options());
+    ASSERT_TRUE(adopted.ok()) << "round " << round << ": " << adopted.to_string();
+    ASSERT_TRUE(engine->withdraw("kv", 10s).ok());
+  }
+  ASSERT_TRUE(engine->unpin(blocks).ok());
+}
+
 TEST_P(AttachAdoptTest, inserting_copies_out_of_an_engines_tensors) {
   const auto engine = attach_engine(prefill_path_);
   const EngineMemory tensors(engine->layout(), 8);

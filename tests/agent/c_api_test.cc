@@ -15,18 +15,37 @@
 #include "agent/c_api.h"
 #include "tests/agent/c_linkage.h"
 #include "tests/agent/c_pair.h"
+#include "tests/agent/engine_memory.h"
 
 namespace mempool {
 namespace {
 
+using testing::ArrivalHandle;
 using testing::c_spec;
 using testing::CApi;
+using testing::EngineMemory;
 using ::testing::HasSubstr;
+using testing::kPatience;
 using testing::kTokens;
 using testing::ok;
 using testing::open_pool;
 using testing::PoolHandle;
 using testing::refused;
+using testing::TensorForm;
+using testing::TransferHandle;
+
+constexpr uint32_t kTensorBlocks = 8;
+
+/// The layout of the pools of open_pool().
+BlockLayout tiny_layout() {
+  ContentSpec spec;
+  spec.model = "tiny";
+  spec.layers = 3;
+  spec.kv_heads = 2;
+  spec.head_size = 8;
+  spec.tokens_per_block = kTokens;
+  return make_layout(spec, Placement(), 1).value();
+}
 
 // ---- how calls end ---------------------------------------------------------------------------
 
@@ -106,6 +125,7 @@ TEST(COpen, an_engine_attaches_to_an_agent_and_asks_the_same_of_it) {
   mempool_prompt prompt{{}, tokens.data(), tokens.size()};
   ASSERT_TRUE(ok(mempool_name_content(engine.get(), &spec, &prompt.content)));
   EXPECT_STREQ(c_linkage_walk(engine.get(), &prompt), nullptr) << mempool_last_error();
+  EXPECT_STREQ(c_linkage_lend(engine.get(), &prompt), nullptr) << mempool_last_error();
 
   EXPECT_EQ(mempool_listen_address(engine.get()), nullptr);
   char* metrics = nullptr;
@@ -125,6 +145,7 @@ TEST(COpen, nobody_answers_where_no_agent_is) {
 TEST_F(CApi, a_program_in_c_walks_through_the_pool) {
   prompt_.token_count = kTokens;
   EXPECT_STREQ(c_linkage_walk(prefill(), &prompt_), nullptr) << mempool_last_error();
+  EXPECT_STREQ(c_linkage_lend(prefill(), &prompt_), nullptr) << mempool_last_error();
 }
 
 TEST_F(CApi, strides_lead_to_the_pieces) {
@@ -230,6 +251,99 @@ TEST_F(CApi, keys_find_their_blocks) {
             MEMPOOL_INVALID_ARGUMENT);
 }
 
+// ---- memory of the engine's own --------------------------------------------------------------
+
+/// The tensors of testing::EngineMemory, as C has them.
+mempool_tensors tensors_of(const EngineMemory& memory) {
+  const AdoptedMemory& shape = memory.shape();
+  return {shape.data,         shape.bytes,       shape.block_stride,
+          shape.layer_stride, shape.part_stride, shape.descriptor};
+}
+
+mempool_adopt_options adopting(const mempool_tensors& tensors) {
+  mempool_adopt_options options{};
+  options.size = sizeof options;
+  options.shards = &tensors;
+  options.shard_count = 1;
+  options.blocks = kTensorBlocks;
+  return options;
+}
+
+TEST_F(CApi, an_engines_tensors_are_sent_from_where_they_lie_until_they_are_withdrawn) {
+  const EngineMemory memory(tiny_layout(), kTensorBlocks, TensorForm::kPartsInBlock);
+  const mempool_tensors tensors = tensors_of(memory);
+  const mempool_adopt_options options = adopting(tensors);
+  ASSERT_TRUE(ok(mempool_adopt(prefill(), "kv", &options)));
+  EXPECT_EQ(mempool_adopt(prefill(), "kv", &options), MEMPOOL_ALREADY_EXISTS);
+  const uint32_t numbers[] = {5, 0, 2};
+  std::vector<mempool_block> blocks(3);
+  ASSERT_TRUE(ok(mempool_claim(prefill(), "kv", numbers, 3, blocks.data())));
+  for (uint32_t layer = 0; layer < 3; ++layer) fill(blocks, layer);
+  EXPECT_EQ(*memory.piece(2, 2, 1), std::byte{252}) << "a block of the C API is the engine's";
+
+  const TransferHandle transfer = begin(blocks);
+  ASSERT_TRUE(ok(mempool_wait(transfer.get())));
+  const ArrivalHandle arrival = receive();
+  const mempool_arrival_view arrived = view(arrival);
+  ASSERT_EQ(arrived.block_count, 3u);
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(holds(decode(), arrived.blocks[i], i));
+  EXPECT_TRUE(refused(mempool_withdraw(prefill(), "kv", 0), MEMPOOL_DEADLINE_EXCEEDED, "in use"));
+  ASSERT_TRUE(ok(mempool_free(prefill(), blocks.data(), blocks.size())));
+  ASSERT_TRUE(ok(mempool_withdraw(prefill(), "kv", kPatience)));
+  EXPECT_EQ(mempool_withdraw(prefill(), "kv", 0), MEMPOOL_NOT_FOUND);
+}
+
+TEST_F(CApi, tensors_are_inserted_by_copy_or_in_place) {
+  for (const uint32_t in_place : {0u, 1u}) {
+    const EngineMemory memory(tiny_layout(), kTensorBlocks);
+    const mempool_tensors tensors = tensors_of(memory);
+    mempool_adopt_options options = adopting(tensors);
+    options.insert_in_place = in_place;
+    ASSERT_TRUE(ok(mempool_adopt(prefill(), "kv", &options)));
+    const uint32_t numbers[] = {1, 2};
+    mempool_block blocks[2];
+    ASSERT_TRUE(ok(mempool_claim(prefill(), "kv", numbers, 2, blocks)));
+    mempool_inserted inserted{};
+    inserted.size = sizeof inserted;
+    ASSERT_TRUE(ok(mempool_insert(prefill(), &prompt_, blocks, 2, &inserted)));
+    EXPECT_EQ(inserted.admitted, 2u);
+    EXPECT_EQ(inserted.duplicate_count, in_place == 0 ? 2u : 0u);
+    ASSERT_TRUE(ok(mempool_unpin(prefill(), blocks, 2)));
+    EXPECT_EQ(matched(prefill()), 2u);
+    ASSERT_TRUE(ok(mempool_withdraw(prefill(), "kv", kPatience)));
+    EXPECT_EQ(matched(prefill()), in_place == 0 ? 2u : 0u);
+    mempool_prompt first = prompt_;
+    first.token_count = kTokens;
+    ASSERT_TRUE(ok(mempool_erase(prefill(), &first, nullptr)));
+  }
+}
+
+TEST_F(CApi, tensors_that_cannot_be_adopted_are_refused_by_name) {
+  const EngineMemory memory(tiny_layout(), kTensorBlocks);
+  mempool_tensors tensors = tensors_of(memory);
+  mempool_adopt_options options = adopting(tensors);
+  options.shard_count = 2;
+  const mempool_tensors twice[] = {tensors, tensors};
+  options.shards = twice;
+  EXPECT_TRUE(refused(mempool_adopt(prefill(), "kv", &options), MEMPOOL_INVALID_ARGUMENT,
+                      "memory of 2 shards"));
+  options = adopting(tensors);
+  tensors.layer_stride = tensors.part_stride;
+  EXPECT_TRUE(
+      refused(mempool_adopt(prefill(), "kv", &options), MEMPOOL_INVALID_ARGUMENT, "they overlap"));
+  tensors = tensors_of(memory);
+  tensors.descriptor = 0;
+  EXPECT_TRUE(refused(mempool_adopt(prefill(), "kv", &options), MEMPOOL_PERMISSION_DENIED,
+                      "sealed against resizing"));
+  const uint32_t number = kTensorBlocks;
+  mempool_block block;
+  EXPECT_EQ(mempool_claim(prefill(), "kv", &number, 1, &block), MEMPOOL_NOT_FOUND);
+  tensors = tensors_of(memory);
+  ASSERT_TRUE(ok(mempool_adopt(prefill(), "kv", &options)));
+  EXPECT_TRUE(refused(mempool_claim(prefill(), "kv", &number, 1, &block), MEMPOOL_INVALID_ARGUMENT,
+                      "block 8 of 'kv'"));
+}
+
 // ---- nonsense --------------------------------------------------------------------------------
 
 TEST_F(CApi, null_is_refused_and_frees_nothing) {
@@ -289,6 +403,27 @@ TEST_F(CApi, null_is_refused_and_frees_nothing) {
   mempool_free_fence(nullptr);
   mempool_free_text(nullptr);
   EXPECT_EQ(mempool_done(nullptr), 1);
+}
+
+TEST_F(CApi, null_is_not_adopted) {
+  mempool_adopt_options options{};
+  options.size = sizeof options;
+  options.shard_count = 1;
+  const uint32_t number = 0;
+  mempool_block block{};
+  mempool_pool* const pool = prefill();
+  const mempool_status ends[] = {
+      mempool_adopt(nullptr, "kv", &options),
+      mempool_adopt(pool, nullptr, &options),
+      mempool_adopt(pool, "kv", nullptr),
+      mempool_adopt(pool, "kv", &options),
+      mempool_claim(pool, nullptr, &number, 1, &block),
+      mempool_claim(pool, "kv", nullptr, 1, &block),
+      mempool_claim(pool, "kv", &number, 1, nullptr),
+      mempool_withdraw(nullptr, "kv", 0),
+      mempool_withdraw(pool, nullptr, 0),
+  };
+  for (size_t i = 0; i < std::size(ends); ++i) EXPECT_EQ(ends[i], MEMPOOL_INVALID_ARGUMENT) << i;
 }
 
 TEST_F(CApi, words_without_a_meaning_are_refused_by_name) {

@@ -18,6 +18,7 @@ RowResult example() {
   row.transport = "tcp";
   row.mode = "by_request";
   row.placement = "discrete";
+  row.memory = "pool";
   row.requests = 4;
   row.tokens = 400;
   row.tokens_matched = 100;
@@ -45,13 +46,14 @@ TEST(DemoReport, json_says_each_figure_under_its_name) {
   const nlohmann::json& run = document["runs"][0];
   std::vector<std::string> names;
   for (const auto& member : run.items()) names.push_back(member.key());
-  EXPECT_THAT(names, testing::UnorderedElementsAre("transport", "mode", "placement", "model",
-                                                   "requests", "tokens", "hit_ratio", "bytes_moved",
-                                                   "bytes_saved", "gb_per_s", "paper_calls",
-                                                   "run_pair_calls", "network_calls",
+  EXPECT_THAT(names, testing::UnorderedElementsAre("transport", "mode", "placement", "memory",
+                                                   "model", "requests", "tokens", "hit_ratio",
+                                                   "bytes_moved", "bytes_saved", "gb_per_s",
+                                                   "paper_calls", "run_pair_calls", "network_calls",
                                                    "system_calls", "latency_ms", "verified"));
   EXPECT_EQ(document.size(), 2u);
   EXPECT_EQ(run["mode"], "by_request");
+  EXPECT_EQ(run["memory"], "pool");
   EXPECT_EQ(run["hit_ratio"], 0.25);
   EXPECT_DOUBLE_EQ(run["gb_per_s"].get<double>(), 0.5);  // 6 MB in 12 ms
   EXPECT_EQ(run["latency_ms"]["p50"], 2);
@@ -77,6 +79,18 @@ TEST(DemoReport, by_layer_the_speed_is_of_the_whole_transfer_whatever_the_latenc
   const auto document = nlohmann::json::parse(report_json(std::span(&row, 1), {}));
   EXPECT_EQ(document["runs"][0]["mode"], "by_layer");
   EXPECT_EQ(document["runs"][0]["latency_ms"]["p99"], 6);
+}
+
+TEST(DemoReport, text_says_where_the_kv_lay_and_which_call_was_timed) {
+  RowResult row = example();
+  const std::string pool = report_text(std::span(&row, 1), {});
+  EXPECT_THAT(pool, HasSubstr("from the call of transfer_with_insert to"));
+  EXPECT_THAT(pool, Not(HasSubstr("tensors")));
+  row.memory = "engine";
+  const std::string engine = report_text(std::span(&row, 1), {});
+  EXPECT_THAT(engine, HasSubstr("from the call of transfer to"));
+  EXPECT_THAT(engine, HasSubstr("memory: the KV lay in the engines' own tensors"));
+  EXPECT_EQ(engine.substr(0, engine.find("memory:")), pool.substr(0, pool.find("speed: bytes")));
 }
 
 TEST(DemoReport, each_model_has_its_own_tables) {

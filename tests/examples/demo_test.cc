@@ -110,6 +110,26 @@ TEST_F(Demo, moves_conversations_of_every_model_in_every_way) {
   EXPECT_EQ(outcome.json["paper_calls_1024_tokens"]["aggregated"], 64);
 }
 
+TEST_F(Demo, moves_the_same_out_of_and_into_tensors_of_the_engines_own) {
+  const std::string flags = "--model Llama-3-8B --pool-bytes 192MiB --requests 12 --seed 3";
+  const Outcome pool = run(flags);
+  const Outcome engine = run(flags + " --memory engine");
+  ASSERT_EQ(engine.exit_code, 0) << engine.errors;
+  ASSERT_EQ(engine.json["runs"].size(), 6u);
+  ConversationOptions options;
+  options.seed = 3;
+  options.requests = 12;
+  const std::vector<std::vector<TokenId>> prompts = draw_conversations(options);
+  for (size_t i = 0; i < 6; ++i) {
+    const nlohmann::json& run = engine.json["runs"][i];
+    expect_consistent(run, prompts);
+    EXPECT_EQ(run["memory"], "engine");
+    EXPECT_EQ(pool.json["runs"][i]["memory"], "pool");
+    EXPECT_EQ(run["tokens"], pool.json["runs"][i]["tokens"]);
+  }
+  EXPECT_EQ(rows_of(engine.json), rows_of(pool.json));
+}
+
 TEST_F(Demo, runs_the_rows_that_are_asked_for) {
   const std::string small = " --model Llama-3-8B --pool-bytes 64MiB --requests 3";
   EXPECT_THAT(rows_of(run("--transports tcp,shm --modes by_layer" + small).json),
@@ -146,29 +166,35 @@ TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
       << "\n"
       << R"({"timestamp": 3, "input_length": 2560, "output_length": 1, "hash_ids": [4,5,6,7,8]})"
       << "\n";
-  const Outcome outcome = run("--model llama-3-8b --pool-bytes 8MiB --trace " + file(".jsonl"));
-  ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
-  ASSERT_EQ(outcome.json["runs"].size(), 6u);
-  for (const nlohmann::json& run : outcome.json["runs"]) {
-    EXPECT_EQ(run["requests"], 3);
-    EXPECT_EQ(run["tokens"], 74);
-    EXPECT_DOUBLE_EQ(run["hit_ratio"].get<double>(), 32.0 / 74);
-    EXPECT_EQ(run["bytes_moved"], 4 * (2 << 20));
-    EXPECT_EQ(run["bytes_saved"], 2 * (2 << 20));
+  for (const std::string memory : {"pool", "engine"}) {
+    const Outcome outcome = run("--model llama-3-8b --pool-bytes 8MiB --memory " + memory +
+                                " --trace " + file(".jsonl"));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.errors;
+    ASSERT_EQ(outcome.json["runs"].size(), 6u);
+    for (const nlohmann::json& run : outcome.json["runs"]) {
+      EXPECT_EQ(run["requests"], 3);
+      EXPECT_EQ(run["tokens"], 74);
+      EXPECT_DOUBLE_EQ(run["hit_ratio"].get<double>(), 32.0 / 74);
+      EXPECT_EQ(run["bytes_moved"], 4 * (2 << 20));
+      EXPECT_EQ(run["bytes_saved"], 2 * (2 << 20));
+    }
+    EXPECT_THAT(text_of(file(".out")),
+                HasSubstr("Llama-3-8B tcp by_layer discrete: prompts skipped: 1,"));
   }
-  EXPECT_THAT(text_of(file(".out")),
-              HasSubstr("Llama-3-8B tcp by_layer discrete: prompts skipped: 1,"));
 }
 
 TEST_F(Demo, fails_when_one_byte_is_wrong_and_names_it) {
-  for (const std::string mode : {"by_layer", "by_request"}) {
-    const Outcome outcome = run("--model Llama-3-8B --pool-bytes 64MiB --requests 3 --modes " +
-                                mode + " --corrupt-request 1");
-    EXPECT_EQ(outcome.exit_code, 1);
-    EXPECT_THAT(outcome.errors, HasSubstr("decode: CORRUPTION: request 1: block host/"));
-    EXPECT_THAT(outcome.errors, HasSubstr("layer 16, part 1, token 0, head 0"));
-    EXPECT_EQ(outcome.json["runs"][0]["mode"], mode);
-    EXPECT_EQ(outcome.json["runs"][0]["verified"], false);
+  for (const std::string memory : {"pool", "engine"}) {
+    for (const std::string mode : {"by_layer", "by_request"}) {
+      const Outcome outcome = run("--model Llama-3-8B --pool-bytes 64MiB --requests 3 --memory " +
+                                  memory + " --modes " + mode + " --corrupt-request 1");
+      EXPECT_EQ(outcome.exit_code, 1);
+      EXPECT_THAT(outcome.errors, HasSubstr("decode: CORRUPTION: request 1: block host/"));
+      EXPECT_THAT(outcome.errors, HasSubstr("layer 16, part 1, token 0, head 0"));
+      EXPECT_EQ(outcome.json["runs"][0]["mode"], mode);
+      EXPECT_EQ(outcome.json["runs"][0]["memory"], memory);
+      EXPECT_EQ(outcome.json["runs"][0]["verified"], false);
+    }
   }
 }
 
@@ -196,6 +222,8 @@ TEST_F(Demo, says_in_one_line_what_input_it_refuses) {
   expect_refused("--model GPT-5", "--model");
   expect_refused("--transports tcp,pigeons", "pigeons");
   expect_refused("--modes by_token", "by_token");
+  expect_refused("--memory disk", "--memory");
+  expect_refused("--memory disk", "disk");
 }
 
 }  // namespace

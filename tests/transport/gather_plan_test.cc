@@ -332,6 +332,16 @@ TEST(GatherPlan, scattered_blocks_do_not_merge) {
   EXPECT_EQ(count_calls(aggregated, {}).calls, 64u);
 }
 
+TEST(GatherPlan, blocks_merge_by_the_form_of_their_own_segment_not_of_the_sides_first) {
+  Side remote = paper_side(BlockForm::kDiscrete, 2, true);
+  const BlockLayout other = lay_out(llama_13b(), BlockForm::kAggregated, TokenOrder::kTokenHead, 1);
+  remote.segments[0].first_block = 1;
+  remote.segments.insert(remote.segments.begin(), {3, 0, 1, other});
+  for (uint32_t& block : remote.blocks) ++block;
+  GatherPlan plan = plan_of(paper_side(BlockForm::kDiscrete, 1, true), remote);
+  EXPECT_EQ(count_calls(plan, {}).calls, 80u);
+}
+
 TEST(GatherPlan, gathering_divides_the_calls_by_the_pieces_that_one_takes) {
   const Side discrete = paper_side(BlockForm::kDiscrete, 1, false);
   const Side aggregated = paper_side(BlockForm::kAggregated, 2, false);
