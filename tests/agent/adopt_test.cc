@@ -291,6 +291,7 @@ TEST_P(AdoptTest, what_is_withdrawn_under_a_fetch_is_read_whole_or_not_at_all) {
     ASSERT_TRUE(source_->unpin(blocks).ok());
     const auto fetched = target_->fetch("source", {content_, tokens});
     ASSERT_TRUE(fetched.ok());
+    ASSERT_TRUE(wait_until([&] { return fetched->done() || source_->status().pins > 0; }));
     const Status withdrawn = source_->withdraw("kv", 10s);
     ASSERT_TRUE(withdrawn.ok()) << withdrawn.to_string();
     for (uint32_t number : numbers) *tensors.piece(number, 0, 0) ^= std::byte{0xff};
