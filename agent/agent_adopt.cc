@@ -156,7 +156,15 @@ void Agent::Impl::withdraw(const std::string& name, TimePoint deadline,
     if (!first_block) adoptions_.erase(found);
   }
   if (!first_block) return done({});
-  if (closing_.contains(*first_block)) return done(being_let_go(name));
+  if (const auto it = closing_.find(*first_block); it != closing_.end()) {
+    Closing& closing = it->second;
+    if (!closing.answered) return done(being_let_go(name));
+    closing.deadline = deadline;  // a transport had it still; now somebody waits for that again
+    closing.done = std::move(done);
+    closing.answered = false;
+    next_look_ = TimePoint::min();
+    return;
+  }
   close_segment(*first_block, {deadline, std::move(done), [this, name] {
                                  const std::lock_guard lock(mutex_);
                                  adoptions_.erase(name);

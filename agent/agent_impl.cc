@@ -432,7 +432,7 @@ Status Agent::Impl::drain(std::chrono::milliseconds timeout) {
     target_->refuse_new();
     source_->refuse_new();
   }
-  request_pump();  // maybe nothing is open
+  loop_.post([this] { give_up_shrinking(); });  // maybe nothing is open, too
   {
     std::unique_lock lock(idle_mutex_);
     const bool over = idle_changed_.wait_for(lock, std::min(timeout, kWaitMax),

@@ -209,6 +209,8 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
     TimePoint deadline;
     std::function<void(Status)> done;  // by the deadline: ok when it has gone
     std::function<void()> on_dropped;  // before `done` is ok, or some time after it was not
+    bool shrinks = false;              // rather than withdraws
+    bool answered = false;             // `done` has been called, but the segment has yet to go
   };
   /// Let no block of a segment be used anew, and drop it once none is in use.
   void close_segment(uint32_t first_block, Closing closing);
@@ -217,6 +219,9 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status empty_closed(uint32_t first_block, bool late);
   bool forget_regions(uint32_t first_block);
   void give_up_closing();
+  /// Have shrinks end by their deadline now.
+  void give_up_shrinking();
+  bool draining() const;
   /// Tell whether all tenants' floors fit into a pool of so many blocks less.
   Status check_floors(uint32_t less) const;
   std::optional<uint32_t> adopted_at(const std::string& name) const;

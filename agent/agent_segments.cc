@@ -57,7 +57,10 @@ Status Agent::Impl::grow(uint32_t blocks) {
   MEMPOOL_RETURN_IF_ERROR(pool_->segments().find_place(blocks, pool_->max_blocks()).status());
   MEMPOOL_ASSIGN_OR_RETURN(NewSegment segment, pool_->make_segment(blocks));  // takes long
   std::promise<Status> placed;
-  loop_.post([&] { placed.set_value(place(std::move(segment)).status()); });
+  loop_.post([&] {
+    placed.set_value(draining() ? unavailable("the agent drains")
+                                : place(std::move(segment)).status());
+  });
   MEMPOOL_RETURN_IF_ERROR(placed.get_future().get());
   log().info("the pool has {} blocks more", blocks);
   return {};
@@ -70,6 +73,7 @@ Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
   std::promise<Status> dropped;
   loop_.post([&] {
     if (stopping()) return dropped.set_value(cancelled("the agent stops"));
+    if (draining()) return dropped.set_value(unavailable("the agent drains"));
     const PoolSegment* last = nullptr;
     size_t own = 0;
     for (const PoolSegment* segment : pool_->segments().of_first_shard()) {
@@ -87,7 +91,7 @@ Status Agent::Impl::shrink(std::chrono::milliseconds timeout) {
     }
     close_segment(
         last->first_block,
-        {deadline, [&dropped](const Status& status) { dropped.set_value(status); }, [] {}});
+        {deadline, [&dropped](const Status& status) { dropped.set_value(status); }, [] {}, true});
     pump();
   });
   return dropped.get_future().get();
@@ -184,6 +188,7 @@ void Agent::Impl::drop_closed(TimePoint now) {
       done(emptied);
     } else {  // no block is left of it, so it cannot be opened again: it goes when it can
       closing.deadline = TimePoint::max();
+      closing.answered = true;
       ++it;
       done(deadline_exceeded("a transport still uses the memory"));
     }
@@ -213,6 +218,19 @@ bool Agent::Impl::forget_regions(uint32_t first_block) {
     }
   }
   return forgotten;
+}
+
+void Agent::Impl::give_up_shrinking() {
+  for (auto& [first_block, closing] : closing_) {
+    if (closing.shrinks) closing.deadline = TimePoint::min();
+  }
+  next_look_ = TimePoint::min();
+  pump();
+}
+
+bool Agent::Impl::draining() const {
+  const std::lock_guard lock(mutex_);
+  return target_->refusing();
 }
 
 bool Agent::Impl::stopping() {

@@ -326,8 +326,10 @@ Status AttachedPool::withdraw(const std::string& name, std::chrono::milliseconds
 Result<std::vector<bool>> AttachedPool::begin_copy(std::span<const BlockAddress> blocks) {
   std::vector<bool> copied;
   for (size_t position = 0; position < blocks.size(); ++position) {
-    MEMPOOL_ASSIGN_OR_RETURN(const PoolSegment* segment, find(blocks[position]));
-    if (!segment->adopted || segment->in_place) continue;
+    const Result<const PoolSegment*> found = find(blocks[position]);
+    if (found.status().code() == StatusCode::kInvalidArgument) continue;  // the agent's affair
+    MEMPOOL_RETURN_IF_ERROR(found.status());
+    if (!(*found)->adopted || (*found)->in_place) continue;
     copied.resize(blocks.size());
     copied[position] = true;
   }

@@ -10,8 +10,9 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "agent/agent_config.h"
@@ -99,27 +100,13 @@ void end_on_next(const sigset_t& signals) {
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
 }
 
-void reload(const AgentArguments& arguments, Agent& agent, std::chrono::milliseconds timeout) {
-  const Result<Config> config = load_settings(arguments);
-  const Status taken = config.ok() ? reload_pool(agent, *config, timeout) : config.status();
-  if (taken.ok()) {
-    log().info("the settings were read again; the pool has the size that they give it");
-  } else {
-    log().warning("the settings were read again, and the pool is not as they say: {}",
-                  taken.to_string());
-  }
-}
-
-/// Wait for the signal that ends the agent. Others have the settings read again, by `reloading`,
-/// since a shrink takes its time and the end must not wait for it.
-int wait_for_end(const sigset_t& signals, const AgentArguments& arguments, Agent& agent,
-                 std::chrono::milliseconds timeout, std::thread& reloading) {
+/// Wait for the signal that ends the agent; SIGHUP has its settings read again.
+int wait_for_end(const sigset_t& signals, PoolReloader& reloader) {
   for (;;) {
     int caught = 0;
     sigwait(&signals, &caught);
     if (caught != SIGHUP) return caught;
-    if (reloading.joinable()) reloading.join();
-    reloading = std::thread([&] { reload(arguments, agent, timeout); });
+    reloader.again();
   }
 }
 
@@ -144,14 +131,15 @@ int run_agent(const CLI::App& app, AgentArguments arguments) {
   if (!agent.ok()) return fail(agent.status());
   print_ready((*agent)->status(), arguments.json);
   const std::chrono::milliseconds timeout(config->get_integer("agent.drain_timeout_ms"));
-  std::thread reloading;
-  const int caught = wait_for_end(signals, arguments, **agent, timeout, reloading);
+  std::optional<PoolReloader> reloader(
+      std::in_place, **agent, [&arguments] { return load_settings(arguments); }, timeout);
+  const int caught = wait_for_end(signals, *reloader);
   end_on_next(signals);
   log().info("agent '{}' drains on {}", options->name, caught == SIGINT ? "SIGINT" : "SIGTERM");
   const Status drained = (*agent)->drain(timeout);
   if (!drained.ok()) log().warning("agent '{}' ends early: {}", options->name, drained.message());
-  agent->reset();  // gives up what a reload waits for
-  if (reloading.joinable()) reloading.join();
+  reloader.reset();
+  agent->reset();
   return kExitOk;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -48,6 +49,45 @@ Status reload_pool(Agent& agent, const Config& config, std::chrono::milliseconds
                sum(segments), segments.back(), wanted);
   }
   return {};
+}
+
+PoolReloader::PoolReloader(Agent& agent, Load load, std::chrono::milliseconds timeout)
+    : agent_(agent), load_(std::move(load)), timeout_(timeout), thread_([this] { run(); }) {}
+
+PoolReloader::~PoolReloader() {
+  {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+  }
+  changed_.notify_one();
+  thread_.join();
+}
+
+void PoolReloader::again() {
+  {
+    const std::lock_guard lock(mutex_);
+    asked_ = true;
+  }
+  changed_.notify_one();
+}
+
+void PoolReloader::run() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return asked_ || over_; });
+      if (over_) return;
+      asked_ = false;
+    }
+    const Result<Config> config = load_();
+    const Status taken = config.ok() ? reload_pool(agent_, *config, timeout_) : config.status();
+    if (taken.ok()) {
+      log().info("the settings were read again; the pool has the size that they give it");
+    } else {
+      log().warning("the settings were read again, and the pool is not as they say: {}",
+                    taken.to_string());
+    }
+  }
 }
 
 }  // namespace mempool

@@ -185,7 +185,8 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   /// thread.
   Status drain(std::chrono::milliseconds timeout);
   /// Add a segment of `blocks` to the pool, while it is in use. Peers and attached engines learn of
-  /// it by themselves. Not from on_done, here and below. Errors: kInvalidArgument;
+  /// it by themselves. Not from on_done, here and below. Errors: kUnavailable in drain(), here and
+  /// below; kInvalidArgument;
   /// kResourceExhausted when the machine has not that much memory left, or past
   /// AgentOptions::max_blocks.
   Status grow(uint32_t blocks);
