@@ -67,8 +67,9 @@ Result<std::vector<BlockAddress>> EngineCalls::claim(const std::string& name,
 
 Result<std::vector<bool>> EngineCalls::begin_copy(std::span<const BlockAddress> blocks) {
   const std::lock_guard lock(impl_.mutex_);
-  BlockPool& pool = *impl_.pool_;
   std::vector<bool> copied;
+  if (impl_.adoptions_.empty()) return copied;
+  BlockPool& pool = *impl_.pool_;
   std::vector<BlockAddress> held;
   for (size_t position = 0; position < blocks.size(); ++position) {
     const BlockAddress& block = blocks[position];
@@ -98,6 +99,7 @@ void EngineCalls::end_copy(std::span<const BlockAddress> copied) {
 }
 
 Status EngineCalls::check_in_place(std::span<const BlockAddress> blocks) const {
+  if (impl_.adoptions_.empty()) return {};
   const BlockPool& pool = *impl_.pool_;
   for (const BlockAddress& block : blocks) {
     if (!pool.check(block).ok()) continue;  // the index says so
