@@ -123,10 +123,8 @@ Result<InsertResult> Agent::insert(const Prompt& prompt, std::span<const BlockAd
     return impl_->embedded_.insert(prompt, list, sums);
   };
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copied, impl_->embedded_.begin_copy(blocks));
-  if (copied.empty()) return insert(blocks);
-  Result<InsertResult> result = insert_copies(*this, blocks, copied, match(prompt).blocks, insert);
-  impl_->embedded_.end_copy(copied_blocks(blocks, copied));
-  return result;
+  return insert_copies(*this, blocks, copied, &prompt, insert,
+                       [this](auto held) { impl_->embedded_.end_copy(held); });
 }
 
 MatchResult Agent::match(const Prompt& prompt) {
@@ -148,10 +146,8 @@ Result<InsertResult> Agent::insert_keys(std::span<const std::string_view> keys,
     return impl_->embedded_.insert_keys(ids, list, sums);
   };
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copied, impl_->embedded_.begin_copy(blocks));
-  if (copied.empty()) return insert(blocks);
-  Result<InsertResult> result = insert_copies(*this, blocks, copied, {}, insert);
-  impl_->embedded_.end_copy(copied_blocks(blocks, copied));
-  return result;
+  return insert_copies(*this, blocks, copied, nullptr, insert,
+                       [this](auto held) { impl_->embedded_.end_copy(held); });
 }
 
 Result<std::vector<BlockAddress>> Agent::match_keys(std::span<const std::string_view> keys) {

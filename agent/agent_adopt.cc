@@ -138,11 +138,6 @@ Result<std::vector<BlockAddress>> Agent::Impl::claim(SessionId engine, const std
   return claimed;
 }
 
-std::optional<uint32_t> Agent::Impl::adopted_at(const std::string& name) const {
-  const std::lock_guard lock(mutex_);
-  return adoptions_.at(name).first_block;
-}
-
 void Agent::Impl::withdraw(const std::string& name, TimePoint deadline,
                            std::function<void(Status)> done) {
   std::optional<uint32_t> first_block;
@@ -221,17 +216,17 @@ void Agent::Impl::withdraw_all(SessionId engine) {
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, adoption] : adoptions_) {
-      if (std::ranges::find(adoption.lenders, engine) != adoption.lenders.end()) {
+      if (std::ranges::find(adoption.lenders, engine) == adoption.lenders.end()) continue;
+      const auto closing =
+          adoption.first_block ? closing_.find(*adoption.first_block) : closing_.end();
+      if (closing == closing_.end()) {
         names.push_back(name);
+      } else {
+        closing->second.deadline = TimePoint::max();
       }
     }
   }
   for (const std::string& name : names) {
-    const std::optional<uint32_t> first_block = adopted_at(name);
-    if (first_block && closing_.contains(*first_block)) {
-      closing_.at(*first_block).deadline = TimePoint::max();
-      continue;
-    }
     withdraw(name, TimePoint::max(), [name](const Status& status) {
       if (status.ok()) log().info("'{}' is not adopted any more: its engine is gone", name);
     });

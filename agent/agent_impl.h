@@ -224,7 +224,6 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   bool draining() const;
   /// Tell whether all tenants' floors fit into a pool of so many blocks less.
   Status check_floors(uint32_t less) const;
-  std::optional<uint32_t> adopted_at(const std::string& name) const;
   Status being_let_go(const std::string& name) const;
   bool stopping();
   void tell_segments();

@@ -272,7 +272,6 @@ AttachAnswer AttachSession::answer_about_blocks(const AttachCall& call) {
     if (!copied.ok()) return out;
     const std::vector<BlockAddress> held = copied_blocks(call.blocks, *copied);
     copies_.insert(held.begin(), held.end());
-    out.blocks = held;
   } else if (call.blocks.size() != 1) {
     out.status = invalid_argument("a read is of one block");
   } else {

@@ -358,10 +358,9 @@ Result<InsertResult> AttachedPool::insert(const Prompt& prompt,
                      .sums = std::move(sums)});
   };
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copies, begin_copy(blocks));
-  if (copies.empty()) return insert(blocks);
-  Result<InsertResult> result = insert_copies(*this, blocks, copies, match(prompt).blocks, insert);
-  tell({.operation = AttachOperation::kEndCopy, .blocks = copied_blocks(blocks, copies)});
-  return result;
+  return insert_copies(*this, blocks, copies, &prompt, insert, [this](auto held) {
+    tell({.operation = AttachOperation::kEndCopy, .blocks = {held.begin(), held.end()}});
+  });
 }
 
 MatchResult AttachedPool::match(const Prompt& prompt) {
@@ -393,10 +392,9 @@ Result<InsertResult> AttachedPool::insert_keys(std::span<const std::string_view>
                      .keys = ids});
   };
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<bool> copies, begin_copy(blocks));
-  if (copies.empty()) return insert(blocks);
-  Result<InsertResult> result = insert_copies(*this, blocks, copies, {}, insert);
-  tell({.operation = AttachOperation::kEndCopy, .blocks = copied_blocks(blocks, copies)});
-  return result;
+  return insert_copies(*this, blocks, copies, nullptr, insert, [this](auto held) {
+    tell({.operation = AttachOperation::kEndCopy, .blocks = {held.begin(), held.end()}});
+  });
 }
 
 Result<std::vector<BlockAddress>> AttachedPool::match_keys(std::span<const std::string_view> keys) {

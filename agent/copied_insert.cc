@@ -53,8 +53,11 @@ std::vector<BlockAddress> copied_blocks(std::span<const BlockAddress> blocks,
 }
 
 Result<InsertResult> insert_copies(Pool& pool, std::span<const BlockAddress> blocks,
-                                   const std::vector<bool>& copied, std::vector<BlockAddress> held,
-                                   const InsertList& insert) {
+                                   const std::vector<bool>& copied, const Prompt* prompt,
+                                   const InsertList& insert, const EndCopy& end_copy) {
+  if (copied.empty()) return insert(blocks);
+  std::vector<BlockAddress> held;
+  if (prompt != nullptr) held = pool.match(*prompt).blocks;
   const size_t served = std::min(held.size(), blocks.size());
   std::vector<BlockAddress> list(blocks.begin(), blocks.end());
   std::copy_n(held.begin(), served, list.begin());
@@ -64,6 +67,7 @@ Result<InsertResult> insert_copies(Pool& pool, std::span<const BlockAddress> blo
   held.insert(held.end(), fresh.begin(), fresh.end());
   // What was published lives on in the index; copies that were not are freed.
   const Status unpinned = pool.unpin(held);
+  end_copy(copied_blocks(blocks, copied));
   if (!result.ok()) return result;
   MEMPOOL_RETURN_IF_ERROR(unpinned);
   std::vector<BlockAddress> duplicates;

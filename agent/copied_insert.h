@@ -18,11 +18,15 @@ using InsertList = std::function<Result<InsertResult>(std::span<const BlockAddre
 std::vector<BlockAddress> copied_blocks(std::span<const BlockAddress> blocks,
                                         const std::vector<bool>& copied);
 
-/// Insert `blocks`, those at the positions of `copied` as copies of the pool's; `held` are pinned
-/// blocks that are published for the first positions already, and are let go. The copied ones come
-/// back as duplicates. Errors: those of alloc() and of `insert`, with nothing changed.
+/// Lets go of the blocks that are copied.
+using EndCopy = std::function<void(std::span<const BlockAddress>)>;
+
+/// Insert `blocks`, those at the positions of `copied` as copies of the pool's; these come back as
+/// duplicates. Where no position is, this is `insert`. What `prompt` matches is not copied again;
+/// null for keys. Errors: those of alloc() and of `insert`, with nothing changed.
+/// Requires: the blocks that are copied are held until `end_copy`.
 Result<InsertResult> insert_copies(Pool& pool, std::span<const BlockAddress> blocks,
-                                   const std::vector<bool>& copied, std::vector<BlockAddress> held,
-                                   const InsertList& insert);
+                                   const std::vector<bool>& copied, const Prompt* prompt,
+                                   const InsertList& insert, const EndCopy& end_copy);
 
 }  // namespace mempool
