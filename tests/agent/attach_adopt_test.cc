@@ -113,6 +113,9 @@ TEST_P(AttachAdoptTest, inserting_copies_out_of_an_engines_tensors) {
   const auto blocks = engine->claim("kv", numbers).value();
   const auto tokens = make_tokens(12);
   for (size_t i = 0; i < blocks.size(); ++i) fill(*engine, blocks[i], tokens[i * 4]);
+  EXPECT_EQ(prefill_->insert({content_, tokens}, blocks).status().code(),
+            StatusCode::kInvalidArgument)
+      << "they are the engine's to insert";
   const auto inserted = engine->insert({content_, tokens}, blocks);
   ASSERT_TRUE(inserted.ok()) << inserted.status().to_string();
   EXPECT_EQ(inserted->duplicates, blocks);
