@@ -4,7 +4,7 @@
 #
 # The host's / comes by 9p and cannot be written; a layer in memory lies above it. Two folders can
 # be written through: that of the kernel's argument guest.share, at its own path, and /run/guest,
-# where the command comes from and its status goes to.
+# where the command of the node comes from and its status goes to.
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -47,14 +47,15 @@ ip link set lo up
 ip addr add "10.0.0.$node/24" dev eth0
 ip link set eth0 mtu 9000 up
 hostname "node$node"
+# shellcheck disable=SC3045  # busybox has it
 ulimit -l unlimited
 
 # What the command prints leaves by the port that the host has named out.
 port=$(grep -lx out $root/sys/class/virtio-ports/*/name)
 port=${port%/name}
 {
-  chroot $root /bin/bash /run/guest/command 2>&1 <$root/dev/null
-  echo $? >$root/run/guest/status
+  chroot $root /bin/bash "/run/guest/command$node" 2>&1 <"$root/dev/null"
+  echo $? >"$root/run/guest/status$node"
 } | cat >"$root/dev/${port##*/}"
 umount $root/run/guest
 umount "$root$share"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes what the RDMA guest boots in the folder $1: vmlinux, and modules.cpio with its modules.
+# Makes what the RDMA guest boots in the folder $1: vmlinux, modules.cpio with its modules, busybox.
 #
-# Debian's kernel package is downloaded and unpacked there, and never installed. Exits with 77 and
-# one sentence where it cannot be had.
+# Debian's packages of the kernel and of busybox-static are downloaded and unpacked there, and never
+# installed. Exits with 77 and one sentence where they cannot be had.
 set -euo pipefail
 folder=$1
 
@@ -20,15 +20,13 @@ cannot() {
   exit 77
 }
 
-# Download the kernel package that Debian recommends and unpack it into ./kernel.
-unpack_package() {
-  local package
-  package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends:/ { print $2; exit }')
-  [[ -n $package ]] || cannot "apt knows no package linux-image-amd64; run apt-get update"
+# Download a package and unpack it into a folder.
+unpack() {
+  local package=$1 into=$2
   echo "rdma-guest: downloading $package" >&2
   apt-get -q download "$package" >apt.log 2>&1 ||
     cannot "$package cannot be downloaded: $(tail -n 1 apt.log)"
-  dpkg-deb -x "$package"_*.deb kernel
+  dpkg-deb -x "$package"_*.deb "$into"
 }
 
 # Take the kernel proper out of its self-extracting image: the guest, which is emulated, would need
@@ -64,15 +62,20 @@ mkdir -p "$folder"
 work=$(mktemp -d "$folder/making.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-unpack_package
+command -v apt-get apt-cache dpkg-deb >/dev/null || cannot "only Debian has its kernel"
+package=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends:/ { print $2; exit }')
+[[ -n $package ]] || cannot "apt knows no package linux-image-amd64; run apt-get update"
+unpack "$package" kernel
+unpack busybox-static busybox
+busybox=$PWD/busybox/bin/busybox
 version=$(ls kernel/lib/modules)
 extract_kernel "kernel/boot/vmlinuz-$version" vmlinux
-busybox depmod -b "$PWD/kernel" "$version"
+"$busybox" depmod -b "$PWD/kernel" "$version"
 mkdir -p initial/{bin,dev,proc,sys,modules}
 for module in "${modules[@]}"; do
   add_module "$module" "kernel/lib/modules/$version"
 done
-cp "$(command -v busybox)" initial/bin/busybox
+cp "$busybox" initial/bin/busybox
 ln -s busybox initial/bin/sh
-(cd initial && find . | busybox cpio -o -H newc 2>/dev/null) >modules.cpio
-mv vmlinux modules.cpio ..
+(cd initial && find . | "$busybox" cpio -o -H newc 2>/dev/null) >modules.cpio
+mv vmlinux modules.cpio "$busybox" ..

@@ -15,16 +15,17 @@
 #
 # Without --pair the device is rxe0 on eth0, which is 10.0.0.1, and 10.0.0.2 in the second machine;
 # node1 and node2 are their names. The machine sees this one's files at the same paths, so it runs
-# what is installed and built here; what is written outside --share is lost. Variables that begin
-# with MEMPOOL_, UCX_ or IBV_ are handed over. The output comes back, and the exit status:
+# what is installed and built here; /tmp begins empty, and what is written outside --share is lost.
+# Variables that begin with MEMPOOL_, UCX_ or IBV_ are handed over. The output comes back, and the
+# exit status:
 #
-#   77   qemu, busybox or the kernel cannot be had; the reason is on standard error
+#   77   qemu or the guest's kernel cannot be had; the reason is on standard error
 #   124  the time was over
 #   125  the machine died before the command ended; the end of its console is on standard error
 #
-# of --two the first that is not 0. Needs qemu-system-x86, busybox-static, iproute2 and python3, and
-# neither root nor KVM nor a module of this kernel. The guest's own is downloaded at the first run
-# into build/rdma-guest, or MEMPOOL_GUEST_CACHE.
+# and of --two the first that is not 0. Needs qemu-system-x86, iproute2 and python3, and neither
+# root nor KVM nor a module of this machine's kernel. The guest's own kernel, 70 MB, is downloaded
+# at the first run into build/rdma-guest, or MEMPOOL_GUEST_CACHE.
 set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${MEMPOOL_GUEST_CACHE:-$scripts/../build/rdma-guest}
@@ -49,46 +50,42 @@ have_kernel() {
   ) 9>"$cache/lock"
 }
 
-# Write what the guest $2 runs, its words being the rest, to the folder $1 that it shares.
-write_command() {
-  local exchange=$1 node=$2
-  shift 2
-  {
-    export -p | grep -E '^declare -x (MEMPOOL_|UCX_|IBV_)' || true
-    echo "export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    printf '%q %q || exit\n' "$scripts/rdma-guest-devices.sh" "$pairs"
-    if [[ $two == yes ]]; then
-      echo "printf '10.0.0.1 node1\n10.0.0.2 node2\n' >>/etc/hosts"
-      echo "until busybox ping -q -c 1 -W 1 node$((3 - node)) >/dev/null 2>&1; do sleep 0.2; done"
-    fi
-    printf 'cd %q || exit\n' "$share"
-    printf '%q ' "$@"
-    echo
-  } >"$exchange/command"
+# Print what the guest $1 runs, its words being the rest.
+command_of() {
+  local node=$1
+  shift
+  export -p | grep -E '^declare -x (MEMPOOL_|UCX_|IBV_)' || true
+  echo "export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+  printf '%q %q || exit\n' "$scripts/rdma-guest-devices.sh" "$pairs"
+  if [[ $two == yes ]]; then
+    printf 'printf "10.0.0.%%d node%%d\\n" 1 1 2 2 >>/etc/hosts\n'
+    echo "touch /run/guest/up$node"
+    echo "until [[ -e /run/guest/up$((3 - node)) ]]; do sleep 0.2; done"
+  fi
+  printf 'cd %q || exit\n' "$share"
+  printf '%q ' "$@"
+  echo
 }
 
 # Boot the guest $1 on the network $2 and run the rest in it; gives the exit status.
 boot() {
-  local node=$1 network=$2 status=0 exchange khz
+  local node=$1 network=$2 status=0 khz
   shift 2
-  exchange=$(mktemp -d "${TMPDIR:-/tmp}/rdma-guest.XXXXXX")
-  # shellcheck disable=SC2064  # now, since the variable ends before the shell
-  trap "rm -rf '$exchange'" EXIT
-  write_command "$exchange" "$node" "$@"
-  cp "$scripts/rdma-guest-init.sh" "$exchange/init"
-  chmod 755 "$exchange/init"
+  command_of "$node" "$@" >"$exchange/command$node"
   # A second archive adds to the first.
-  (cd "$exchange" && echo init | busybox cpio -o -H newc 2>/dev/null) |
-    cat "$cache/modules.cpio" - >"$exchange/initial"
+  (cd "$exchange" && echo init | "$cache/busybox" cpio -o -H newc 2>/dev/null) |
+    cat "$cache/modules.cpio" - >"$exchange/initial$node"
   # Emulated, the kernel's own measurement of its clock may fail, and then the boot hangs.
   khz=$(awk '/^cpu MHz/ { printf "%d", $4 * 1000; exit }' /proc/cpuinfo)
-  mkfifo "$exchange/input"
-  exec 4<>"$exchange/input"  # at the end of its input qemu would close the port of the output
+  mkfifo "$exchange/input$node"
+  exec 4<>"$exchange/input$node"  # at the end of its input qemu would close the port of the output
   local share_9p="security_model=none,multidevs=remap" device=virtio-9p-device
-  timeout --foreground -k 5 "$seconds" setpriv --pdeathsig KILL qemu-system-x86_64 \
+  setpriv --pdeathsig TERM timeout --foreground -k 5 "$seconds" \
+    setpriv --pdeathsig KILL qemu-system-x86_64 \
     -M microvm -accel tcg,thread=multi -cpu max,-la57 -smp "$cores" -m "$memory" \
     -nodefaults -no-user-config -display none -no-reboot \
-    -kernel "$cache/vmlinux" -initrd "$exchange/initial" -serial "file:$exchange/console" \
+    -kernel "$cache/vmlinux" -initrd "$exchange/initial$node" \
+    -serial "file:$exchange/console$node" \
     -append "console=ttyS0 quiet panic=-1 tsc_early_khz=${khz:-2000000} tsc=reliable \
 clocksource=tsc no_timer_check nokaslr mitigations=off random.trust_cpu=on cryptomgr.notests \
 rcupdate.rcu_expedited=1 guest.node=$node guest.share=$share" \
@@ -103,20 +100,17 @@ rcupdate.rcu_expedited=1 guest.node=$node guest.share=$share" \
     -chardev stdio,id=out,signal=off \
     -device virtio-serial-device -device virtserialport,chardev=out,name=out <&4 || status=$?
   ((status != 124)) || fail 124 "the time of $seconds s was over"
-  [[ -s $exchange/status ]] && exit "$(cat "$exchange/status")"
-  tail -n 30 "$exchange/console" >&2
+  [[ -s $exchange/status$node ]] && exit "$(cat "$exchange/status$node")"
+  tail -n 30 "$exchange/console$node" >&2
   fail 125 "the machine died (qemu ended with $status); above is the end of its console"
 }
 
 boot_two() {
-  local cable node status=0 ended machines=()
-  cable=$(mktemp -d "${TMPDIR:-/tmp}/rdma-guest.XXXXXX")
-  # shellcheck disable=SC2064
-  trap "rm -rf '$cable'" EXIT
+  local node status=0 ended machines=()
   for node in 1 2; do
-    local ends="local.type=unix,local.path=$cable/$node"
-    ends+=",remote.type=unix,remote.path=$cable/$((3 - node))"
-    (boot "$node" "dgram,$ends" bash -c "${!node}") > >(sed -u "s/^/[$node] /") 2>&1 &
+    local ends="local.type=unix,local.path=$exchange/cable$node"
+    ends+=",remote.type=unix,remote.path=$exchange/cable$((3 - node))"
+    boot "$node" "dgram,$ends" bash -c "${!node}" > >(sed -u "s/^/[$node] /") 2>&1 &
     machines+=($!)
   done
   for node in 0 1; do
@@ -156,12 +150,14 @@ done
 share=$(cd "$share" && pwd)
 [[ $share != *[[:space:],]* ]] || fail 2 "a blank or a comma in $share cannot be handed to qemu"
 [[ $(uname -m) == x86_64 ]] || fail 77 "the machine is emulated for x86_64 only, not $(uname -m)"
-for tool in qemu-system-x86_64 busybox; do
-  command -v "$tool" >/dev/null ||
-    fail 77 "there is no $tool; install qemu-system-x86 and busybox-static"
-done
+command -v qemu-system-x86_64 >/dev/null ||
+  fail 77 "there is no qemu-system-x86_64; install qemu-system-x86"
 have_kernel || exit
 cache=$(cd "$cache" && pwd)
+exchange=$(mktemp -d "${TMPDIR:-/tmp}/rdma-guest.XXXXXX")
+trap 'rm -rf "$exchange"' EXIT
+cp "$scripts/rdma-guest-init.sh" "$exchange/init"
+chmod 755 "$exchange/init"
 if [[ $two == yes ]]; then
   boot_two "$@"
 fi
