@@ -3,6 +3,7 @@
 #include "agent/agent_config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -149,15 +150,30 @@ Result<std::vector<uint32_t>> segment_blocks(const Config& config, const AgentOp
   return result;
 }
 
-/// The keys of [shm] and [tcp] go to those transports as they are.
+std::string option_text(const Config& config, const ConfigKey& key) {
+  switch (key.type) {
+    case ConfigType::kSize:
+      return fmt::format("{}", config.get_size(key.name));
+    case ConfigType::kInteger:
+      return fmt::format("{}", config.get_integer(key.name));
+    case ConfigType::kBool:
+      return config.get_bool(key.name) ? "1" : "0";
+    case ConfigType::kList:
+      return fmt::format("{}", fmt::join(config.get_list(key.name), ","));
+    default:
+      return config.get_string(key.name);
+  }
+}
+
+/// The keys of a transport's own table go to it as they are.
 std::map<std::string, std::string> transport_options(const Config& config) {
   std::map<std::string, std::string> result;
   for (const ConfigKey& key : config_keys()) {
-    if (!key.name.starts_with("shm.") && !key.name.starts_with("tcp.")) continue;
-    const bool size = key.type == ConfigType::kSize;
-    const uint64_t value =
-        size ? config.get_size(key.name) : static_cast<uint64_t>(config.get_integer(key.name));
-    result[std::string(key.name)] = fmt::format("{}", value);
+    for (const std::string_view transport : {"shm.", "tcp.", "ucx.", "verbs."}) {
+      if (key.name.starts_with(transport)) {
+        result[std::string(key.name)] = option_text(config, key);
+      }
+    }
   }
   return result;
 }

@@ -198,13 +198,15 @@ void Agent::Impl::on_endpoint(SessionId session, size_t choice,
     connect_transport(session, choice + 1);
     return;
   }
+  std::string route = (*endpoint)->route();
   mover_->add_link(session, std::move(*endpoint), *offers, peer.segments);
-  log().info("connected to '{}' over {}", peer.name, name);
+  log().info("connected to '{}' over {}{}{}", peer.name, name, route.empty() ? "" : ": ", route);
   {
     const std::lock_guard lock(mutex_);
     Session& state = sessions_.at(session);
     state.up = true;
     state.transport = name;
+    state.route = std::move(route);
     show_peer(state);
     source_->on_session_up(peer.name, session, peer, clock_.now());
   }

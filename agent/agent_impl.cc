@@ -224,7 +224,7 @@ Status Agent::Impl::open_pool() {
 
 Status Agent::Impl::open_transports() {
   TransportRegistry registry;
-  register_builtin_transports(registry);
+  register_transports(registry);
   TransportContext context;
   context.io = &loop_.io();
   context.incarnation = incarnation_;
@@ -253,7 +253,7 @@ Status Agent::Impl::open_transports() {
   }
   for (const std::string& name : options_.require) {
     const bool open = std::any_of(transports_.begin(), transports_.end(), [&](const auto& each) {
-      return each->capabilities().name == name;
+      return each->capabilities().name == name || (name == "rdma" && each->capabilities().rdma);
     });
     if (open) continue;
     return unavailable(fmt::format("required transport '{}' is not open: {}", name,
@@ -506,8 +506,8 @@ AgentStatus Agent::Impl::status() const {
         {name, adoption.blocks, adoption.in_place, adoption.first_block.has_value()});
   }
   for (const auto& [id, session] : sessions_) {
-    result.peers.push_back(
-        {session.peer.name, session.role(), session.up, session.transport, session.refusals});
+    result.peers.push_back({session.peer.name, session.role(), session.up, session.transport,
+                            session.route, session.refusals});
   }
   return result;
 }

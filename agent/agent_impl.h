@@ -132,6 +132,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
     bool up = false;
     std::string host;
     std::string transport;
+    std::string route;
     std::vector<std::string> refusals;
     Welcome welcome;
     std::string role() const { return dialed ? "target" : "source"; }  // the peer's

@@ -188,6 +188,7 @@ mempool_status mempool_get_report(mempool_transfer* transfer, mempool_report* re
     MEMPOOL_ASSIGN_OR_RETURN(const TransferReport from, report_of(transfer));
     mempool_report to{};
     from.transport.copy(to.transport, sizeof to.transport - 1);
+    from.route.copy(to.route, sizeof to.route - 1);
     to.bytes = from.bytes;
     to.bytes_saved = from.bytes_saved;
     to.tokens = from.tokens;

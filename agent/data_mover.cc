@@ -15,6 +15,7 @@ namespace {
 
 // More pairs than this in one call would only grow the buffers: a backend takes what it can.
 constexpr size_t kPairsPerCall = 1024;
+constexpr size_t kRouteBytesMax = 255;  // of a report
 
 }  // namespace
 
@@ -245,6 +246,7 @@ void DataMover::end_if_quiet(TransferId transfer) {
   if (auto calls = link.endpoint->counts().system_calls; calls && send.system_calls_before) {
     send.report.system_calls = *calls - *send.system_calls_before;
   }
+  send.report.route = link.endpoint->route().substr(0, kRouteBytesMax);
   const std::unique_ptr<Send> ended = std::move(it->second);
   sends_.erase(it);
   const SessionId session = ended->session;

@@ -403,6 +403,7 @@ void SourceMachine::on_data_done(TransferId id, const Status& status, const Data
   if (transfer.state != State::kSending && transfer.state != State::kStopping) return;
   TransferReport& report = transfer.report;
   report.transport = data.transport;
+  report.route = data.route;
   report.bytes = status.ok() ? data.bytes : 0;
   report.paper_calls = data.paper_calls;
   report.run_pair_calls = data.run_pair_calls;

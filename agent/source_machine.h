@@ -61,6 +61,7 @@ struct TransferRequest {
 /// What the data plane did for one transfer.
 struct DataReport {
   std::string transport;
+  std::string route;
   uint32_t lanes = 0;  // notifications the target will see
   uint64_t paper_calls = 0;
   uint64_t run_pair_calls = 0;

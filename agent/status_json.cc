@@ -14,6 +14,7 @@ std::string status_json(const AgentStatus& status) {
                      {"role", peer.role},
                      {"up", peer.up},
                      {"transport", peer.transport},
+                     {"route", peer.route},
                      {"refusals", peer.refusals}});
   }
   nlohmann::json engines = nlohmann::json::array();

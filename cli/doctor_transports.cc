@@ -158,7 +158,7 @@ std::vector<DoctorCheck> check_transports(const AgentOptions& options) {
   std::vector<DoctorCheck> checks = {check_tcp(options), check_memfd(), check_populate()};
   check_unix(checks);
   TransportRegistry registry;
-  register_builtin_transports(registry);
+  register_transports(registry);
   std::vector<std::string> others = {"verbs", "ucx"};
   for (const auto& list : {options.transports, options.require}) {
     for (const std::string& name : list) {

@@ -92,6 +92,8 @@ void print_peers(const nlohmann::json& peers) {
     fmt::print("  {:<20}{:<8}{:<6}{}\n", peer.at("name").get<std::string>(),
                peer.at("role").get<std::string>(), peer.at("up").get<bool>() ? "up" : "down",
                peer.at("transport").get<std::string>());
+    const auto route = peer.at("route").get<std::string>();
+    if (!route.empty()) fmt::print("    over {}\n", route);
     for (const nlohmann::json& refusal : peer.at("refusals")) {
       fmt::print("    not used: {}\n", refusal.get<std::string>());
     }

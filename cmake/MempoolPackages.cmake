@@ -9,6 +9,13 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 # By pkg-config, because its CMake package also demands curl, zlib and civetweb.
 pkg_check_modules(prometheus REQUIRED IMPORTED_TARGET prometheus-cpp-core)
+# The vendors' libraries, each for a module of its own; without one its module is not built.
+if(NOT MEMPOOL_BUILD_FUZZ)
+  pkg_check_modules(ibverbs IMPORTED_TARGET libibverbs)
+  pkg_check_modules(ucx IMPORTED_TARGET ucx>=1.13)
+  set(MEMPOOL_HAS_VERBS ${ibverbs_FOUND})
+  set(MEMPOOL_HAS_UCX ${ucx_FOUND})
+endif()
 # Header only, from <toml++/toml.h>: its pkg-config file asks for the shared library instead.
 find_path(MEMPOOL_TOMLPLUSPLUS_INCLUDE toml++/toml.h REQUIRED)
 if(NOT MEMPOOL_BUILD_FUZZ)

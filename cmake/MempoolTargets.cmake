@@ -12,6 +12,24 @@ function(mempool_library name)
   set_property(GLOBAL APPEND PROPERTY MEMPOOL_PACKAGES ${arg_DEPENDS} ${arg_PRIVATE_DEPENDS})
 endfunction()
 
+# mempool_module(NAME SOURCES... DEPENDS...)
+# A transport that is loaded at run time, mempool_transport_NAME.so: all that it needs of mempool is
+# inside, and its entry point alone is seen from outside.
+function(mempool_module name)
+  cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
+  set(target mempool_transport_${name})
+  add_library(${target} MODULE ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE mempool_transport mempool_flags fmt::fmt ${arg_DEPENDS})
+  target_link_options(${target} PRIVATE
+    -Wl,--exclude-libs,ALL
+    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
+  set_target_properties(${target} PROPERTIES
+    PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/mempool
+    LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
+  install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/mempool)
+  set_property(GLOBAL APPEND PROPERTY MEMPOOL_MODULES ${target})
+endfunction()
+
 # mempool_schema(NAME SCHEMA)
 # Generate the C++ of a FlatBuffers schema as an interface target. agent/wire.fbs is included as
 # "agent/wire_generated.h".

@@ -47,6 +47,9 @@ constexpr ConfigKey size(Text name, int64_t most, Text fallback, Text help) {
   return {
       .name = name, .type = ConfigType::kSize, .fallback = fallback, .help = help, .most = most};
 }
+constexpr ConfigKey list(Text name, Text fallback, Text help) {
+  return {.name = name, .type = ConfigType::kList, .fallback = fallback, .help = help};
+}
 constexpr ConfigKey of_type(ConfigType type, Text name, Text fallback, Text help) {
   return {.name = name, .type = type, .fallback = fallback, .help = help};
 }
@@ -58,10 +61,10 @@ constexpr ConfigKey kKeys[] = {
          "host:port of the control plane; port 0 picks one. Any host but loopback needs a token."),
     secret("agent.token", "Secret that all agents share; token_file keeps it out of this file."),
     text("agent.token_file", "", "File that holds the shared secret, instead of token."),
-    of_type(ConfigType::kList, "agent.transports", "tcp",
-            "Transports in order of preference; the first that fits wins."),
-    of_type(ConfigType::kList, "agent.require", "",
-            "Transports without which the agent refuses to start."),
+    list("agent.transports", "tcp",
+         "Transports in order of preference; the first that fits wins."),
+    list("agent.require", "",
+         "Transports without which the agent refuses to start; rdma stands for any that is."),
     text("agent.engine_socket", "",
          "Path of the Unix socket where engines of other processes attach; empty for none."),
     of_type(ConfigType::kBool, "agent.deliver_arrivals", "true",
@@ -138,6 +141,47 @@ constexpr ConfigKey kKeys[] = {
          "SO_RCVBUF of a connection; 0 leaves it to the kernel."),
     integer("tcp.handshake_timeout_ms", 1, 600000, "5000",
             "Time that a new connection has to prove the token."),
+
+    list("verbs.devices", "auto",
+         "RDMA devices, each \"NAME\" or \"NAME:PORT\"; auto takes those that are up, nearest first."),
+    integer("verbs.port", 0, kPortMost, "0", "TCP port of the set-up connections; 0 picks one."),
+    integer("verbs.queue_pairs", 1, 16, "1", "Queue pairs to one peer on each device."),
+    integer("verbs.queue_depth", 16, 4096, "128", "Work requests posted on one queue pair."),
+    integer("verbs.gather", 1, 256, "32", "Pieces of one work request, where the device has as many."),
+    size("verbs.message_bytes", int64_t{1} << 30, "8MiB", "The most bytes of one work request."),
+    integer("verbs.gid_index", -1, 255, "-1",
+            "Entry of the port's GID table; -1 picks RoCE v2 before v1, IPv4 before IPv6."),
+    integer("verbs.pkey_index", 0, 65535, "0", "Entry of the port's partition key table."),
+    integer("verbs.mtu", 0, 4096, "0", "Path MTU in bytes; 0 takes the ports' own."),
+    integer("verbs.traffic_class", 0, 255, "0", "Traffic class of RoCE packets (DSCP times 4)."),
+    integer("verbs.service_level", 0, 15, "0", "Service level of InfiniBand and RoCE packets."),
+    integer("verbs.timeout", 1, 22, "14",
+            "Wait for an acknowledgement, 4.096 us times 2 to this power."),
+    integer("verbs.retries", 0, 6, "6", "Packets sent again without one before the peer is lost."),
+    integer("verbs.receiver_retries", 0, 6, "6",
+            "Notifications sent again while the peer has no receive for them."),
+    integer("verbs.receives", 16, 32768, "4096",
+            "Notifications of all peers that may be on their way to one device."),
+    of_type(ConfigType::kBool, "verbs.spin", "false",
+            "Poll for completions while any is due, for a whole core; else wait for an event."),
+    of_type(ConfigType::kBool, "verbs.self_test", "true",
+            "Move a pattern through each device at start and turn off one that changes it."),
+    integer("verbs.handshake_timeout_ms", 1, 600000, "5000",
+            "Time that a connection has to be set up."),
+
+    text("ucx.tls", "rc,tcp", "UCX_TLS: the transports that UCX may choose from."),
+    text("ucx.devices", "all", "UCX_NET_DEVICES: the devices that UCX may choose from."),
+    list("ucx.config", "", "More settings of UCX, each \"NAME=VALUE\" without UCX_ in front."),
+    integer("ucx.port", 0, kPortMost, "0", "TCP port of the set-up connections; 0 picks one."),
+    size("ucx.message_bytes", int64_t{1} << 30, "8MiB", "The most bytes of one put or get."),
+    integer("ucx.calls_in_flight", 1, 4096, "64", "Puts and gets posted to one peer at once."),
+    of_type(ConfigType::kBool, "ucx.trust_peers", "false",
+            "Allow transports by which a peer's process writes here itself (sysv, posix, cma); one "
+            "that was stopped may do so late."),
+    of_type(ConfigType::kBool, "ucx.self_test", "true",
+            "Move patterns at start, and turn off or cut what fails."),
+    integer("ucx.handshake_timeout_ms", 1, 600000, "5000",
+            "Time that a connection has to be set up."),
 
     text("admin.listen", "127.0.0.1:0", "host:port of /metrics, /healthz, /readyz and /status."),
 

@@ -21,6 +21,7 @@ constexpr std::chrono::seconds kBoundedLogPause{1};
 constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%e%z %l %v";
 constexpr char kJsonPattern[] = R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})";
 
+std::atomic<LogLevel> current_level = LogLevel::kInfo;
 std::atomic<LogFormat> current_format = LogFormat::kText;
 
 spdlog::level::level_enum spdlog_level(LogLevel level) {
@@ -71,9 +72,15 @@ Result<LogLevel> parse_log_level(std::string_view text) {
 }
 
 void configure_log(LogLevel level, LogFormat format) {
+  current_level.store(level, std::memory_order_relaxed);
   current_format.store(format, std::memory_order_relaxed);
   sink().set_pattern(format == LogFormat::kJson ? kJsonPattern : kTextPattern);
   sink().set_level(spdlog_level(level));
+}
+
+LogSettings log_settings() {
+  return {current_level.load(std::memory_order_relaxed),
+          current_format.load(std::memory_order_relaxed)};
 }
 
 Logger Logger::with_text(std::string_view name, std::string_view value) const {

@@ -27,6 +27,13 @@ Result<LogLevel> parse_log_level(std::string_view text);
 /// before other threads log.
 void configure_log(LogLevel level, LogFormat format);
 
+/// What configure_log() has set; a module, whose log is a copy of its own, is told it.
+struct LogSettings {
+  LogLevel level = LogLevel::kInfo;
+  LogFormat format = LogFormat::kText;
+};
+LogSettings log_settings();
+
 /// Writes records, each with the fields it was given by with(). Never throws. Not for the data
 /// path. Thread: safe.
 class Logger {

@@ -24,7 +24,7 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   MEMPOOL_ASSIGN_OR_RETURN(side->memory_,
                            HostMemory::create("perf", side->segment_.layout.block_bytes * blocks));
   TransportRegistry registry;
-  register_builtin_transports(registry);
+  register_transports(registry);
   TransportContext context;
   context.io = side->io_.get();
   context.events = side.get();

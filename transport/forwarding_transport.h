@@ -25,6 +25,7 @@ class ForwardingEndpoint : public Endpoint {
   void stop(Slot slot) override { inner_->stop(slot); }
   uint32_t lanes() const override { return inner_->lanes(); }
   CallCounts counts() const override { return inner_->counts(); }
+  std::string route() const override { return inner_->route(); }
   void close() override { inner_->close(); }
 
  protected:

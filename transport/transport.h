@@ -69,6 +69,7 @@ struct Capabilities {
   bool reads_at_post = false;           // a read is over when post() returns; it asks no target
   bool counts_system_calls = false;     // ours, not a vendor library's
   bool needs_peer_call = false;         // both sides must call (NCCL)
+  bool rdma = false;                    // a NIC reads and writes the memory of both ends
   uint32_t gather_pieces = 1;           // local pieces a write may name
   uint32_t scatter_pieces = 1;          // local pieces a read may name
   uint32_t remote_ranges = 1;           // remote ranges one call may name
@@ -90,6 +91,8 @@ struct CallCounts {
   uint64_t run_pairs = 0;
   uint64_t bytes = 0;
   std::optional<uint64_t> system_calls = 0;  // ours only; none for vendor backends
+  uint64_t doorbells = 0;                    // lists of work requests handed to a NIC
+  uint64_t completions = 0;                  // entries taken from a NIC's completion queues
 
   CallCounts& operator+=(const CallCounts& more) {
     network_calls += more.network_calls;
@@ -97,6 +100,8 @@ struct CallCounts {
     bytes += more.bytes;
     if (!more.system_calls) system_calls.reset();
     if (system_calls) *system_calls += *more.system_calls;
+    doorbells += more.doorbells;
+    completions += more.completions;
     return *this;
   }
 };
@@ -152,6 +157,8 @@ class Endpoint {
   /// counts.
   virtual uint32_t lanes() const = 0;
   virtual CallCounts counts() const = 0;
+  /// Name the devices that it goes over, where the backend chooses among them; else it is empty.
+  virtual std::string route() const { return {}; }
   /// Break the connection; whatever is posted completes with kUnavailable. The destructor does so
   /// too. on_lost() is not called for it.
   virtual void close() = 0;

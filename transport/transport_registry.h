@@ -24,7 +24,7 @@ struct TransportContext {
   std::map<std::string, std::string> options;  // the backend's own keys, already known to exist
 };
 
-/// Thread: serialized. Filled once at start, by register_builtin_transports() and modules.
+/// Thread: serialized. Filled once at start, by register_transports().
 class TransportRegistry {
  public:
   using Factory =
@@ -41,7 +41,8 @@ class TransportRegistry {
   std::map<std::string, Factory> factories_;
 };
 
-/// Add local, shm and tcp, the backends that are always built in.
-void register_builtin_transports(TransportRegistry& registry);
+/// Add local, shm and tcp, which are built in, and those that are modules: a module is looked for
+/// when it is opened, and says then why it cannot be had.
+void register_transports(TransportRegistry& registry);
 
 }  // namespace mempool

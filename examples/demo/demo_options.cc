@@ -26,7 +26,7 @@ void add_size(CLI::App& app, const std::string& name, uint64_t& target, const st
 
 std::vector<std::string> transport_names() {
   TransportRegistry registry;
-  register_builtin_transports(registry);
+  register_transports(registry);
   return registry.names();
 }
 

@@ -102,6 +102,7 @@ struct AgentStatus {
     std::string role;  // "source" sends to us, "target" receives from us
     bool up = false;
     std::string transport;
+    std::string route;                  // devices the transport chose; empty where it has none
     std::vector<std::string> refusals;  // transports that were not used, and why
   };
   std::vector<Peer> peers;

@@ -26,6 +26,7 @@ namespace mempool {
 /// What one transfer did, and how long its phases took.
 struct TransferReport {
   std::string transport;     // "tcp"; empty when nothing had to move
+  std::string route;         // the devices it went over; empty where the transport has none
   uint64_t bytes = 0;        // moved; 0 of a transfer that was stopped on the way
   uint64_t bytes_saved = 0;  // of blocks the target had already
   uint64_t tokens = 0;

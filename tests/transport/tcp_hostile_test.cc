@@ -15,6 +15,7 @@
 #include "transport/little_endian.h"
 #include "transport/tcp/frame.h"
 #include "transport/tcp/hello.h"
+#include "transport/tcp/proven_listener.h"
 #include "transport/tcp/tcp_options.h"
 
 namespace mempool {
@@ -259,7 +260,7 @@ TEST_F(TcpHostile, a_silent_peer_is_closed_after_the_handshakes_time) {
 
 TEST_F(TcpHostile, only_so_many_may_stay_unproven) {
   std::vector<RawPeer> crowd;
-  for (uint32_t i = 0; i < kTcpUnprovenMax; ++i) {
+  for (uint32_t i = 0; i < kUnprovenMax; ++i) {
     crowd.push_back(dial());
     crowd.back().send(encode_hello({kRawId, kNodeId, 1, make_nonce()}));
     ASSERT_FALSE(crowd.back().receive(kAnswerBytes).empty()) << i;

@@ -23,7 +23,7 @@ constexpr std::chrono::milliseconds kMoment{1};
 
 TransportRegistry make_registry() {
   TransportRegistry registry;
-  register_builtin_transports(registry);
+  register_transports(registry);
   EXPECT_TRUE(
       registry.add("counting_local", CountingTransport::around(&LocalTransport::open)).ok());
   EXPECT_TRUE(registry.add("counting_tcp", CountingTransport::around(&TcpTransport::open)).ok());

@@ -18,7 +18,10 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr std::string_view kPurpose = "data:tcp";
+
+std::string purpose_of(const HandshakeTerms& terms) {
+  return "data:" + terms.transport;
+}
 
 asio::awaitable<Status> send(tcp::socket& socket, std::span<const std::byte> bytes) {
   const auto [error, count] =
@@ -52,7 +55,7 @@ asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& ter
   if (answer->acceptor != acceptor) co_return verdict_status(Verdict::kIncarnation);
   challenge.acceptor_nonce = answer->nonce;
 
-  const Proof proof = make_proof(terms.token, kPurpose, challenge, ProofRole::kDialer);
+  const Proof proof = make_proof(terms.token, purpose_of(terms), challenge, ProofRole::kDialer);
   if (Status status = co_await send(socket, proof); !status.ok()) co_return status;
   std::array<std::byte, kWelcomeBytes> welcome_bytes;
   if (Status status = co_await receive(socket, welcome_bytes); !status.ok()) co_return status;
@@ -60,7 +63,7 @@ asio::awaitable<Status> greet_now(tcp::socket& socket, const HandshakeTerms& ter
   if (!welcome.ok()) co_return welcome.status();
   if (welcome->verdict != Verdict::kWelcome) co_return verdict_status(welcome->verdict);
   const bool proven =
-      check_proof(terms.token, kPurpose, challenge, ProofRole::kAcceptor, welcome->proof);
+      check_proof(terms.token, purpose_of(terms), challenge, ProofRole::kAcceptor, welcome->proof);
   co_return verdict_status(proven ? Verdict::kWelcome : Verdict::kProof);
 }
 
@@ -90,8 +93,8 @@ asio::awaitable<Result<Dialer>> answer_now(tcp::socket& socket, const HandshakeT
   Proof proof;
   if (Status status = co_await receive(socket, proof); !status.ok()) co_return status;
   TcpWelcome welcome;
-  if (check_proof(terms.token, kPurpose, challenge, ProofRole::kDialer, proof)) {
-    welcome.proof = make_proof(terms.token, kPurpose, challenge, ProofRole::kAcceptor);
+  if (check_proof(terms.token, purpose_of(terms), challenge, ProofRole::kDialer, proof)) {
+    welcome.proof = make_proof(terms.token, purpose_of(terms), challenge, ProofRole::kAcceptor);
   } else {
     welcome.verdict = Verdict::kProof;
   }

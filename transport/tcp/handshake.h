@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the handshake of a tcp data connection: both ends name their incarnation and prove the token
-// before the first frame.
+// Owns the handshake of a connection between two transports over TCP: both ends name their
+// incarnation and prove the token before the first frame.
 #pragma once
 
 #include <fmt/format.h>
@@ -19,6 +19,7 @@ namespace mempool {
 
 /// What an end brings to a handshake.
 struct HandshakeTerms {
+  std::string transport;     // whose connection it is; what is proven for one is none for another
   uint64_t incarnation = 0;  // ours
   std::string token;
   std::chrono::milliseconds timeout{0};

@@ -25,8 +25,6 @@ struct TcpOptions {
 };
 
 inline constexpr uint32_t kTcpCallsInFlight = 16;
-/// Connections accepted that have not proven the token yet; one more is closed at once.
-inline constexpr uint32_t kTcpUnprovenMax = 64;
 
 /// Give what the tcp backend can do.
 const Capabilities& tcp_capabilities();

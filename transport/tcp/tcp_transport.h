@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the tcp backend: its listener, the connecting and accepting of streams, and its regions.
+// Owns the tcp backend: its regions, and the connecting of as many streams as an endpoint has.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "core/log.h"
+#include "transport/tcp/proven_listener.h"
 #include "transport/tcp/tcp_endpoint.h"
 #include "transport/tcp/tcp_target.h"
 #include "transport/transport_registry.h"
@@ -37,26 +37,19 @@ class TcpTransport final : public Transport {
   CallCounts counts() const override;
 
  private:
-  using Socket = boost::asio::ip::tcp::socket;
+  using Socket = ProvenListener::Socket;
   struct Alive {};
 
   TcpTransport(const TransportContext& context, TcpOptions options);
-  Status listen(const std::string& host);
-  boost::asio::awaitable<void> accept(std::weak_ptr<Alive> alive);
-  boost::asio::awaitable<void> prove(std::weak_ptr<Alive> alive, Socket socket);
   boost::asio::awaitable<void> dial(std::weak_ptr<Alive> alive, uint64_t peer, std::string host,
                                     std::vector<std::byte> address, ConnectHandler handler);
-  boost::asio::awaitable<Status> dial_stream(Socket& socket, std::string host, uint16_t port,
-                                             uint64_t peer, uint64_t connection);
 
   boost::asio::io_context& io_;
   const TcpOptions options_;
-  const HandshakeTerms terms_;
+  const uint64_t incarnation_;
   TcpSource source_;
   TcpTarget target_;
-  boost::asio::ip::tcp::acceptor acceptor_;
-  uint32_t unproven_ = 0;
-  BoundedLog refusals_;
+  ProvenListener listener_;
   // Shared with nobody: coroutines hold it weakly and look whether this is still here.
   std::shared_ptr<Alive> alive_ = std::make_shared<Alive>();
 };

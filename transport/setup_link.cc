@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the reading and writing of notes.
+#include "transport/setup_link.h"
+
+#include <fmt/format.h>
+#include <netinet/tcp.h>
+
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
+#include "core/check.h"
+#include "transport/little_endian.h"
+
+namespace mempool {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+// A host that is gone without a word is found by these; a peer that only stands still, by the
+// agent's own signs of life.
+constexpr int kKeepIdleSeconds = 2;
+constexpr int kKeepIntervalSeconds = 1;
+constexpr int kKeepProbes = 3;
+
+void keep_alive(asio::ip::tcp::socket& socket) {
+  error_code ignored;  // without it the agent's signs of life are what finds the loss
+  socket.set_option(asio::socket_base::keep_alive(true), ignored);
+  const int descriptor = socket.native_handle();
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &kKeepIdleSeconds, sizeof kKeepIdleSeconds);
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
+             sizeof kKeepIntervalSeconds);
+  setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
+}
+
+}  // namespace
+
+SetupLink::SetupLink(asio::ip::tcp::socket socket, SetupLinkOwner& owner)
+    : socket_(std::move(socket)), owner_(&owner), deadline_(socket_.get_executor()) {
+  keep_alive(socket_);
+}
+
+void SetupLink::start() {
+  read_length();
+}
+
+void SetupLink::read_length() {
+  incoming_.resize(sizeof(uint32_t));
+  asio::async_read(socket_, asio::buffer(incoming_),
+                   [self = shared_from_this()](const error_code& error, size_t) {
+                     if (self->closed()) return;
+                     if (error) return self->fail(unavailable(error.message()));
+                     self->read_note();
+                   });
+}
+
+void SetupLink::read_note() {
+  const auto length = LittleEndianReader(incoming_.data()).get<uint32_t>();
+  if (length > kSetupNoteBytesMax) {
+    return fail(invalid_argument(
+        fmt::format("a note of {} bytes; at most {} are taken", length, kSetupNoteBytesMax)));
+  }
+  incoming_.resize(length);
+  asio::async_read(socket_, asio::buffer(incoming_),
+                   [self = shared_from_this()](const error_code& error, size_t) {
+                     if (self->closed()) return;
+                     if (error) return self->fail(unavailable(error.message()));
+                     const Status taken = self->owner_->on_note(self->incoming_);
+                     if (self->closed()) return;
+                     if (!taken.ok()) return self->fail(taken);
+                     self->read_length();
+                   });
+}
+
+void SetupLink::send(std::span<const std::byte> note) {
+  MEMPOOL_CHECK(note.size() <= kSetupNoteBytesMax);
+  std::vector<std::byte>& frame = outgoing_.emplace_back(sizeof(uint32_t) + note.size());
+  LittleEndianWriter(frame.data()).put(static_cast<uint32_t>(note.size()));
+  std::copy(note.begin(), note.end(), frame.begin() + sizeof(uint32_t));
+  if (outgoing_.size() == 1) write();
+}
+
+void SetupLink::write() {
+  asio::async_write(socket_, asio::buffer(outgoing_.front()),
+                    [self = shared_from_this()](const error_code& error, size_t) {
+                      self->outgoing_.pop_front();
+                      if (!self->closed() && error) {
+                        return self->fail(unavailable(error.message()));
+                      }
+                      if (!error && !self->outgoing_.empty()) return self->write();
+                      if (self->closed()) {
+                        error_code ignored;
+                        self->socket_.close(ignored);
+                      }
+                    });
+}
+
+void SetupLink::set_deadline(std::chrono::milliseconds time) {
+  deadline_.expires_after(time);
+  deadline_.async_wait([self = shared_from_this(), time](const error_code& error) {
+    if (error || self->closed()) return;
+    self->fail(unavailable(fmt::format("not set up in {} ms", time.count())));
+  });
+}
+
+void SetupLink::clear_deadline() {
+  deadline_.cancel();
+}
+
+void SetupLink::close() {
+  owner_ = nullptr;
+  clear_deadline();
+  error_code ignored;
+  if (outgoing_.empty()) {
+    socket_.close(ignored);
+  } else {
+    socket_.shutdown(asio::ip::tcp::socket::shutdown_receive, ignored);
+  }
+}
+
+void SetupLink::fail(const Status& why) {
+  SetupLinkOwner* const owner = std::exchange(owner_, nullptr);
+  clear_deadline();
+  error_code ignored;
+  socket_.close(ignored);
+  owner->on_closed(why);
+}
+
+}  // namespace mempool
