@@ -36,7 +36,7 @@ void keep_alive(asio::ip::tcp::socket& socket) {
 }  // namespace
 
 SetupLink::SetupLink(asio::ip::tcp::socket socket, SetupLinkOwner& owner)
-    : socket_(std::move(socket)), owner_(&owner) {
+    : socket_(std::move(socket)), owner_(&owner), deadline_(socket_.get_executor()) {
   keep_alive(socket_);
 }
 
@@ -95,8 +95,21 @@ void SetupLink::write() {
                     });
 }
 
+void SetupLink::set_deadline(std::chrono::milliseconds time) {
+  deadline_.expires_after(time);
+  deadline_.async_wait([self = shared_from_this(), time](const error_code& error) {
+    if (error || self->closed()) return;
+    self->fail(unavailable(fmt::format("not set up in {} ms", time.count())));
+  });
+}
+
+void SetupLink::clear_deadline() {
+  deadline_.cancel();
+}
+
 void SetupLink::close() {
   owner_ = nullptr;
+  clear_deadline();
   error_code ignored;
   if (outgoing_.empty()) {
     socket_.close(ignored);
@@ -107,6 +120,7 @@ void SetupLink::close() {
 
 void SetupLink::fail(const Status& why) {
   SetupLinkOwner* const owner = std::exchange(owner_, nullptr);
+  clear_deadline();
   error_code ignored;
   socket_.close(ignored);
   owner->on_closed(why);

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -38,6 +40,9 @@ class SetupLink : public std::enable_shared_from_this<SetupLink> {
   /// Another owner from now on.
   void set_owner(SetupLinkOwner& owner) { owner_ = &owner; }
   void send(std::span<const std::byte> note);
+  /// End with kUnavailable unless clear_deadline() comes before the time is over.
+  void set_deadline(std::chrono::milliseconds time);
+  void clear_deadline();
   /// Close without a word to the owner; what was sent is still on its way.
   void close();
   bool closed() const { return owner_ == nullptr; }
@@ -50,6 +55,7 @@ class SetupLink : public std::enable_shared_from_this<SetupLink> {
 
   boost::asio::ip::tcp::socket socket_;
   SetupLinkOwner* owner_;  // null once closed
+  boost::asio::steady_timer deadline_;
   std::vector<std::byte> incoming_;
   std::deque<std::vector<std::byte>> outgoing_;  // the first is being written
 };
