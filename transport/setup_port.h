@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "transport/setup_link.h"
-#include "transport/tcp/proven_listener.h"
+#include "transport/proven_listener.h"
 
 namespace mempool {
 

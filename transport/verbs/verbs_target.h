@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "transport/setup_link.h"
-#include "transport/tcp/handshake.h"
+#include "transport/handshake.h"
 #include "transport/verbs/receive_side.h"
 #include "transport/verbs/setup_note.h"
 #include "transport/verbs/verbs_shared.h"
