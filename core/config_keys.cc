@@ -144,11 +144,13 @@ constexpr ConfigKey kKeys[] = {
             "Time that a new connection has to prove the token."),
 
     list("verbs.devices", "auto",
-         "RDMA devices, each \"NAME\" or \"NAME:PORT\"; auto takes those that are up, nearest first."),
+         "RDMA devices, each \"NAME\" or \"NAME:PORT\"; auto takes those that are up, nearest "
+         "first."),
     integer("verbs.port", 0, kPortMost, "0", "TCP port of the set-up connections; 0 picks one."),
     integer("verbs.queue_pairs", 1, 16, "1", "Queue pairs to one peer on each device."),
     integer("verbs.queue_depth", 16, 4096, "128", "Work requests posted on one queue pair."),
-    integer("verbs.gather", 1, 256, "32", "Pieces of one work request, where the device has as many."),
+    integer("verbs.gather", 1, 256, "32",
+            "Pieces of one work request, where the device has as many."),
     size("verbs.message_bytes", int64_t{1} << 30, "8MiB", "The most bytes of one work request."),
     integer("verbs.gid_index", -1, 255, "-1",
             "Entry of the port's GID table; -1 picks RoCE v2 before v1, IPv4 before IPv6."),
