@@ -92,9 +92,9 @@ ModuleChecks check_modules(const AgentOptions& options) {
   checks.transports.push_back(
       {"rdma", any ? CheckState::kOk : CheckState::kNo,
        any ? fmt::format("by {}", fmt::join(checks.by_rdma, ", "))
-           : "no transport of agent.transports opens with a NIC",
+           : "none of agent.transports opens with a NIC",
        any ? ""
-           : fmt::format("mend the row of one of {}, and name it in agent.transports",
+           : fmt::format("have one of {} open, as its row tells, and name it in agent.transports",
                          fmt::join(module_names(), ", ")),
        true});
   return checks;
