@@ -144,8 +144,7 @@ constexpr ConfigKey kKeys[] = {
             "Time that a new connection has to prove the token."),
 
     list("verbs.devices", "auto",
-         "RDMA devices, each \"NAME\" or \"NAME:PORT\"; auto takes those that are up, nearest "
-         "first."),
+         "RDMA devices, each NAME or NAME:PORT; auto takes those that are up, nearest first."),
     integer("verbs.port", 0, kPortMost, "0", "TCP port of the set-up connections; 0 picks one."),
     integer("verbs.queue_pairs", 1, 16, "1", "Queue pairs to one peer on each device."),
     integer("verbs.queue_depth", 16, 4096, "128", "Work requests posted on one queue pair."),
