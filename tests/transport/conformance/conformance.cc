@@ -59,7 +59,8 @@ Conformance::Conformance(uint64_t region_bytes)
 NodeOptions Conformance::options_of(uint64_t incarnation, uint64_t region_bytes) const {
   NodeOptions options;
   options.transport = GetParam().transport;
-  options.options = GetParam().options;
+  const bool others = incarnation == kTargetId && !GetParam().target_options.empty();
+  options.options = others ? GetParam().target_options : GetParam().options;
   options.incarnation = incarnation;
   options.region_bytes = region_bytes;
   return options;

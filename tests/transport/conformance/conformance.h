@@ -20,9 +20,11 @@ struct Subject {
   std::string label;
   std::string transport;
   std::map<std::string, std::string> options = {};
-  bool proves_token = false;   // its connections are refused without the token
-  bool may_stall = false;      // a call waits for the peer to take its bytes
-  bool lands_at_once = false;  // between two turns of the target's loop no call is half landed
+  std::map<std::string, std::string> target_options = {};  // where they are not those of the source
+  bool proves_token = false;    // its connections are refused without the token
+  bool may_stall = false;       // a call waits for the peer to take its bytes
+  bool begins_at_post = false;  // stop() finds every posted call begun
+  bool lands_at_once = false;   // between two turns of the target's loop no call is half landed
 };
 
 inline void PrintTo(const Subject& subject, std::ostream* out) {
@@ -46,6 +48,11 @@ class Conformance : public testing::TestWithParam<Subject> {
 
   /// Connect source to target and open both slots.
   void connect();
+  /// Tell whether one call may name so many pieces here and ranges there.
+  bool takes(Operation operation, uint32_t pieces, uint32_t ranges) const {
+    const CallLimits limits = capabilities().limits(operation);
+    return limits.local_pieces >= pieces && limits.remote_ranges >= ranges;
+  }
   NodeOptions options_of(uint64_t incarnation, uint64_t region_bytes) const;
   const Capabilities& capabilities() const { return source_->capabilities(); }
 
