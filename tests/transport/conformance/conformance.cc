@@ -2,13 +2,43 @@
 // Owns the list of transports that the conformance suite runs on, and its fixture.
 #include "tests/transport/conformance/conformance.h"
 
+#include <cstdlib>
+
 #include "core/random.h"
 
 namespace mempool {
 
+namespace {
+
+/// Transports that need RDMA devices: of two, named by MEMPOOL_RDMA_DEVICES ("rxa,rxb"), one serves
+/// the source and the other one the target.
+void add_rdma_subjects(std::vector<Subject>& subjects) {
+  const char* const names = std::getenv("MEMPOOL_RDMA_DEVICES");
+  if (names == nullptr) return;
+  const std::string both = names;
+  const std::string source = both.substr(0, both.find(','));
+  const std::string target = both.substr(both.find(',') + 1);
+  const auto verbs = [&](std::string label, std::map<std::string, std::string> options) {
+    Subject subject{.label = std::move(label), .transport = "verbs", .proves_token = true};
+    options.emplace("queue_depth", "32");
+    options.emplace("message_bytes", "1048576");
+    subject.options = subject.target_options = std::move(options);
+    subject.options.emplace("devices", source);
+    subject.target_options.emplace("devices", target);
+    subject.begins_at_post = subject.begins_in_next_turn = true;
+    subjects.push_back(std::move(subject));
+  };
+  verbs("verbs", {});
+  verbs("verbs_of_three_queue_pairs", {{"queue_pairs", "3"}});
+  verbs("verbs_that_spins", {{"spin", "1"}});
+  verbs("verbs_of_two_rails", {{"devices", both}});
+}
+
+}  // namespace
+
 std::vector<Subject> subjects() {
   const std::map<std::string, std::string> three_streams = {{"streams", "3"}};
-  return {
+  std::vector<Subject> subjects = {
       {.label = "local", .transport = "local"},
       {.label = "tcp", .transport = "tcp", .proves_token = true, .may_stall = true},
       {.label = "tcp_of_three_streams",
@@ -47,6 +77,8 @@ std::vector<Subject> subjects() {
        .may_stall = true,
        .lands_at_once = true},
   };
+  add_rdma_subjects(subjects);
+  return subjects;
 }
 
 Conformance::Conformance(uint64_t region_bytes)
