@@ -106,6 +106,7 @@ class RdmaFault : public ::testing::Test {
   void SetUp() override {
     source_ = start("source", 0);
     target_ = start("target", 1);
+    ASSERT_TRUE(source_->runs() && target_->runs()) << "see above why no agent started";
     introduce();
     ASSERT_NO_FATAL_FAILURE(expect_transfers_work());
   }
