@@ -32,6 +32,7 @@ function(mempool_module name)
   target_link_libraries(${target} PRIVATE mempool_transport mempool_flags fmt::fmt ${arg_DEPENDS})
   target_link_options(${target} PRIVATE
     -Wl,--exclude-libs,ALL
+    $<$<NOT:$<BOOL:${MEMPOOL_SANITIZE}>>:-Wl,-z,defs>
     -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
   set_target_properties(${target} PROPERTIES
     PREFIX "" OUTPUT_NAME mempool_transport_${name} LIBRARY_OUTPUT_DIRECTORY ${folder}

@@ -60,7 +60,6 @@ class CompletionChannel {
   /// Errors: kResourceExhausted with the kernel's reason.
   static Result<std::unique_ptr<CompletionChannel>> create(const VerbsDevice& device, Loop& loop,
                                                            bool spin);
-  ~CompletionChannel();
 
   ibv_comp_channel* get() const { return handle_.get(); }
   bool spins() const { return spin_; }

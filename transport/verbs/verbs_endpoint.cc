@@ -28,6 +28,7 @@ VerbsEndpoint::VerbsEndpoint(VerbsShared& shared, uint64_t peer) : shared_(share
   notices_.resize(kNoticesMost);
   for (uint32_t i = static_cast<uint32_t>(works_.size()); i-- > 0;) free_works_.push_back(i);
   for (uint32_t i = kNoticesMost; i-- > 0;) free_notices_.push_back(i);
+  counts_.system_calls.reset();  // they are the device's library's
   flushing_ = shared_.loop.make_task([this] { flush(); });
   telling_ = shared_.loop.make_task([this] { std::exchange(ready_, nullptr)(outcome_); });
   shared_.endpoints.push_back(this);

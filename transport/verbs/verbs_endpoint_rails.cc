@@ -137,6 +137,7 @@ void VerbsEndpoint::rail_lost(uint32_t rail, const Status& why) {
 
 // Break this side's end. What was under way waits again, in its order.
 void VerbsEndpoint::break_rail(uint32_t rail) {
+  rails_[rail].completions->set_due(false);
   for (SendLane& lane : lanes_) {
     if (lane.rail != rail) continue;
     lane.queue.destroy();
@@ -196,6 +197,7 @@ void VerbsEndpoint::end(const Status& why) {
 
 void VerbsEndpoint::end_all() {
   for (SendLane& lane : lanes_) lane.queue.destroy();
+  for (Rail& rail : rails_) rail.completions->set_due(false);
   for (SendLane& lane : lanes_) {
     for (WorkRing* ring : {&lane.posted, &lane.waiting}) {
       while (!ring->empty()) {
