@@ -248,6 +248,15 @@ Result<AgentOptions> agent_options(const Config& config) {
   return options;
 }
 
+std::map<std::string, std::string> options_of_transport(const AgentOptions& options,
+                                                        const std::string& transport) {
+  std::map<std::string, std::string> own;
+  for (const auto& [key, value] : options.transport_options) {
+    if (key.starts_with(transport + ".")) own[key.substr(transport.size() + 1)] = value;
+  }
+  return own;
+}
+
 uint64_t descriptors_at_start(const AgentOptions& options) {
   constexpr uint64_t kOwn = 32;  // listeners, timers, events, and room for a page or two
   const uint64_t memory = options.segment_blocks.size() * options.shards + 1;  // and generations

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "core/config.h"
@@ -15,6 +16,10 @@ namespace mempool {
 /// Errors: kInvalidArgument, naming the keys, where settings contradict each other, the pool holds
 /// no block or an address is none; kNotFound for a token file that cannot be read.
 Result<AgentOptions> agent_options(const Config& config);
+
+/// Give a transport its own options, without its name in front.
+std::map<std::string, std::string> options_of_transport(const AgentOptions& options,
+                                                        const std::string& transport);
 
 /// The descriptors that an agent of these options has before its first peer, and that its
 /// connections take when it has dialed as many peers as it may.

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "agent/agent_config.h"
 #include "agent/agent_impl.h"
 #include "agent/told_segments.h"
 #include "core/check.h"
@@ -63,10 +64,7 @@ Status Agent::Impl::open_transports() {
   MEMPOOL_RETURN_IF_ERROR(check_bind(context.bind_host, options_.token));
   context.token = options_.token;
   for (const std::string& name : options_.transports) {
-    context.options.clear();
-    for (const auto& [key, value] : options_.transport_options) {
-      if (key.starts_with(name + ".")) context.options[key.substr(name.size() + 1)] = value;
-    }
+    context.options = options_of_transport(options_, name);
     ports_.push_back(std::make_unique<Port>(*this));
     context.events = ports_.back().get();
     Result<std::unique_ptr<Transport>> transport = open_transport(registry, name, context);

@@ -24,6 +24,17 @@ struct DoctorCheck {
 /// Of each transport that is known or asked for, and of what it stands on.
 std::vector<DoctorCheck> check_transports(const AgentOptions& options);
 
+/// What is found of the transports that are modules.
+struct ModuleChecks {
+  std::vector<DoctorCheck> transports;  // a row each, and one for "rdma" where it is required
+  std::vector<DoctorCheck> devices;     // none of which an agent needs by itself
+  std::vector<std::string> by_rdma;     // of agent.transports those by which a NIC moves the bytes
+};
+ModuleChecks check_modules(const AgentOptions& options);
+
+/// Of GPUs, where there are any: what a NIC needs to reach their memory. `proc` is /proc.
+std::vector<DoctorCheck> check_gpus(const std::string& proc);
+
 /// Of the memory: room for the pool, limits, huge pages, /dev/shm; and of descriptors.
 std::vector<DoctorCheck> check_machine(const AgentOptions& options);
 

@@ -23,8 +23,9 @@ constexpr char kHelp[] =
     R"(Each check tries the thing itself: binds, makes and seals memory, connects. Settings
 come from FILE, MEMPOOL_SECTION_KEY variables and --set, as `mempool agent` reads them; run it as
 the agent's user, in its container, before the agent: a running one has taken its memory. A `*`
-marks what an agent of these settings cannot start without: all that agent.require names, one of
-agent.transports, memory and descriptors for the pool.
+marks what an agent of these settings cannot start without: all that agent.require names, or one of
+agent.transports where it names none; memory and descriptors for the pool. Rows of single devices
+are never marked: a transport opens with what it finds.
 
 Examples:
   mempool doctor

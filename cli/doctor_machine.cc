@@ -6,10 +6,12 @@
 #include <sys/resource.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <utility>
 
 #include "agent/agent_config.h"
 #include "cli/doctor_check.h"
@@ -58,9 +60,12 @@ DoctorCheck check_memory(uint64_t wanted) {
   return check;
 }
 
-/// Lock as much as the pool has, without touching it.
-DoctorCheck check_memlock(uint64_t wanted) {
-  DoctorCheck check{"memlock", CheckState::kUnknown, "", "", false};
+/// Lock as much as the pool has, without touching it. RDMA pins it under the same limit, anew for
+/// each device.
+DoctorCheck check_memlock(const AgentOptions& options, uint64_t wanted) {
+  const bool needed = std::ranges::any_of(
+      options.require, [](const std::string& name) { return name == "rdma" || name == "verbs"; });
+  DoctorCheck check{"memlock", CheckState::kUnknown, "", "", needed};
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);
   const std::string limit_text =
@@ -80,8 +85,11 @@ DoctorCheck check_memlock(uint64_t wanted) {
   if (known) check.state = locked ? CheckState::kOk : CheckState::kNo;
   check.found = fmt::format("RLIMIT_MEMLOCK {}; locking the pool's {}: {}", limit_text,
                             size_text(wanted), locked ? "works" : std::strerror(error));
-  if (!locked)
-    check.mend = "LimitMEMLOCK=infinity in the unit, or ulimit -l; only RDMA asks for it";
+  if (!locked) {
+    check.mend =
+        "LimitMEMLOCK=infinity in the unit, --ulimit memlock=-1 of the container, or ulimit -l; "
+        "only RDMA asks for it";
+  }
   return check;
 }
 
@@ -189,8 +197,11 @@ std::string size_text(uint64_t bytes) {
 
 std::vector<DoctorCheck> check_machine(const AgentOptions& options) {
   const uint64_t wanted = pool_bytes(options);
-  return {check_memory(wanted), check_memlock(wanted), check_huge_pages(wanted),
-          check_shmem_huge(),   check_dev_shm(),       check_descriptors(options)};
+  std::vector<DoctorCheck> checks = {check_memory(wanted),     check_memlock(options, wanted),
+                                     check_huge_pages(wanted), check_shmem_huge(),
+                                     check_dev_shm(),          check_descriptors(options)};
+  for (DoctorCheck& check : check_gpus("/proc")) checks.push_back(std::move(check));
+  return checks;
 }
 
 }  // namespace mempool

@@ -152,34 +152,42 @@ bool works(const std::vector<DoctorCheck>& checks, const std::string& transport)
   return known;
 }
 
+/// Rows of names that no transport has, and of required ones that would never be opened.
+void check_names(const AgentOptions& options, std::vector<DoctorCheck>& checks) {
+  TransportRegistry registry;
+  register_transports(registry);
+  const std::vector<std::string> known = registry.names();
+  for (const std::string& name : options.transports) {
+    if (has(known, name)) continue;
+    checks.push_back({name, CheckState::kNo, "no such transport",
+                      fmt::format("of agent.transports use {}", fmt::join(known, ", ")), false});
+  }
+  for (const std::string& name : options.require) {
+    if (name == "rdma" || has(options.transports, name)) continue;
+    checks.push_back({"agent.require", CheckState::kNo,
+                      fmt::format("names {}, agent.transports does not", name),
+                      fmt::format("add {} to agent.transports", name), true});
+  }
+}
+
 }  // namespace
 
 std::vector<DoctorCheck> check_transports(const AgentOptions& options) {
   std::vector<DoctorCheck> checks = {check_tcp(options), check_memfd(), check_populate()};
   check_unix(checks);
-  TransportRegistry registry;
-  register_transports(registry);
-  std::vector<std::string> others = {"verbs", "ucx"};
-  for (const auto& list : {options.transports, options.require}) {
-    for (const std::string& name : list) {
-      if (!has(others, name)) others.push_back(name);
-    }
-  }
-  for (const std::string& name : others) {
-    if (has(registry.names(), name)) continue;
-    const bool planned = name == "verbs" || name == "ucx";
-    checks.push_back({name, CheckState::kNo, planned ? "not built in yet" : "no such transport",
-                      fmt::format("of agent.transports use {}", fmt::join(registry.names(), ", ")),
-                      false});
-  }
+  ModuleChecks modules = check_modules(options);
+  for (DoctorCheck& check : modules.transports) checks.push_back(std::move(check));
+  check_names(options, checks);
   const bool any = std::ranges::any_of(
       options.transports, [&](const std::string& name) { return works(checks, name); });
+  const bool last = options.require.empty() && (!any || options.transports.size() == 1);
   for (DoctorCheck& check : checks) {
     if (check.name == "shm populate") continue;
     const std::string transport = check.name.substr(0, check.name.find(' '));
     check.needed = check.needed || has(options.require, transport) ||
-                   ((!any || options.transports.size() == 1) && has(options.transports, transport));
+                   (last && has(options.transports, transport));
   }
+  for (DoctorCheck& check : modules.devices) checks.push_back(std::move(check));
   return checks;
 }
 

@@ -18,6 +18,7 @@ target_compile_features(mempool INTERFACE cxx_std_20)
 target_link_libraries(mempool PRIVATE ${packages} $<BUILD_INTERFACE:mempool_flags>)
 set_target_properties(mempool PROPERTIES
   LINKER_LANGUAGE CXX
+  LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR}
   VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 

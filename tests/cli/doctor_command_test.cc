@@ -17,11 +17,12 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// Its JSON for these settings, and its exit code.
-nlohmann::json doctor(const std::vector<std::string>& settings, int exit_code) {
+/// Its JSON for these settings, which must end it with this exit code.
+nlohmann::json doctor(const std::vector<std::string>& settings, int exit_code,
+                      const std::vector<std::string>& environment = {}) {
   std::vector<std::string> words = {"doctor", "--json", "--set=content.layers=1"};
   for (const std::string& setting : settings) words.push_back("--set=" + setting);
-  const CommandResult result = run_command(words);
+  const CommandResult result = run_command(words, environment);
   EXPECT_EQ(result.exit_code, exit_code) << result.errors << result.output;
   auto document = nlohmann::json::parse(result.output, nullptr, false);
   EXPECT_TRUE(document.is_object()) << result.output;
@@ -56,18 +57,65 @@ TEST(DoctorCommand, every_row_that_is_not_ok_has_a_mend) {
   }
 }
 
-TEST(DoctorCommand, transport_that_is_not_built_in_fails_only_where_it_is_required) {
-  const auto wanted = doctor({"pool.blocks=16", "agent.transports=verbs,tcp"}, 0);
-  EXPECT_EQ(row(wanted, "verbs").at("found"), "not built in yet");
+/// The same where modules stand in for those of vendors.
+nlohmann::json doctor_with_stand_ins(const std::vector<std::string>& settings, int exit_code) {
+  return doctor(settings, exit_code,
+                {std::string("MEMPOOL_MODULE_PATH=") + MEMPOOL_TEST_MODULES + "/stand_in"});
+}
+
+TEST(DoctorCommand, module_that_is_not_there_fails_only_where_it_is_required) {
+  const std::vector<std::string> nowhere = {"MEMPOOL_MODULE_PATH=/nowhere"};
+  const auto wanted = doctor({"pool.blocks=16", "agent.transports=verbs,tcp"}, 0, nowhere);
+  EXPECT_EQ(row(wanted, "verbs").at("found"), "no mempool_transport_verbs.so in /nowhere");
+  EXPECT_THAT(row(wanted, "verbs").at("mend"), HasSubstr("install it"));
   EXPECT_FALSE(row(wanted, "verbs").at("needed"));
   const auto required =
-      doctor({"pool.blocks=16", "agent.transports=verbs,tcp", "agent.require=verbs"}, 1);
+      doctor({"pool.blocks=16", "agent.transports=verbs,tcp", "agent.require=verbs"}, 1, nowhere);
   EXPECT_TRUE(row(required, "verbs").at("needed"));
   EXPECT_FALSE(row(required, "tcp").at("needed"));
 }
 
+TEST(DoctorCommand, module_is_opened_and_has_a_row_for_each_device) {
+  const auto found = doctor_with_stand_ins({"pool.blocks=16", "agent.transports=verbs"}, 0);
+  EXPECT_EQ(row(found, "verbs").at("state"), "ok");
+  EXPECT_TRUE(row(found, "verbs").at("needed"));
+  EXPECT_EQ(row(found, "verbs card0 port 1").at("state"), "ok");
+  const uint64_t bytes = 16 * 2 * 8 * 128 * 2 * 16;  // blocks, parts, heads, size, element, tokens
+  EXPECT_THAT(row(found, "verbs card0 port 1").at("found"),
+              HasSubstr(std::to_string(bytes) + " to register"));
+  const auto down = row(found, "verbs card0 port 2");
+  EXPECT_EQ(down.at("state"), "no");
+  EXPECT_EQ(down.at("mend"), "plug in its cable");
+  EXPECT_FALSE(down.at("needed")) << "the other port is up";
+}
+
+TEST(DoctorCommand, module_without_a_device_says_what_an_agent_would) {
+  const auto found =
+      doctor_with_stand_ins({"pool.blocks=16", "agent.transports=verbs", "verbs.devices=none"}, 1);
+  EXPECT_EQ(row(found, "verbs").at("found"), "no device");
+  EXPECT_EQ(row(found, "verbs").at("mend"), "plug one in");
+}
+
+TEST(DoctorCommand, rdma_is_had_from_any_chosen_transport_with_a_nic) {
+  const auto by_verbs = doctor_with_stand_ins(
+      {"pool.blocks=16", "agent.transports=ucx,verbs,tcp", "agent.require=rdma"}, 0);
+  EXPECT_EQ(row(by_verbs, "rdma").at("found"), "by verbs");
+  EXPECT_TRUE(row(by_verbs, "memlock").at("needed"));
+  EXPECT_FALSE(row(by_verbs, "tcp").at("needed"));
+  const auto not_chosen = doctor_with_stand_ins(
+      {"pool.blocks=16", "agent.transports=ucx,tcp", "agent.require=rdma"}, 1);
+  EXPECT_EQ(row(not_chosen, "ucx").at("state"), "ok");
+  EXPECT_EQ(row(not_chosen, "rdma").at("state"), "no");
+}
+
+TEST(DoctorCommand, required_transport_that_is_not_in_the_list_is_a_failure) {
+  const auto found = doctor({"pool.blocks=16", "agent.require=shm"}, 1);
+  EXPECT_THAT(row(found, "agent.require").at("mend"), HasSubstr("add shm"));
+}
+
 TEST(DoctorCommand, no_transport_that_works_is_a_failure) {
-  const auto found = doctor({"pool.blocks=16", "agent.transports=ucx,pigeon"}, 1);
+  const auto found = doctor_with_stand_ins(
+      {"pool.blocks=16", "agent.transports=ucx,pigeon", "ucx.devices=none"}, 1);
   EXPECT_TRUE(row(found, "ucx").at("needed"));
   EXPECT_THAT(row(found, "pigeon").at("mend"), HasSubstr("tcp"));
 }

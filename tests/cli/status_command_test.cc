@@ -46,8 +46,9 @@ std::string StatusCommand::admin_;
 TEST_F(StatusCommand, table_shows_pool_index_peers_and_audit) {
   const CommandResult result = run_command({"status", "--at", admin_});
   EXPECT_EQ(result.exit_code, 0) << result.errors;
-  for (const char* words : {"agent       prefill0", "16 blocks of", "in 2 shards", "free", "index",
-                            "peers", "engines     none", "audit       ok"}) {
+  for (const char* words :
+       {"agent       prefill0", "16 blocks of", "in 2 shards", "free", "index",
+        "transports\n  tcp                 open", "peers", "engines     none", "audit       ok"}) {
     EXPECT_THAT(result.output, HasSubstr(words));
   }
 }

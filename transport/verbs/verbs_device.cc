@@ -298,7 +298,7 @@ Result<std::vector<std::unique_ptr<VerbsDevice>>> open_devices(const VerbsOption
   if (!opened.empty()) return opened;
   if (reasons.empty()) {
     return unavailable(
-        "no RDMA device here: load the NIC's driver, or make a soft-RoCE device (docs/rdma.md)");
+        "no RDMA device here; load the NIC's driver, or make a soft-RoCE device (docs/rdma.md)");
   }
   return unavailable(fmt::format("no RDMA device is usable: {}", fmt::join(reasons, "; ")));
 }

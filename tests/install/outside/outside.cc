@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns a program as a user writes it: start an agent, publish one block, find it again.
+// Owns a program as a user writes it: start an agent, publish one block, find it again. Names of
+// transports that are modules may be its arguments: each must be found, whether or not it opens.
 #include <cstdio>
 #include <numeric>
+#include <string_view>
 #include <vector>
 
 #include "mempool/agent.h"
@@ -14,12 +16,21 @@ int fail(const char* what, const mempool::Status& status) {
   return 1;
 }
 
+bool is_found(mempool::AgentOptions options, const char* module) {
+  options.transports = {module};
+  const mempool::Status status = mempool::Agent::start(options).status();
+  return status.message().find("no mempool_transport_") == std::string_view::npos;
+}
+
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
   mempool::AgentOptions options;
   options.content = {.model = "tiny", .layers = 2, .kv_heads = 2, .head_size = 8};
   options.segment_blocks = {8};
+  for (int i = 1; i < count; ++i) {
+    if (!is_found(options, arguments[i])) return fail("module", mempool::not_found(arguments[i]));
+  }
   auto agent = mempool::Agent::start(options);
   if (!agent.ok()) return fail("start", agent.status());
   const auto content = (*agent)->content(options.content);
