@@ -34,6 +34,8 @@ Patterns:
   contiguous  one piece a block, all in one run
   discrete    64 pieces a block (K and V of 32 layers apart), blocks scattered
   aggregated  the same 64 pieces in one run, blocks scattered
+  discrete_here, discrete_there
+              discrete at the measured side and aggregated at the other, or the other way round
 
 Examples:
   mempool perf transfer --piece-bytes 4KiB,32KiB,160KiB

@@ -60,7 +60,7 @@ void add_transfer_options(CLI::App& app, TransferArguments& into) {
       ->capture_default_str();
   app.add_option("--pattern", into.patterns, "How the pieces lie; may be a list")
       ->delimiter(',')
-      ->check(CLI::IsMember({"scattered", "contiguous", "discrete", "aggregated"}))
+      ->check(CLI::IsMember(transfer_patterns()))
       ->capture_default_str();
   app.add_option("--piece-bytes", into.piece_bytes, "Bytes of one piece; may be a list")
       ->delimiter(',')

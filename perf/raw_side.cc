@@ -19,12 +19,12 @@ RawSide::RawSide()
     : io_(std::make_unique<boost::asio::io_context>(1)), loop_(std::make_unique<AsioLoop>(*io_)) {}
 
 Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
-                                               const TransferShape& shape, const TransferSite& site,
+                                               const ContentSpec& content,
+                                               const Placement& placement, const TransferSite& site,
                                                uint32_t blocks, uint64_t incarnation) {
   std::unique_ptr<RawSide> side(new RawSide());
   side->segment_.blocks = blocks;
-  MEMPOOL_ASSIGN_OR_RETURN(side->segment_.layout,
-                           make_layout(shape.content, shape.placement, blocks));
+  MEMPOOL_ASSIGN_OR_RETURN(side->segment_.layout, make_layout(content, placement, blocks));
   MEMPOOL_ASSIGN_OR_RETURN(side->memory_,
                            HostMemory::create("perf", side->segment_.layout.block_bytes * blocks));
   TransportRegistry registry;

@@ -11,6 +11,7 @@
 
 #include "core/host_memory.h"
 #include "perf/transfer_case.h"
+#include "transport/loop.h"
 #include "transport/transport.h"
 
 namespace mempool {
@@ -21,7 +22,8 @@ class RawSide : public TransportEvents {
   /// Open the transport on the site's host and register `blocks` blocks. Errors: those of the
   /// transport; kUnsupported for one that cannot read.
   static Result<std::unique_ptr<RawSide>> open(const TransferCase& measured,
-                                               const TransferShape& shape, const TransferSite& site,
+                                               const ContentSpec& content,
+                                               const Placement& placement, const TransferSite& site,
                                                uint32_t blocks, uint64_t incarnation);
   ~RawSide() override;
 

@@ -56,12 +56,13 @@ class ReadingEnd : public MovingEnd {
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     end->blocks_ = list_order(end->shape_);
     end->held_ = held_blocks(end->shape_);
-    MEMPOOL_ASSIGN_OR_RETURN(end->side_, RawSide::open(measured, end->shape_, {.token = site.token},
-                                                       end->shape_.blocks, kReader));
+    MEMPOOL_ASSIGN_OR_RETURN(end->side_,
+                             RawSide::open(measured, end->shape_.content, end->shape_.placement,
+                                           {.token = site.token}, end->shape_.blocks, kReader));
     end->remote_.blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
     MEMPOOL_ASSIGN_OR_RETURN(
         end->remote_.layout,
-        make_layout(end->shape_.content, end->shape_.placement, end->remote_.blocks));
+        make_layout(end->shape_.content, end->shape_.serving_placement, end->remote_.blocks));
     const size_t split = address.empty() ? 0 : static_cast<unsigned char>(address[0]);
     if (address.size() <= split) return invalid_argument("the other side gave no address");
     MEMPOOL_RETURN_IF_ERROR(
@@ -165,8 +166,9 @@ class ReadEnd : public ServingEnd {
     auto end = std::make_unique<ReadEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     const uint32_t blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
-    MEMPOOL_ASSIGN_OR_RETURN(end->side_,
-                             RawSide::open(measured, end->shape_, site, blocks, kHolder));
+    MEMPOOL_ASSIGN_OR_RETURN(
+        end->side_, RawSide::open(measured, end->shape_.content, end->shape_.serving_placement,
+                                  site, blocks, kHolder));
     const std::vector<uint32_t> held = held_blocks(end->shape_);
     for (size_t position = 0; position < held.size(); ++position) {
       for (uint32_t piece = 0; piece < end->shape_.pieces_per_block; ++piece) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/check.h"
@@ -31,6 +32,8 @@ constexpr std::pair<std::string_view, TransferPattern> kPatterns[] = {
     {"contiguous", TransferPattern::kContiguous},
     {"discrete", TransferPattern::kDiscrete},
     {"aggregated", TransferPattern::kAggregated},
+    {"discrete_here", TransferPattern::kDiscreteHere},
+    {"discrete_there", TransferPattern::kDiscreteThere},
 };
 
 /// MLA's single part: a block of one layer is one piece.
@@ -59,12 +62,18 @@ uint64_t word_of(uint64_t position, uint64_t piece) {
 
 }  // namespace
 
+std::vector<std::string> transfer_patterns() {
+  std::vector<std::string> names;
+  for (const auto& [name, pattern] : kPatterns) names.emplace_back(name);
+  return names;
+}
+
 Result<TransferPattern> parse_transfer_pattern(std::string_view text) {
   for (const auto& [name, pattern] : kPatterns) {
     if (name == text) return pattern;
   }
-  return invalid_argument(fmt::format(
-      "no pattern \"{}\"; there are scattered, contiguous, discrete and aggregated", text));
+  return invalid_argument(
+      fmt::format("no pattern \"{}\"; there are {}", text, fmt::join(transfer_patterns(), ", ")));
 }
 
 std::string_view to_string(TransferPattern pattern) {
@@ -126,8 +135,13 @@ Result<TransferShape> shape_of(const TransferCase& measured) {
   shape.content.tokens_per_block = kTokensPerBlock;
   shape.scattered = measured.pattern != TransferPattern::kContiguous;
   shape.pieces_per_block = single ? 1 : 2 * kLayers;
-  if (measured.pattern == TransferPattern::kAggregated) {
+  if (measured.pattern == TransferPattern::kAggregated ||
+      measured.pattern == TransferPattern::kDiscreteThere) {
     shape.placement.form = BlockForm::kAggregated;
+  }
+  if (measured.pattern == TransferPattern::kAggregated ||
+      measured.pattern == TransferPattern::kDiscreteHere) {
+    shape.serving_placement.form = BlockForm::kAggregated;
   }
   const uint64_t vectors = uint64_t{kTokensPerBlock} * shape.content.kv_heads;
   const uint64_t unit = vectors * element_bytes(shape.content.element);
@@ -170,7 +184,7 @@ std::vector<uint32_t> list_order(const TransferShape& shape) {
 }
 
 std::vector<ListedPiece> piece_order(const TransferShape& shape) {
-  const bool by_block = shape.placement.form == BlockForm::kAggregated;
+  const bool by_block = shape.serving_placement.form == BlockForm::kAggregated;
   const uint32_t outer = by_block ? shape.blocks : shape.pieces_per_block;
   const uint32_t inner = by_block ? shape.pieces_per_block : shape.blocks;
   std::vector<ListedPiece> order;

@@ -16,12 +16,16 @@
 namespace mempool {
 
 enum class TransferPattern : uint8_t {
-  kScattered,   // one piece a block; neighbours in the list are apart in memory on both sides
-  kContiguous,  // one piece a block; the list is one run on both sides
-  kDiscrete,    // K and V of 32 layers apart, blocks scattered
-  kAggregated,  // the same pieces, each block in one run, blocks scattered
+  kScattered,      // one piece a block; neighbours in the list are apart in memory on both sides
+  kContiguous,     // one piece a block; the list is one run on both sides
+  kDiscrete,       // K and V of 32 layers apart, blocks scattered
+  kAggregated,     // the same pieces, each block in one run, blocks scattered
+  kDiscreteHere,   // discrete at the measured side, aggregated at the other
+  kDiscreteThere,  // the other way round
 };
 
+/// The names of all, in their order.
+std::vector<std::string> transfer_patterns();
 Result<TransferPattern> parse_transfer_pattern(std::string_view text);
 std::string_view to_string(TransferPattern pattern);
 
@@ -50,7 +54,8 @@ struct TransferSite {
 /// The pools and lists that a case needs.
 struct TransferShape {
   ContentSpec content;
-  Placement placement;
+  Placement placement;          // at the measured side
+  Placement serving_placement;  // at the other
   uint32_t pieces_per_block = 1;
   uint32_t blocks = 0;  // that move
   bool scattered = true;
@@ -81,7 +86,7 @@ struct ListedPiece {
 /// The order in which the measured side lists its blocks: shuffled when scattered.
 std::vector<uint32_t> list_order(const TransferShape& shape);
 /// The pieces of a list in the order in which a plan walks them: by layer and part where these lie
-/// apart, else by block.
+/// apart at the other side, else by block.
 std::vector<ListedPiece> piece_order(const TransferShape& shape);
 /// The tokens of one repeat, equal to those of no other.
 std::vector<TokenId> tokens_of(const TransferShape& shape, uint32_t repeat);

@@ -20,14 +20,15 @@ constexpr char kTargetName[] = "target";
 constexpr std::chrono::milliseconds kDeadline{60000};
 
 AgentOptions agent_options_of(const TransferCase& measured, const TransferShape& shape,
-                              const TransferSite& site, uint32_t blocks) {
+                              const Placement& placement, const TransferSite& site,
+                              uint32_t blocks) {
   AgentOptions options;
   options.token = site.token;
   options.transports = {measured.transport};
   options.require = options.transports;
   options.transport_options = transport_options(measured);
   options.content = shape.content;
-  options.placement = shape.placement;
+  options.placement = placement;
   options.segment_blocks = {blocks};
   options.verify = measured.verify;
   options.deliver_arrivals = false;
@@ -60,7 +61,8 @@ class WritingEnd : public MovingEnd {
                                                  const std::string& address) {
     auto end = std::make_unique<WritingEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
-    AgentOptions options = agent_options_of(measured, end->shape_, site, end->shape_.blocks);
+    AgentOptions options =
+        agent_options_of(measured, end->shape_, end->shape_.placement, site, end->shape_.blocks);
     options.name = "source";
     options.peers[kTargetName] = address;
     MEMPOOL_ASSIGN_OR_RETURN(end->agent_, Agent::start(options));
@@ -154,7 +156,8 @@ class WrittenEnd : public ServingEnd {
     auto end = std::make_unique<WrittenEnd>();
     MEMPOOL_ASSIGN_OR_RETURN(end->shape_, shape_of(measured));
     const uint32_t blocks = end->shape_.blocks * (end->shape_.scattered ? 2 : 1);
-    AgentOptions options = agent_options_of(measured, end->shape_, site, blocks);
+    AgentOptions options =
+        agent_options_of(measured, end->shape_, end->shape_.serving_placement, site, blocks);
     options.name = kTargetName;
     options.listen = join_address(site.host, 0);
     MEMPOOL_ASSIGN_OR_RETURN(end->agent_, Agent::start(options));

@@ -69,12 +69,15 @@ std::string workload_name(const DemoOptions& options) {
 std::vector<RowSpec> plan_rows(const DemoOptions& options, uint64_t pool_bytes) {
   std::vector<RowSpec> plan;
   for (const ContentSpec& spec : models()) {
-    if (options.model != "all" && options.model != spec.model) continue;
+    const bool asked =
+        options.model == "all" ? is_shown_unasked(spec) : options.model == spec.model;
+    if (!asked) continue;
     for (const std::string& transport : options.transports) {
       for (const auto& [mode, placement] : kWays) {
         if (std::ranges::find(options.modes, mode) == options.modes.end()) continue;
         plan.push_back({spec.model, transport, mode, placement, options.memory, pool_bytes,
-                        options.move_bytes, options.corrupt_request});
+                        options.move_bytes, options.corrupt_request, options.prefill,
+                        options.decode});
       }
     }
   }

@@ -2,11 +2,13 @@
 // Owns the names, bounds and help of the demo's flags.
 #include "examples/demo/demo_options.h"
 
+#include <algorithm>
 #include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
 
+#include "core/config_keys.h"
 #include "core/config_value.h"
 #include "examples/demo/models.h"
 #include "transport/transport_registry.h"
@@ -28,6 +30,27 @@ std::vector<std::string> transport_names() {
   TransportRegistry registry;
   register_transports(registry);
   return registry.names();
+}
+
+/// Hang an option into the command line that collects settings of transports.
+void add_settings(CLI::App& app, const std::string& name, std::map<std::string, std::string>& into,
+                  const std::string& help) {
+  const auto read = [&into, name](const std::vector<std::string>& settings) {
+    for (const std::string& setting : settings) {
+      const size_t equal = setting.find('=');
+      const std::string key = setting.substr(0, equal);
+      const std::vector<std::string> transports = transport_names();
+      const bool known = find_config_key(key) != nullptr &&
+                         std::ranges::count(transports, key.substr(0, key.find('.'))) > 0;
+      if (equal == std::string::npos || !known) {
+        throw CLI::ValidationError(name, setting + " sets nothing of a transport");
+      }
+      into[key] = setting.substr(equal + 1);
+    }
+  };
+  app.add_option_function<std::vector<std::string>>(name, read, help)
+      ->type_name("TRANSPORT.KEY=VALUE")
+      ->allow_extra_args(false);
 }
 
 }  // namespace
@@ -66,6 +89,10 @@ std::optional<int> parse_options(int argc, char** argv, DemoOptions& options) {
                  "agents adopt")
       ->capture_default_str()
       ->check(CLI::IsMember({"pool", "engine"}));
+  add_settings(app, "--prefill", options.prefill,
+               "Set something of a transport in the prefill process, as verbs.devices=mlx5_0; may "
+               "be repeated");
+  add_settings(app, "--decode", options.decode, "Likewise in the decode process");
   add_size(app, "--pool-bytes", options.pool_bytes,
            "Pool, or tensors, of each process, as 512MiB; default: the less of 3GiB and a quarter "
            "of the "

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct DemoOptions {
   uint64_t pool_bytes = 0;  // of either process; 0: by the machine's memory
   uint64_t move_bytes = 2'000'000'000;
   uint64_t corrupt_request = 0;
+  std::map<std::string, std::string> prefill;  // settings of transports, in that process
+  std::map<std::string, std::string> decode;
   std::string json;
 };
 

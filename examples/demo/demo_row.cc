@@ -37,9 +37,11 @@ Result<Pair> start_pair(const RowSpec& spec, uint32_t kv_blocks) {
   setup.kv_blocks = kv_blocks;
   Pair pair;
   setup.name = "decode";
+  setup.transport_options = spec.decode;
   MEMPOOL_ASSIGN_OR_RETURN(pair.decode, RoleProcess::start(setup.name));
   MEMPOOL_RETURN_IF_ERROR(pair.decode->tell(setup));
   setup.name = "prefill";
+  setup.transport_options = spec.prefill;
   setup.corrupt_request = spec.corrupt_request;
   MEMPOOL_ASSIGN_OR_RETURN(pair.prefill, RoleProcess::start(setup.name));
   MEMPOOL_RETURN_IF_ERROR(pair.prefill->tell(setup));

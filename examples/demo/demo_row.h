@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,12 +19,14 @@ namespace mempool::demo {
 struct RowSpec {
   std::string model;
   std::string transport;
-  std::string mode;              // by_layer | by_request
-  std::string placement;         // discrete | aggregated
-  std::string memory;            // pool | engine: where the KV lies
-  uint64_t pool_bytes = 0;       // of that, in either process
-  uint64_t move_bytes = 0;       // the row ends once as many were moved
-  uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
+  std::string mode;                            // by_layer | by_request
+  std::string placement;                       // discrete | aggregated
+  std::string memory;                          // pool | engine: where the KV lies
+  uint64_t pool_bytes = 0;                     // of that, in either process
+  uint64_t move_bytes = 0;                     // the row ends once as many were moved
+  uint64_t corrupt_request = 0;                // fill one byte of this request wrong; 0: of none
+  std::map<std::string, std::string> prefill;  // settings of transports, in that process
+  std::map<std::string, std::string> decode;
 };
 
 /// What came of a row, up to its last complete request.

@@ -31,6 +31,7 @@ Result<std::unique_ptr<EngineStandIn>> EngineStandIn::start(const Setup& setup) 
   options.name = setup.name;
   options.token = setup.token;
   options.transports = {setup.transport};
+  options.transport_options = setup.transport_options;
   options.require = options.transports;  // so that the error says why it cannot open
   options.content = model(setup.model);
   options.placement.form =

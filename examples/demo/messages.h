@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -39,6 +40,7 @@ struct Setup {
   std::string memory;     // pool | engine
   uint32_t kv_blocks = 0;
   uint64_t corrupt_request = 0;  // fill one byte of this request wrong; 0: of none
+  std::map<std::string, std::string> transport_options;
 };
 
 /// Its answer.
@@ -86,7 +88,7 @@ struct Failure {
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Setup, name, token, transport, mode, model, placement, memory,
-                                   kv_blocks, corrupt_request)
+                                   kv_blocks, corrupt_request, transport_options)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Ready, address)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Work, request, target, tokens, claim, places)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Places, blocks)

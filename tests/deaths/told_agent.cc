@@ -29,7 +29,9 @@ namespace {
 
 using namespace std::chrono_literals;
 
+/// The name is the answer; the reason is for who reads the test's log.
 std::string name_of(const Status& status) {
+  if (!status.ok()) std::cerr << "told_agent: " << status.to_string() << std::endl;
   return std::string(status_code_name(status.code()));
 }
 

@@ -154,6 +154,21 @@ TEST_F(Demo, shows_why_a_transport_refuses_a_row_and_runs_the_others) {
   EXPECT_EQ(outcome.json["runs"][1]["verified"], true);
 }
 
+TEST_F(Demo, sets_what_it_is_told_of_a_transport_in_one_of_the_processes) {
+  const std::string small =
+      "--transports tcp --modes by_layer --model TinyLlama-1.1B --pool-bytes 16MiB --requests 3";
+  const Outcome outcome = run(small + " --prefill tcp.streams=2 --decode tcp.streams=1000");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.json["runs"][0]["refused"].get<std::string>(),
+              HasSubstr("streams = \"1000\": give a whole number from 1 to 64"));
+  EXPECT_EQ(rows_of(run(small + " --prefill tcp.streams=2").json),
+            std::vector<std::string>{"TinyLlama-1.1B tcp by_layer discrete"});
+  for (const std::string setting : {"tcp.stream=1", "agent.name=other", "tcp.streams"}) {
+    EXPECT_THAT(run(small + " --prefill " + setting).errors,
+                HasSubstr("--prefill: " + setting + " sets nothing of a transport"));
+  }
+}
+
 TEST_F(Demo, counts_hits_and_saved_blocks_of_a_trace_exactly) {
   // At 1/32 an id is one block: 21, 32 and 21 tokens, of which the second and the third request
   // find their first block at both sides; the fourth is larger than the pool of four blocks.

@@ -97,6 +97,20 @@ TEST(TransferPerf, sixty_four_pieces_of_a_block_are_one_run_only_when_aggregated
   EXPECT_EQ(measured_row(measured).run_pair_calls, 2u);
 }
 
+TEST(TransferPerf, pieces_that_lie_apart_at_one_side_alone_are_moved_both_ways) {
+  for (const TransferPattern pattern :
+       {TransferPattern::kDiscreteHere, TransferPattern::kDiscreteThere}) {
+    for (const bool read : {false, true}) {
+      TransferCase measured;
+      measured.pattern = pattern;
+      measured.read = read;
+      measured.piece_bytes = 4096;
+      measured.pieces = 128;
+      EXPECT_EQ(measured_row(measured).run_pair_calls, 128u) << to_string(pattern) << read;
+    }
+  }
+}
+
 TEST(TransferPerf, read_brings_the_bytes_of_the_other_side) {
   TransferCase measured;
   measured.read = true;

@@ -24,9 +24,11 @@ class EveryPattern : public ::testing::TestWithParam<TransferPattern> {};
 TEST_P(EveryPattern, piece_has_the_bytes_that_were_asked_for) {
   for (const uint64_t bytes : {4096u, 32768u, 163840u}) {
     const TransferShape shape = shape_of(case_of(GetParam(), bytes, 128)).value();
-    const BlockLayout layout = make_layout(shape.content, shape.placement, shape.blocks).value();
-    EXPECT_EQ(layout.piece_bytes, bytes);
-    EXPECT_EQ(layout.layers * layout.parts, shape.pieces_per_block);
+    for (const Placement& placement : {shape.placement, shape.serving_placement}) {
+      const BlockLayout layout = make_layout(shape.content, placement, shape.blocks).value();
+      EXPECT_EQ(layout.piece_bytes, bytes);
+      EXPECT_EQ(layout.layers * layout.parts, shape.pieces_per_block);
+    }
     EXPECT_EQ(shape.pieces(), 128u);
   }
 }
@@ -38,7 +40,9 @@ TEST_P(EveryPattern, name_reads_back) {
 INSTANTIATE_TEST_SUITE_P(Patterns, EveryPattern,
                          ::testing::Values(TransferPattern::kScattered,
                                            TransferPattern::kContiguous, TransferPattern::kDiscrete,
-                                           TransferPattern::kAggregated),
+                                           TransferPattern::kAggregated,
+                                           TransferPattern::kDiscreteHere,
+                                           TransferPattern::kDiscreteThere),
                          [](const auto& each) { return std::string(to_string(each.param)); });
 
 TEST(TransferCase, pieces_are_rounded_up_to_whole_blocks) {
@@ -66,7 +70,7 @@ TEST(TransferCase, scattered_list_is_a_permutation_that_is_not_in_order) {
   EXPECT_EQ(order, all);
 }
 
-TEST(TransferCase, pieces_are_listed_by_layer_and_part_or_by_block_as_they_lie) {
+TEST(TransferCase, pieces_are_listed_by_layer_and_part_or_by_block_as_they_lie_at_the_other_side) {
   const auto first_two = [](TransferPattern pattern) {
     const std::vector<ListedPiece> order =
         piece_order(shape_of(case_of(pattern, 4096, 128)).value());
@@ -75,7 +79,9 @@ TEST(TransferCase, pieces_are_listed_by_layer_and_part_or_by_block_as_they_lie) 
                                  order[1].piece};
   };
   EXPECT_THAT(first_two(TransferPattern::kDiscrete), ::testing::ElementsAre(0, 0, 1, 0));
+  EXPECT_THAT(first_two(TransferPattern::kDiscreteThere), ::testing::ElementsAre(0, 0, 1, 0));
   EXPECT_THAT(first_two(TransferPattern::kAggregated), ::testing::ElementsAre(0, 0, 0, 1));
+  EXPECT_THAT(first_two(TransferPattern::kDiscreteHere), ::testing::ElementsAre(0, 0, 0, 1));
 }
 
 TEST(TransferCase, no_two_repeats_share_their_first_token) {
