@@ -7,7 +7,7 @@
 
 #include "transport/verbs/immediate.h"
 #include "transport/verbs/send_lane.h"
-#include "transport/verbs/verbs_memory.h"
+#include "transport/verbs/remote_key.h"
 #include "transport/verbs/verbs_options.h"
 #include "transport/verbs/work_status.h"
 
