@@ -11,6 +11,7 @@
 
 #include "core/host_memory.h"
 #include "perf/transfer_case.h"
+#include "transport/loop.h"
 #include "transport/transport.h"
 
 namespace mempool {
