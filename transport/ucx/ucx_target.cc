@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the serving of connections that peers opened.
+#include "transport/ucx/ucx_target.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/check.h"
+#include "transport/ucx/ucx_endpoint.h"
+#include "transport/ucx/ucx_wire.h"
+#include "transport/ucx/ucx_words.h"
+
+namespace mempool {
+
+/// One connection that a peer opened. Thread: confined, as its target.
+class UcxTarget::Inbound final : public SetupLinkOwner, public UcxWorkerOwner {
+ public:
+  Inbound(UcxTarget& target, const Dialer& dialer, boost::asio::ip::tcp::socket socket)
+      : target_(target),
+        peer_(dialer.incarnation),
+        link_(std::make_shared<SetupLink>(std::move(socket), static_cast<SetupLinkOwner&>(*this))) {
+  }
+  ~Inbound() override {
+    if (worker_) worker_->close();
+    link_->close();
+  }
+
+  uint64_t peer() const { return peer_; }
+  /// Make the worker and tell the peer of it. Errors: kResourceExhausted, kUnavailable.
+  Status open();
+
+ private:
+  Status hear_notices();
+  void on_notice(std::span<const std::byte> notice);
+  Status on_note(std::span<const std::byte>) override {
+    return invalid_argument("a note of a peer that has none to send");
+  }
+  void on_closed(const Status& why) override { target_.lose(*this, why); }
+  void on_progress() override {
+    if (!failure_.ok()) target_.lose(*this, Status(failure_));
+  }
+  void on_broken(const Status& why) override { target_.lose(*this, why); }
+
+  UcxTarget& target_;
+  const uint64_t peer_;
+  std::shared_ptr<SetupLink> link_;    // shared with handlers that wait for its socket
+  std::shared_ptr<UcxWorker> worker_;  // shared with its own handlers
+  Status failure_;                     // to be acted on outside of UCX's calls
+};
+
+Status UcxTarget::Inbound::open() {
+  MEMPOOL_ASSIGN_OR_RETURN(
+      worker_, UcxWorker::open(target_.context_, target_.io_, static_cast<UcxWorkerOwner&>(*this)));
+  MEMPOOL_RETURN_IF_ERROR(hear_notices());
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, ucx_address_of(worker_->handle()));
+  link_->send(encode_worker_address(address));
+  link_->start();
+  return {};
+}
+
+Status UcxTarget::Inbound::hear_notices() {
+  ucp_am_handler_param_t param{};
+  param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                     UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  param.id = kUcxNotice;
+  param.flags = UCP_AM_FLAG_WHOLE_MSG;
+  param.arg = this;
+  param.cb = [](void* self, const void* header, size_t bytes, void*, size_t,
+                const ucp_am_recv_param_t*) {
+    static_cast<Inbound*>(self)->on_notice({static_cast<const std::byte*>(header), bytes});
+    return UCS_OK;
+  };
+  const UcxWords words;
+  const ucs_status_t status = ucp_worker_set_am_recv_handler(worker_->handle(), &param);
+  if (status != UCS_OK) return words.failure(status, "hear messages");
+  return {};
+}
+
+void UcxTarget::Inbound::on_notice(std::span<const std::byte> notice) {
+  UcxNotice words;
+  if (notice.size() != sizeof words) {
+    failure_ = invalid_argument(fmt::format("malformed notification of {} bytes", notice.size()));
+    return;
+  }
+  std::memcpy(words.data(), notice.data(), sizeof words);
+  target_.events_.notified(peer_, {words[0], words[1]});
+}
+
+UcxTarget::UcxTarget(ucp_context_h context, boost::asio::io_context& io, EventQueue& events)
+    : context_(context), io_(io), events_(events) {}
+
+UcxTarget::~UcxTarget() = default;
+
+bool UcxTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer) {
+  const auto of_peer = std::ranges::count_if(
+      inbound_, [&](const auto& one) { return one->peer() == dialer.incarnation; });
+  if (static_cast<size_t>(of_peer) >= kPerPeerMax || inbound_.size() >= kInboundMax) return false;
+  auto inbound = std::make_unique<Inbound>(*this, dialer, std::move(socket));
+  if (const Status opened = inbound->open(); !opened.ok()) {
+    refusals_.warning(status_code_name(opened.code()), "ucx: cannot serve peer {:x}: {}",
+                      dialer.incarnation, opened.message());
+    return true;  // it is closed, for another reason than its peer's number
+  }
+  inbound_.push_back(std::move(inbound));
+  return true;
+}
+
+void UcxTarget::drop(uint64_t peer) {
+  std::erase_if(inbound_, [&](const auto& one) { return one->peer() == peer; });
+  events_.slots().forget(peer);
+}
+
+void UcxTarget::lose(const Inbound& inbound, const Status& why) {
+  const uint64_t peer = inbound.peer();
+  const Status lost = why.with_context(fmt::format("connection from peer {:x}", peer));
+  std::erase_if(inbound_, [&](const auto& one) { return one.get() == &inbound; });
+  events_.lost(peer, Direction::kInbound, lost);
+}
+
+}  // namespace mempool

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the making of workers, and their progress without spinning.
+#include "transport/ucx/ucx_worker.h"
+
+#include <fmt/format.h>
+
+#include <boost/asio/post.hpp>
+
+#include "core/check.h"
+#include "transport/ucx/ucx_words.h"
+
+namespace mempool {
+namespace {
+
+// Steps of progress before the loop's other handlers have a turn.
+constexpr int kStepsMost = 64;
+
+}  // namespace
+
+Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context) {
+  ucp_worker_params_t params{};
+  params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE | UCP_WORKER_PARAM_FIELD_FLAGS;
+  // Not single: a transport may be destroyed on another thread once its own has ended.
+  params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  // A connection is ended with requests under way; they go with the worker.
+  params.flags = UCP_WORKER_FLAG_IGNORE_REQUEST_LEAK;
+  ucp_worker_h worker = nullptr;
+  const UcxWords words;  // also of settings that these transports have no use for
+  const ucs_status_t status = ucp_worker_create(context, &params, &worker);
+  if (status != UCS_OK) return words.failure(status, "make a worker");
+  return UcxWorkerHandle(worker);
+}
+
+Result<std::vector<std::byte>> ucx_address_of(ucp_worker_h worker) {
+  ucp_address_t* address = nullptr;
+  size_t bytes = 0;
+  const UcxWords words;
+  const ucs_status_t status = ucp_worker_get_address(worker, &address, &bytes);
+  if (status != UCS_OK) return words.failure(status, "give a worker's address");
+  const auto* const first = reinterpret_cast<const std::byte*>(address);
+  std::vector<std::byte> copy(first, first + bytes);
+  ucp_worker_release_address(worker, address);
+  return copy;
+}
+
+Result<std::shared_ptr<UcxWorker>> UcxWorker::open(ucp_context_h context,
+                                                   boost::asio::io_context& io,
+                                                   UcxWorkerOwner& owner) {
+  MEMPOOL_ASSIGN_OR_RETURN(UcxWorkerHandle handle, make_ucx_worker(context));
+  int descriptor = -1;
+  const UcxWords words;
+  const ucs_status_t status = ucp_worker_get_efd(handle.get(), &descriptor);
+  if (status != UCS_OK) return words.failure(status, "give a worker's descriptor");
+  auto worker = std::make_shared<UcxWorker>(std::move(handle), io, owner);
+  boost::system::error_code error;
+  worker->ready_.assign(descriptor, error);
+  if (error) return unavailable(fmt::format("watch a worker's descriptor: {}", error.message()));
+  worker->drive();
+  return worker;
+}
+
+void UcxWorker::drive() {
+  if (std::exchange(driven_, true)) return;
+  boost::asio::post(io_, [self = shared_from_this()] {
+    self->driven_ = false;
+    self->turn();
+  });
+}
+
+void UcxWorker::turn() {
+  if (closed()) return;
+  const std::shared_ptr<UcxWorker> self = shared_from_this();  // its owner may let go of it below
+  int steps = 0;
+  while (steps < kStepsMost && ucp_worker_progress(worker_.get()) != 0) ++steps;
+  owner_.on_progress();
+  if (closed()) return;
+  if (steps == kStepsMost) return drive();
+  const ucs_status_t armed = ucp_worker_arm(worker_.get());
+  if (armed == UCS_OK) return wait();
+  if (armed == UCS_ERR_BUSY) return drive();
+  owner_.on_broken(unavailable(fmt::format("wait for events: UCX: {}", ucs_status_string(armed))));
+}
+
+void UcxWorker::wait() {
+  if (std::exchange(waiting_, true)) return;
+  ready_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                    [self = shared_from_this()](const boost::system::error_code& error) {
+                      self->waiting_ = false;
+                      if (!error) self->turn();
+                    });
+}
+
+void UcxWorker::close() {
+  if (closed()) return;
+  ready_.release();      // the descriptor is UCX's
+  const UcxWords words;  // of requests that are cut off, as they are meant to be
+  worker_.reset();
+}
+
+}  // namespace mempool
