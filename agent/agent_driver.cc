@@ -77,32 +77,9 @@ Result<Welcome> Agent::Impl::on_accepted(SessionId session, const PeerInfo& peer
     show_peer(state);
   }
   liveness_.add(session, clock_.now());
-  Welcome welcome = make_welcome();
-  for (size_t i = transports_.size(); i-- > 0;) {
-    Result<std::vector<std::byte>> address = transports_[i]->address_for(peer.incarnation);
-    if (address.ok()) {
-      welcome.transports[i].address = std::move(*address);
-    } else {  // not for this peer; it will say so
-      welcome.transports.erase(welcome.transports.begin() + static_cast<ptrdiff_t>(i));
-    }
-  }
+  Welcome welcome = welcome_for(peer.incarnation);
   log().info("peer '{}' connected", peer.name);
   loop_.post([this] { pump(); });  // after the welcome is on its way
-  return welcome;
-}
-
-Welcome Agent::Impl::make_welcome() const {
-  Welcome welcome;
-  welcome.model = content_.model;
-  welcome.segments = plan_segments(*pool_);
-  for (const auto& transport : transports_) {
-    TransportOffer& offer = welcome.transports.emplace_back();
-    offer.name = transport->capabilities().name;
-    for (const PlanSegment& segment : welcome.segments) {
-      Result<std::vector<std::byte>> key = transport->export_key(segment.region);
-      if (key.ok()) offer.keys.push_back({segment.region, std::move(*key)});
-    }
-  }
   return welcome;
 }
 
@@ -134,81 +111,6 @@ void Agent::Impl::on_dial_failed(const std::string& name, const Status& why) {
   {
     const std::lock_guard lock(mutex_);
     source_->on_dial_failed(name, why, clock_.now());
-  }
-  pump();
-}
-
-void Agent::Impl::connect_transport(SessionId session, size_t choice) {
-  Session* state = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    auto it = sessions_.find(session);
-    if (it == sessions_.end()) return;  // closed while a connect was under way
-    state = &it->second;                // changed and erased on this thread only
-  }
-  while (choice < options_.transports.size()) {
-    const std::string& name = options_.transports[choice];
-    const auto own = std::find_if(transports_.begin(), transports_.end(), [&](const auto& each) {
-      return each->capabilities().name == name;
-    });
-    const auto theirs =
-        std::find_if(state->welcome.transports.begin(), state->welcome.transports.end(),
-                     [&](const TransportOffer& offer) { return offer.name == name; });
-    if (own != transports_.end() && theirs != state->welcome.transports.end()) {
-      (*own)->connect(state->peer.incarnation, state->host, theirs->address,
-                      [this, session, choice](Result<std::unique_ptr<Endpoint>> endpoint) {
-                        on_endpoint(session, choice, std::move(endpoint));
-                      });
-      return;
-    }
-    const std::lock_guard lock(mutex_);
-    state->refusals.push_back(fmt::format(
-        "{}: {}", name, own == transports_.end() ? closed_transports_[name] : "not at the peer"));
-    ++choice;
-  }
-  control_->close(session,
-                  unavailable(fmt::format("no transport reaches '{}' ({})", state->peer.name,
-                                          fmt::join(state->refusals, "; "))));
-}
-
-void Agent::Impl::on_endpoint(SessionId session, size_t choice,
-                              Result<std::unique_ptr<Endpoint>> endpoint) {
-  const std::string& name = options_.transports[choice];
-  const Capabilities* offers = nullptr;
-  for (const auto& transport : transports_) {
-    if (transport->capabilities().name == name) offers = &transport->capabilities();
-  }
-  Status status = endpoint.status();
-  PeerInfo peer;
-  {
-    const std::lock_guard lock(mutex_);
-    auto it = sessions_.find(session);
-    if (it == sessions_.end()) return;
-    Session& state = it->second;
-    for (const TransportOffer& offer : state.welcome.transports) {
-      if (offer.name != name) continue;
-      for (const TransportOffer::Key& key : offer.keys) {
-        if (status.ok()) status = (*endpoint)->import_key(key.region, key.key);
-      }
-    }
-    if (!status.ok()) state.refusals.push_back(fmt::format("{}: {}", name, status.to_string()));
-    peer = state.peer;
-  }
-  if (!status.ok()) {
-    connect_transport(session, choice + 1);
-    return;
-  }
-  std::string route = (*endpoint)->route();
-  mover_->add_link(session, std::move(*endpoint), *offers, peer.segments);
-  log().info("connected to '{}' over {}{}{}", peer.name, name, route.empty() ? "" : ": ", route);
-  {
-    const std::lock_guard lock(mutex_);
-    Session& state = sessions_.at(session);
-    state.up = true;
-    state.transport = name;
-    state.route = std::move(route);
-    show_peer(state);
-    source_->on_session_up(peer.name, session, peer, clock_.now());
   }
   pump();
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the making and ending of an agent, its look inside for operators, and the transports'
-// events.
+// Owns the making and ending of an agent, and its look inside for operators.
 #include "agent/agent_impl.h"
 
 #include <algorithm>
@@ -51,33 +50,6 @@ const SegmentMemory& smallest_pages(const BlockPool& pool) {
 }
 
 }  // namespace
-
-/// One backend's events. Thread: confined to the agent's thread.
-class Agent::Impl::Port : public TransportEvents {
- public:
-  explicit Port(Impl& impl) : impl_(impl) {}
-
-  void on_completion(uint64_t cookie, const Status& status) override {
-    impl_.mover_->on_completion(cookie, status);
-  }
-  void on_notified(uint64_t peer, Slot slot) override { impl_.on_peer_notified(peer, slot); }
-  void on_lost(uint64_t peer, Direction direction, const Status& why) override {
-    // Inbound: the session's own end, or its deadlines, say what becomes of its transfers.
-    if (direction == Direction::kOutbound) impl_.close_dialed(peer, why);
-  }
-  void on_fenced(uint64_t peer) override { impl_.on_peer_fenced(peer); }
-  bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
-              uint64_t bytes) override {
-    const SlotTable::Entry* entry = impl_.target_->find_slot(slot);
-    if (entry == nullptr || impl_.sessions_.at(entry->session).peer.incarnation != peer) {
-      return false;
-    }
-    return impl_.target_->admits(entry->session, slot, operation, region, offset, bytes);
-  }
-
- private:
-  Impl& impl_;
-};
 
 Agent::Impl::Impl(const AgentOptions& options)
     : options_(options),
@@ -164,6 +136,13 @@ Status Agent::Impl::check_options() const {
     return invalid_argument(
         fmt::format("max_blocks is {}, less than the {} of the pool", options_.max_blocks, blocks));
   }
+  if (options_.transports.size() > kTransportsMax) {
+    return invalid_argument(fmt::format("agent.transports names {}; peers are told of at most {}",
+                                        options_.transports.size(), kTransportsMax));
+  }
+  for (const std::string& name : options_.transports) {
+    MEMPOOL_RETURN_IF_ERROR(check_name(name).with_context("agent.transports"));
+  }
   if (options_.segment_blocks.size() * options_.shards > kSegmentsMax) {
     return invalid_argument(fmt::format("{} segments in {} shards; peers are told of at most {}",
                                         options_.segment_blocks.size(), options_.shards,
@@ -219,49 +198,6 @@ Status Agent::Impl::open_pool() {
   target.retransmit = options_.retransmit;
   target.fence_timeout = options_.fence_timeout;
   target_ = std::make_unique<TargetMachine>(target, *pool_, *index_);
-  return {};
-}
-
-Status Agent::Impl::open_transports() {
-  TransportRegistry registry;
-  register_transports(registry);
-  TransportContext context;
-  context.io = &loop_.io();
-  context.incarnation = incarnation_;
-  uint16_t port = 0;
-  MEMPOOL_RETURN_IF_ERROR(split_address(options_.listen, context.bind_host, port));
-  MEMPOOL_RETURN_IF_ERROR(check_bind(context.bind_host, options_.token));
-  context.token = options_.token;
-  for (const std::string& name : options_.transports) {
-    context.options.clear();
-    for (const auto& [key, value] : options_.transport_options) {
-      if (key.starts_with(name + ".")) context.options[key.substr(name.size() + 1)] = value;
-    }
-    ports_.push_back(std::make_unique<Port>(*this));
-    context.events = ports_.back().get();
-    Result<std::unique_ptr<Transport>> transport = registry.open(name, context);
-    Status status = transport.status();
-    for (const PoolSegment* segment : pool_->segments().all()) {
-      if (status.ok()) status = (*transport)->register_region(region_of(*pool_, *segment));
-    }
-    if (status.ok()) {
-      transports_.push_back(std::move(*transport));
-    } else {
-      log().warning("transport '{}' is off: {}", name, status.to_string());
-      closed_transports_[name] = status.to_string();
-    }
-  }
-  for (const std::string& name : options_.require) {
-    const bool open = std::any_of(transports_.begin(), transports_.end(), [&](const auto& each) {
-      return each->capabilities().name == name || (name == "rdma" && each->capabilities().rdma);
-    });
-    if (open) continue;
-    return unavailable(fmt::format("required transport '{}' is not open: {}", name,
-                                   closed_transports_.contains(name)
-                                       ? closed_transports_.at(name)
-                                       : "not in [agent] transports"));
-  }
-  if (transports_.empty()) return unavailable("no transport could be opened; see the log");
   return {};
 }
 
@@ -504,6 +440,10 @@ AgentStatus Agent::Impl::status() const {
   for (const auto& [name, adoption] : adoptions_) {
     result.adopted.push_back(
         {name, adoption.blocks, adoption.in_place, adoption.first_block.has_value()});
+  }
+  for (const std::string& name : options_.transports) {
+    const auto closed = closed_transports_.find(name);
+    result.transports.push_back({name, closed == closed_transports_.end() ? "" : closed->second});
   }
   for (const auto& [id, session] : sessions_) {
     result.peers.push_back({session.peer.name, session.role(), session.up, session.transport,

@@ -183,6 +183,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status check_options() const;
   Status open_pool();
   Status open_transports();
+  Result<std::unique_ptr<Transport>> open_transport(const TransportRegistry& registry,
+                                                    const std::string& name,
+                                                    const TransportContext& context);
+  /// Errors: kUnavailable, with the reasons, where what agent.require names is not open.
+  Status check_required() const;
   Status open_admin();
   Status open_attach();
   /// The rest of start(), on the agent's thread.
@@ -192,8 +197,11 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status readiness(const Status& audit) const;
   /// Tell drain() when nothing is open and every source has heard how its transfers ended.
   void note_idle();
-  /// What a peer may use here.
+  /// What any peer may use here.
   Welcome make_welcome() const;
+  /// The same with the addresses for one of them.
+  Welcome welcome_for(uint64_t peer);
+  std::string why_not(const Welcome& welcome, const std::string& name) const;
   void connect_transport(SessionId session, size_t choice);
   void on_endpoint(SessionId session, size_t choice, Result<std::unique_ptr<Endpoint>> endpoint);
   void on_data_done(TransferId transfer, const Status& status, const DataReport& report);
@@ -258,9 +266,9 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   void show_peer(const Session& session, bool needless = false);
 
   EventLoop loop_;
-  std::vector<std::unique_ptr<Port>> ports_;
+  std::vector<std::unique_ptr<TransportEvents>> ports_;  // one a transport
   std::vector<std::unique_ptr<Transport>> transports_;
-  std::map<std::string, std::string> closed_transports_;  // name -> why it did not open
+  std::map<std::string, std::string> closed_transports_;  // name -> why; as it was at start
   std::unique_ptr<ControlPlane> control_;
   std::unique_ptr<DataMover> mover_;
   std::unique_ptr<AdminServer> admin_;

@@ -8,6 +8,10 @@
 namespace mempool {
 
 std::string status_json(const AgentStatus& status) {
+  nlohmann::json transports = nlohmann::json::array();
+  for (const AgentStatus::TransportState& transport : status.transports) {
+    transports.push_back({{"name", transport.name}, {"closed", transport.closed}});
+  }
   nlohmann::json peers = nlohmann::json::array();
   for (const AgentStatus::Peer& peer : status.peers) {
     peers.push_back({{"name", peer.name},
@@ -56,6 +60,7 @@ std::string status_json(const AgentStatus& status) {
                                      {"nodes", status.index_nodes},
                                      {"bytes", status.index_bytes}}},
                                    {"tenants", tenants},
+                                   {"transports", transports},
                                    {"peers", peers},
                                    {"engines", engines},
                                    {"adopted", adopted},

@@ -78,11 +78,18 @@ struct TransportOffer {
   std::vector<Key> keys;
 };
 
+/// A transport of the acceptor's settings that the dialer cannot use, and why.
+struct ClosedTransport {
+  std::string name;
+  std::string why;
+};
+
 /// Acceptor -> dialer: the session is up; this is where blocks may go.
 struct Welcome {
   ContentId model;
   std::vector<PlanSegment> segments;
   std::vector<TransportOffer> transports;
+  std::vector<ClosedTransport> closed;
 };
 
 /// Either way, in place of the next frame: why there is no session.
@@ -92,9 +99,9 @@ struct Refusal {
 
 using Frame = std::variant<Hello, HelloReply, Introduction, Welcome, Refusal, Message>;
 
-/// Give a frame's bytes, the 4-byte little-endian length word in front. The message of a status and
-/// a trace are cut to their bounds, and what is not printable in them becomes '?'.
-/// Requires: every list and name is within the bounds above.
+/// Give a frame's bytes, the 4-byte little-endian length word in front. The message of a status,
+/// why a transport is closed and a trace are cut to their bounds, and what is not printable in them
+/// becomes '?'. Requires: every list and name is within the bounds above.
 std::vector<std::byte> encode(const Frame& frame);
 /// Read the bytes behind a length word. Errors, naming the field: kCorruption for anything that is
 /// not a whole, bounded frame of a kind this version knows; kUnsupported for a layout of several

@@ -24,7 +24,7 @@ static_assert(offsetof(SealedSum, checksum) == 8 && sizeof(wire::SealedSum) == s
 
 // A frame that nests or repeats tables further than the fullest Welcome is not worth verifying.
 constexpr fb::uoffset_t kDepthMax = 4;  // frame, welcome, segment, group
-constexpr fb::uoffset_t kTablesMax = 2 + 2 * kSegmentsMax + kTransportsMax * (1 + kSegmentsMax);
+constexpr fb::uoffset_t kTablesMax = 2 + 2 * kSegmentsMax + kTransportsMax * (2 + kSegmentsMax);
 
 bool is_printable(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
@@ -115,6 +115,13 @@ class Decoder {
     if (bounded("Welcome.transports", welcome.transports()->size(), kTransportsMax)) {
       for (const wire::TransportOffer* offer : *welcome.transports()) {
         out.transports.push_back(read(*offer));
+      }
+    }
+    if (welcome.closed() != nullptr &&
+        bounded("Welcome.closed", welcome.closed()->size(), kTransportsMax)) {
+      for (const wire::ClosedTransport* closed : *welcome.closed()) {
+        out.closed.push_back({name("ClosedTransport.name", *closed->name()),
+                              text("ClosedTransport.why", closed->why(), kStatusBytesMax)});
       }
     }
     return out;

@@ -72,8 +72,11 @@ class Encoder {
     for (const PlanSegment& segment : welcome.segments) segments.push_back(add(segment));
     std::vector<fb::Offset<wire::TransportOffer>> transports;
     for (const TransportOffer& offer : welcome.transports) transports.push_back(add(offer));
+    std::vector<fb::Offset<wire::ClosedTransport>> closed;
+    for (const ClosedTransport& each : welcome.closed) closed.push_back(add(each));
     return pack(wire::CreateWelcome(builder_, &model, builder_.CreateVector(segments),
-                                    builder_.CreateVector(transports)));
+                                    builder_.CreateVector(transports),
+                                    closed.empty() ? 0 : builder_.CreateVector(closed)));
   }
 
   Packed operator()(const Refusal& refusal) {
@@ -182,6 +185,11 @@ class Encoder {
     }
     return wire::CreateTransportOffer(builder_, text(offer.name), raw(offer.address),
                                       builder_.CreateVector(keys));
+  }
+
+  fb::Offset<wire::ClosedTransport> add(const ClosedTransport& closed) {
+    return wire::CreateClosedTransport(builder_, text(closed.name),
+                                       text(fit(closed.why, kStatusBytesMax)));
   }
 
   fb::FlatBufferBuilder builder_;

@@ -86,6 +86,15 @@ void print_tenants(const nlohmann::json& tenants) {
   }
 }
 
+void print_transports(const nlohmann::json& transports) {
+  fmt::print("\ntransports\n");
+  for (const nlohmann::json& transport : transports) {
+    const auto closed = transport.at("closed").get<std::string>();
+    fmt::print("  {:<20}{}\n", transport.at("name").get<std::string>(),
+               closed.empty() ? "open" : "off: " + closed);
+  }
+}
+
 void print_peers(const nlohmann::json& peers) {
   fmt::print("\npeers       {}\n", peers.empty() ? "none" : "");
   for (const nlohmann::json& peer : peers) {
@@ -117,6 +126,7 @@ void print_status(const nlohmann::json& status) {
   fmt::print("\nindex       {} blocks in {} nodes, {} bytes\n", index.at("blocks").get<uint64_t>(),
              index.at("nodes").get<uint64_t>(), index.at("bytes").get<uint64_t>());
   print_tenants(status.at("tenants"));
+  print_transports(status.at("transports"));
   print_peers(status.at("peers"));
   print_engines(status.at("engines"));
   fmt::print("\naudit       {}\nready       {}\n", status.at("audit").get<std::string>(),

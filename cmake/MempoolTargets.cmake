@@ -12,22 +12,35 @@ function(mempool_library name)
   set_property(GLOBAL APPEND PROPERTY MEMPOOL_PACKAGES ${arg_DEPENDS} ${arg_PRIVATE_DEPENDS})
 endfunction()
 
-# mempool_module(NAME SOURCES... DEPENDS...)
+# Where modules lie in the build, as they do beside an installed bin/.
+set(MEMPOOL_MODULES_FOLDER ${PROJECT_BINARY_DIR}/${CMAKE_INSTALL_LIBDIR}/mempool)
+add_custom_target(mempool_modules)
+
+# mempool_module(NAME SOURCES... DEPENDS... [TEST_FOLDER FOLDER])
 # A transport that is loaded at run time, mempool_transport_NAME.so: all that it needs of mempool is
-# inside, and its entry point alone is seen from outside.
+# inside, and its entry point alone is seen from outside. One for tests is made in FOLDER, is not
+# installed, and is the target FOLDER_transport_NAME.
 function(mempool_module name)
-  cmake_parse_arguments(arg "" "" "SOURCES;DEPENDS" ${ARGN})
+  cmake_parse_arguments(arg "" "TEST_FOLDER" "SOURCES;DEPENDS" ${ARGN})
   set(target mempool_transport_${name})
+  set(folder ${MEMPOOL_MODULES_FOLDER})
+  if(arg_TEST_FOLDER)
+    set(target ${arg_TEST_FOLDER}_transport_${name})
+    set(folder ${CMAKE_CURRENT_BINARY_DIR}/${arg_TEST_FOLDER})
+  endif()
   add_library(${target} MODULE ${arg_SOURCES})
   target_link_libraries(${target} PRIVATE mempool_transport mempool_flags fmt::fmt ${arg_DEPENDS})
   target_link_options(${target} PRIVATE
     -Wl,--exclude-libs,ALL
     -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
   set_target_properties(${target} PROPERTIES
-    PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/mempool
+    PREFIX "" OUTPUT_NAME mempool_transport_${name} LIBRARY_OUTPUT_DIRECTORY ${folder}
     LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
-  install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/mempool)
-  set_property(GLOBAL APPEND PROPERTY MEMPOOL_MODULES ${target})
+  if(NOT arg_TEST_FOLDER)
+    add_dependencies(mempool_modules ${target})
+    install(TARGETS ${target} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/mempool)
+    set_property(GLOBAL APPEND PROPERTY MEMPOOL_MODULES ${name})
+  endif()
 endfunction()
 
 # mempool_schema(NAME SCHEMA)
@@ -52,8 +65,8 @@ function(mempool_schema name schema)
 endfunction()
 
 # mempool_test(NAME SOURCES... DEPENDS... LABELS... [TIMEOUT SECONDS] [SERIAL])
-# One GoogleTest binary; each of its cases becomes a ctest of its own, which with SERIAL has the
-# machine for itself. The target tests_LABEL builds the binaries that have a label.
+# One GoogleTest binary; each of its cases becomes a ctest of its own, which finds the build's
+# modules and with SERIAL has the machine for itself. The target tests_LABEL builds the binaries that have a label.
 function(mempool_test name)
   cmake_parse_arguments(arg "SERIAL" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -63,7 +76,8 @@ function(mempool_test name)
   target_link_libraries(${name} PRIVATE
     ${arg_DEPENDS} mempool_flags rapidcheck rapidcheck_gtest GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 TEST_LIST ${name}_cases
-    PROPERTIES TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_SERIAL})
+    PROPERTIES TIMEOUT ${arg_TIMEOUT} RUN_SERIAL ${arg_SERIAL}
+      ENVIRONMENT MEMPOOL_MODULE_PATH=${MEMPOOL_MODULES_FOLDER})
   # gtest_discover_tests() loses all but the first label of a list.
   set(labels_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
   file(CONFIGURE OUTPUT ${labels_file} @ONLY CONTENT [[

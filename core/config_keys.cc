@@ -64,7 +64,8 @@ constexpr ConfigKey kKeys[] = {
     list("agent.transports", "tcp",
          "Transports in order of preference; the first that fits wins."),
     list("agent.require", "",
-         "Transports without which the agent refuses to start; rdma stands for any that is."),
+         "Transports without which the agent does not start; then data goes over these alone. rdma "
+         "stands for any by which a NIC moves it."),
     text("agent.engine_socket", "",
          "Path of the Unix socket where engines of other processes attach; empty for none."),
     of_type(ConfigType::kBool, "agent.deliver_arrivals", "true",

@@ -2,6 +2,8 @@
 // Owns the opening of a transport and its region.
 #include "perf/raw_side.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
@@ -35,7 +37,9 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   for (const auto& [key, value] : transport_options(measured)) {
     context.options[key.substr(prefix.size())] = value;
   }
-  MEMPOOL_ASSIGN_OR_RETURN(side->transport_, registry.open(measured.transport, context));
+  Result<std::unique_ptr<Transport>> transport = registry.open(measured.transport, context);
+  if (!transport.ok()) return transport.status().with_context(measured.transport);
+  side->transport_ = std::move(*transport);
   if (!side->transport_->capabilities().read) {
     return unsupported(
         fmt::format("transport '{}' cannot read; measure --op write", measured.transport));

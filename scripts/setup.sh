@@ -14,6 +14,12 @@ packages=(
   nlohmann-json3-dev libgtest-dev libgmock-dev librapidcheck-dev
   nftables iproute2
 )
+# The RDMA transports are built where their libraries are, and tested where a guest can be booted.
+# Without these everything else is. Not among them is rdma-core, whose udev rules nobody needs here.
+rdma_packages=(
+  libibverbs-dev libucx-dev
+  qemu-system-x86 ibverbs-providers ibverbs-utils ucx-utils perftest
+)
 boost_package=libboost1.81-dev
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 boost_include=$repository/build/deps/usr/include
@@ -83,6 +89,14 @@ install_packages() {
     setup_fail "apt-get could not install: ${missing[*]}"
 }
 
+# Install what RDMA needs, or say what will be missing.
+install_rdma_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages "${rdma_packages[@]}")
+  ((${#missing[@]} == 0)) || install_packages "${missing[@]}" ||
+    echo "setup: goes on without ${missing[*]}; what needs them is left out or skipped" >&2
+}
+
 setup() {
   command -v apt-get dpkg-query >/dev/null ||
     setup_fail "this is no Debian; install what these stand for: ${packages[*]}" || return
@@ -94,6 +108,7 @@ setup() {
   if ((${#missing[@]})); then
     install_packages "${missing[@]}" || return
   fi
+  install_rdma_packages
   if [[ -d $boost_include/boost ]]; then
     # shellcheck disable=SC2034  # for the script that sources this one
     cmake_arguments=(-DBoost_NO_BOOST_CMAKE=ON "-DBoost_INCLUDE_DIR=$boost_include")

@@ -19,10 +19,15 @@ void SlotBook::close(uint64_t peer, Slot slot) {
 }
 
 bool SlotBook::is_open(uint64_t peer, Slot slot) const {
+  return open_at(peer, slot.index) == slot;
+}
+
+std::optional<Slot> SlotBook::open_at(uint64_t peer, uint32_t index) const {
   const auto slots = open_.find(peer);
-  if (slots == open_.end()) return false;
-  const auto found = slots->second.find(slot.index);
-  return found != slots->second.end() && found->second == slot.generation;
+  if (slots == open_.end()) return std::nullopt;
+  const auto found = slots->second.find(index);
+  if (found == slots->second.end()) return std::nullopt;
+  return Slot{index, found->second};
 }
 
 }  // namespace mempool

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 
 #include "transport/transport.h"
@@ -18,6 +19,8 @@ class SlotBook {
   /// Close all slots of a peer.
   void forget(uint64_t peer) { open_.erase(peer); }
   bool is_open(uint64_t peer, Slot slot) const;
+  /// Give the generation of a slot that is open.
+  std::optional<Slot> open_at(uint64_t peer, uint32_t index) const;
 
  private:
   std::unordered_map<uint64_t, std::unordered_map<uint32_t, uint32_t>>

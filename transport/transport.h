@@ -93,6 +93,7 @@ struct CallCounts {
   std::optional<uint64_t> system_calls = 0;  // ours only; none for vendor backends
   uint64_t doorbells = 0;                    // lists of work requests handed to a NIC
   uint64_t completions = 0;                  // entries taken from a NIC's completion queues
+  uint64_t strays = 0;                       // notifications that belonged to nothing
 
   CallCounts& operator+=(const CallCounts& more) {
     network_calls += more.network_calls;
@@ -102,6 +103,7 @@ struct CallCounts {
     if (system_calls) *system_calls += *more.system_calls;
     doorbells += more.doorbells;
     completions += more.completions;
+    strays += more.strays;
     return *this;
   }
 };

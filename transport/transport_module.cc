@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <link.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -23,21 +24,23 @@ constexpr uint32_t kInterface = 1;
 /// The folder of the file that this code is in: a program, libmempool or a Python extension.
 fs::path own_folder() {
   Dl_info info{};
+  link_map* object = nullptr;
+  const int found = dladdr1(reinterpret_cast<const void*>(&own_folder), &info,
+                            reinterpret_cast<void**>(&object), RTLD_DL_LINKMAP);
+  // A program has no name of its own there; the kernel knows its place.
+  const bool program = found == 0 || object == nullptr || *object->l_name == 0;
   std::error_code ignored;
-  if (dladdr(reinterpret_cast<const void*>(&own_folder), &info) == 0) return {};
-  // Of a program the name is as it was called; the kernel knows its place.
-  const fs::path self = fs::canonical("/proc/self/exe", ignored);
-  const fs::path named = fs::weakly_canonical(info.dli_fname, ignored);
-  const bool object = std::string_view(info.dli_fname).find(".so") != std::string_view::npos;
-  return (object ? named : self).parent_path();
+  return fs::canonical(program ? "/proc/self/exe" : object->l_name, ignored).parent_path();
 }
 
 std::vector<fs::path> module_folders() {
-  if (const char* chosen = std::getenv(kModulePathVariable); chosen != nullptr && *chosen != 0) {
+  // Not of the environment where it is another user's: a program with capabilities of its own.
+  if (const char* chosen = secure_getenv(kModulePathVariable); chosen != nullptr && *chosen != 0) {
     return {chosen};
   }
   const fs::path own = own_folder();
-  return {own / "mempool", own.parent_path() / "lib" / "mempool", MEMPOOL_MODULE_FOLDER};
+  return {own, own / "mempool", own.parent_path() / MEMPOOL_LIBRARY_FOLDER / "mempool",
+          fs::path(MEMPOOL_INSTALLED_LIBRARY_FOLDER) / "mempool"};
 }
 
 std::string last_error() {
@@ -52,7 +55,7 @@ Result<const TransportModule*> checked(const std::string& name, const std::strin
   const TransportModule* module = entry == nullptr ? nullptr : entry();
   if (module == nullptr || module->magic != kTransportModuleMagic) {
     return unsupported(
-        fmt::format("{} is no transport module of mempool; reinstall mempool", file));
+        fmt::format("{} is no transport module of mempool; install mempool anew", file));
   }
   if (std::string_view(module->version) != transport_module_version()) {
     return unsupported(fmt::format("{} is of version {}, this is {}; install both from one build",
@@ -60,7 +63,7 @@ Result<const TransportModule*> checked(const std::string& name, const std::strin
   }
   if (module->name != name) {
     return unsupported(
-        fmt::format("{} holds '{}', not '{}'; reinstall mempool", file, module->name, name));
+        fmt::format("{} holds '{}', not '{}'; install mempool anew", file, module->name, name));
   }
   module->configure_log(log_settings());
   return module;
@@ -87,9 +90,10 @@ Result<const TransportModule*> load_transport_module(const std::string& name) {
     void* const object = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (object != nullptr) return checked(name, file.string(), object);
     return unavailable(
-        fmt::format("the module cannot be loaded: {}; install the library it names", last_error()));
+        fmt::format("{} cannot be loaded: {}; install what it lacks, or mempool anew",
+                    file.string(), last_error()));
   }
-  return unavailable(fmt::format("no {} in {}; install it, or set {}", file_name,
+  return unavailable(fmt::format("no {} in {}; install it, or set {} to its folder", file_name,
                                  fmt::join(looked, ", "), kModulePathVariable));
 }
 

@@ -52,16 +52,18 @@ inline constexpr uint64_t kTransportModuleMagic = 0x314c4f4f504d454d;  // "MEMPO
 const char* transport_module_version();
 /// The one symbol that a module exports, of type `const TransportModule*()`.
 inline constexpr char kTransportModuleSymbol[] = "mempool_transport_module";
-/// A folder that is looked into before all others.
+/// A folder that is looked into instead of all others.
 inline constexpr char kModulePathVariable[] = "MEMPOOL_MODULE_PATH";
 
 /// Give the names of the backends that are modules, found or not.
 std::vector<std::string> module_names();
 
-/// Load mempool_transport_NAME.so, which stays loaded: from the folder in MEMPOOL_MODULE_PATH, or
-/// else from where mempool itself lies: mempool/ beside it, ../lib/mempool, or the installed
-/// folder. Errors: kUnavailable where it is not found, or lacks a library that it needs, with the
-/// loader's words; kUnsupported for a module of another version.
+/// Load mempool_transport_NAME.so, which stays loaded: from the folder in MEMPOOL_MODULE_PATH alone
+/// where that is set, or else from beside the program or library that this code is in, from
+/// mempool/ there, or from mempool/ in the library folder next to it or where mempool was to be
+/// installed. Errors: kUnavailable where it is not found, or lacks a library that it needs, with
+/// the loader's words; kUnsupported for a module of another version. Each ends with "; " and the
+/// mend.
 Result<const TransportModule*> load_transport_module(const std::string& name);
 
 }  // namespace mempool

@@ -22,9 +22,7 @@ Result<std::unique_ptr<Transport>> TransportRegistry::open(const std::string& na
   if (found == factories_.end()) {
     return not_found(fmt::format("no transport {}; there are {}", name, fmt::join(names(), ", ")));
   }
-  Result<std::unique_ptr<Transport>> opened = found->second(context);
-  if (!opened.ok()) return opened.status().with_context(name);
-  return opened;
+  return found->second(context);
 }
 
 std::vector<std::string> TransportRegistry::names() const {

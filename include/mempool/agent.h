@@ -35,7 +35,9 @@ struct AgentOptions {
   std::string token;                   // shared secret; needed for any host but loopback
   std::string admin;                   // host:port of the pages for operators; empty: none
   std::vector<std::string> transports = {"tcp"};  // in order of preference
-  std::vector<std::string> require;  // transports without which the agent refuses to start
+  // Transports without which the agent refuses to start; where there are any, data goes over these
+  // alone. "rdma" stands for any by which a NIC moves the bytes.
+  std::vector<std::string> require;
   std::map<std::string, std::string> transport_options;  // "tcp.streams" and the like
   std::map<std::string, std::string> peers;              // name -> host:port
   // Path where an engine of other processes attaches, which then has all arrivals; empty: none can.
@@ -97,6 +99,11 @@ struct AgentStatus {
     uint64_t floor = 0;
   };
   std::vector<Tenant> tenants;  // those of the options
+  struct TransportState {
+    std::string name;
+    std::string closed;  // why it is not used; empty: it is open
+  };
+  std::vector<TransportState> transports;  // those of the options
   struct Peer {
     std::string name;
     std::string role;  // "source" sends to us, "target" receives from us

@@ -108,6 +108,11 @@ TEST(Wire, lists_past_their_bounds_are_refused_by_name) {
   welcome.transports[0].keys.resize(1);
   welcome.transports[0].keys[0].key.resize(kRegionKeyBytesMax + 1);
   expect_refused(welcome, "RegionKey.key");
+  welcome.transports.clear();
+  welcome.closed.resize(kTransportsMax + 1, {.name = "verbs", .why = "no device"});
+  expect_refused(welcome, "Welcome.closed");
+  welcome.closed = {{.name = "ver\nbs", .why = "no device"}};
+  expect_refused(welcome, "ClosedTransport.name");
 }
 
 TEST(Wire, names_that_would_spoil_a_log_are_refused) {

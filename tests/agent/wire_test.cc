@@ -38,10 +38,12 @@ auto fields(const TransportOffer& offer) {
   return std::tuple(name, address, flat);
 }
 auto fields(const Welcome& frame) {
-  const auto& [model, segments, transports] = frame;
+  const auto& [model, segments, transports, closed] = frame;
   std::vector<decltype(fields(TransportOffer{}))> flat;
   for (const TransportOffer& offer : transports) flat.push_back(fields(offer));
-  return std::tuple(model, segments, flat);
+  std::vector<std::tuple<std::string, std::string>> reasons;
+  for (const auto& [name, why] : closed) reasons.emplace_back(name, why);
+  return std::tuple(model, segments, flat, reasons);
 }
 auto fields(const Refusal& frame) {
   return fields(frame.status);
@@ -204,6 +206,8 @@ void make(Welcome& frame) {
     offer.keys.resize(*rc::gen::inRange<size_t>(0, 4));
     for (TransportOffer::Key& key : offer.keys) key = {any<uint32_t>(), any_bytes()};
   }
+  frame.closed.resize(*rc::gen::inRange<size_t>(0, 4));
+  for (ClosedTransport& closed : frame.closed) closed = {any_name(), any_text(100)};
 }
 void make(Refusal& frame) {
   frame.status = any_error();

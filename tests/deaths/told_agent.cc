@@ -2,13 +2,17 @@
 // Owns a process with an agent that does what it is told, until it is stopped or killed: an order a
 // line comes in, an answer a line goes out.
 //
-//   told_agent NAME TRANSPORT LISTEN      answers first with the address it listens on
+//   told_agent NAME TRANSPORT LISTEN [TRANSPORT.KEY=VALUE...]   answers first with the address it
+//                                         listens on
 //   peer NAME ADDRESS                     OK
 //   send PEER FIRST DEADLINE_MS           how the transfer of the prompt that begins with the token
 //                                         FIRST ended
 //   begin PEER FIRST LAYERS               OK; by layer, with that many layers handed over
 //   commit                                how it ended, after the rest of the layers
 //   take FIRST                            OK when that prompt arrives, or has, with the right bytes
+//   fetch PEER FIRST DEADLINE_MS          OK when that prompt is here then, with the right bytes
+//   settle                                OK when all that has arrived had the right bytes, and
+//                                         nothing is published any more
 //   match FIRST                           tokens of that prompt that are found with the right bytes
 //   read INCARNATION GENERATION PLACE     how the read of that address ended
 //   count STATE                           blocks in that state
@@ -48,6 +52,8 @@ class ToldAgent {
     if (order == "begin") return begin(words);
     if (order == "commit") return commit();
     if (order == "take") return take(words);
+    if (order == "fetch") return fetch(words);
+    if (order == "settle") return settle();
     if (order == "match") return match(words);
     if (order == "read") return read(words);
     if (order == "count") return count(words);
@@ -109,6 +115,36 @@ class ToldAgent {
     return right ? name_of(unpinned) : "WRONG BYTES";
   }
 
+  std::string fetch(std::istream& words) {
+    std::string source;
+    words >> source;
+    const std::vector<TokenId> tokens = next_prompt(words);
+    int64_t deadline_ms = 0;
+    words >> deadline_ms;
+    TransferOptions options;
+    options.deadline = std::chrono::milliseconds(deadline_ms);
+    auto fetched = agent_->fetch(source, {content_, tokens}, options);
+    const Status ended = fetched.ok() ? fetched->wait() : fetched.status();
+    if (!ended.ok()) return name_of(ended);
+    const std::vector<BlockAddress> blocks = fetched->report().serving;
+    if (!testing::hold(*agent_, blocks, tokens)) return "WRONG BYTES";
+    const Status unpinned = agent_->unpin(blocks);
+    agent_->erase({content_, std::span(tokens).first(block_tokens())});
+    if (!unpinned.ok()) return unpinned.to_string();
+    return blocks.size() * block_tokens() == tokens.size() ? "OK" : "NOT ALL";
+  }
+
+  std::string settle() {
+    while (true) {
+      const auto arrival = agent_->receive(0ms);
+      if (!arrival.ok()) return "OK";
+      if (!testing::hold(*agent_, arrival->blocks, arrival->tokens)) return "WRONG BYTES";
+      const Status unpinned = agent_->unpin(arrival->blocks);
+      if (!unpinned.ok()) return unpinned.to_string();
+      agent_->erase({content_, std::span(arrival->tokens).first(block_tokens())});
+    }
+  }
+
   std::string match(std::istream& words) {
     const std::vector<TokenId> tokens = next_prompt(words);
     const MatchResult found = agent_->match({content_, tokens});
@@ -131,6 +167,8 @@ class ToldAgent {
     return status.audit.ok() ? std::to_string(status.blocks.at(state)) : status.audit.to_string();
   }
 
+  size_t block_tokens() const { return agent_->layout().tokens; }
+
   const Content content_ = *make_content(testing::large_spec());
   std::unique_ptr<Agent> agent_;
   std::optional<Transfer> begun_;
@@ -138,8 +176,7 @@ class ToldAgent {
   uint32_t handed_ = 0;
 };
 
-int obey_all(const std::string& name, const std::string& transport, const std::string& listen) {
-  AgentOptions options = testing::large_options(name, transport);
+int obey_all(AgentOptions options, const std::string& listen) {
   options.listen = listen;
   auto agent = testing::start_agent(options);
   if (agent == nullptr) return 1;
@@ -155,6 +192,14 @@ int obey_all(const std::string& name, const std::string& transport, const std::s
 }  // namespace
 }  // namespace mempool
 
-int main(int arguments, char** words) {
-  return arguments == 4 ? mempool::obey_all(words[1], words[2], words[3]) : 2;
+int main(int count, char** words) {
+  if (count < 4) return 2;
+  mempool::AgentOptions options = mempool::testing::large_options(words[1], words[2]);
+  for (int at = 4; at < count; ++at) {
+    const std::string_view option = words[at];
+    const size_t equal = option.find('=');
+    if (equal == std::string_view::npos) return 2;
+    options.transport_options[std::string(option.substr(0, equal))] = option.substr(equal + 1);
+  }
+  return mempool::obey_all(options, words[3]);
 }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the order of arming and polling, by which no completion is slept over.
+#include "transport/verbs/completion_channel.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "transport/verbs/work_status.h"
+
+namespace mempool {
+namespace {
+
+constexpr int kEntriesPerPoll = 32;
+
+void make_nonblocking(int descriptor) {
+  fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CompletionQueue>> CompletionQueue::create(const VerbsDevice& device,
+                                                                 CompletionChannel& channel,
+                                                                 uint32_t entries,
+                                                                 CompletionHandler& handler) {
+  std::unique_ptr<CompletionQueue> made(new CompletionQueue(channel, handler));
+  made->handle_.reset(
+      ibv_create_cq(device.context(), static_cast<int>(entries), made.get(), channel.get(), 0));
+  if (!made->handle_) {
+    return verbs_error(StatusCode::kResourceExhausted,
+                       fmt::format("{}: a completion queue of {} entries", device.name(), entries),
+                       errno);
+  }
+  if (const int error = ibv_req_notify_cq(made->get(), 0); error != 0) {
+    return verbs_error(StatusCode::kUnavailable,
+                       fmt::format("{}: completion events", device.name()), error);
+  }
+  return made;
+}
+
+CompletionQueue::~CompletionQueue() {
+  set_due(false);
+  handler_ = nullptr;
+  if (!handle_) return;
+  channel_.take_events();  // those of this queue would name it after it is gone
+  ibv_ack_cq_events(get(), unacknowledged_);
+}
+
+void CompletionQueue::drain() {
+  std::array<ibv_wc, kEntriesPerPoll> work;
+  bool any = false;
+  int count = 0;
+  while ((count = ibv_poll_cq(get(), static_cast<int>(work.size()), work.data())) > 0) {
+    any = true;
+    for (int i = 0; i < count; ++i) handler_->on_work(work[static_cast<size_t>(i)]);
+  }
+  if (any) handler_->on_drained();
+}
+
+// Armed first and polled then: what completes between the two is polled, what comes after wakes.
+void CompletionQueue::on_event() {
+  ++unacknowledged_;
+  if (handler_ == nullptr) return;
+  (void)ibv_req_notify_cq(get(), 0);  // fails with the device only, which breaks all queue pairs
+  drain();
+}
+
+void CompletionQueue::set_due(bool due) {
+  if (!channel_.spins() || std::exchange(due_, due) == due) return;
+  if (due) {
+    channel_.due_.push_back(this);
+    channel_.spin_on();
+  } else {
+    std::erase(channel_.due_, this);
+  }
+}
+
+Result<std::unique_ptr<CompletionChannel>> CompletionChannel::create(const VerbsDevice& device,
+                                                                     boost::asio::io_context& io,
+                                                                     bool spin) {
+  std::unique_ptr<CompletionChannel> made(new CompletionChannel(device, io, spin));
+  MEMPOOL_RETURN_IF_ERROR(made->open());
+  return made;
+}
+
+Status CompletionChannel::open() {
+  handle_.reset(ibv_create_comp_channel(device_.context()));
+  if (!handle_) {
+    return verbs_error(StatusCode::kResourceExhausted,
+                       fmt::format("{}: a completion channel", device_.name()), errno);
+  }
+  make_nonblocking(handle_->fd);
+  make_nonblocking(device_.context()->async_fd);
+  events_.assign(handle_->fd);
+  reports_.assign(device_.context()->async_fd);
+  wait_for_events();
+  wait_for_reports();
+  return {};
+}
+
+CompletionChannel::~CompletionChannel() {
+  alive_.reset();
+  // The descriptors are libibverbs's, which closes them.
+  if (events_.is_open()) events_.release();
+  if (reports_.is_open()) reports_.release();
+}
+
+void CompletionChannel::wait_for_events() {
+  events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                     [this, alive = std::weak_ptr(alive_)](const auto& error) {
+                       if (error || alive.expired()) return;
+                       take_events();
+                       wait_for_events();
+                     });
+}
+
+void CompletionChannel::wait_for_reports() {
+  reports_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
+                      [this, alive = std::weak_ptr(alive_)](const auto& error) {
+                        if (error || alive.expired()) return;
+                        take_reports();
+                        wait_for_reports();
+                      });
+}
+
+void CompletionChannel::take_events() {
+  ibv_cq* queue = nullptr;
+  void* context = nullptr;
+  while (ibv_get_cq_event(get(), &queue, &context) == 0) {
+    static_cast<CompletionQueue*>(context)->on_event();
+  }
+}
+
+void CompletionChannel::take_reports() {
+  ibv_async_event event{};
+  while (ibv_get_async_event(device_.context(), &event) == 0) {
+    switch (event.event_type) {
+      case IBV_EVENT_PORT_ACTIVE:
+        log().info("verbs: a port of {} is up", device_.name());
+        break;
+      case IBV_EVENT_PORT_ERR:
+        log().warning(
+            "verbs: a port of {} is down; what is under way ends when its retries are "
+            "used up",
+            device_.name());
+        break;
+      case IBV_EVENT_DEVICE_FATAL:
+        log().error("verbs: {} has failed; look at the kernel log", device_.name());
+        break;
+      default:  // of a queue pair: its work requests say more
+        log().debug("verbs: {}: {}", device_.name(), ibv_event_type_str(event.event_type));
+    }
+    ibv_ack_async_event(&event);
+  }
+}
+
+void CompletionChannel::spin_on() {
+  if (due_.empty() || std::exchange(spinning_, true)) return;
+  later(alive_, [this] {
+    spinning_ = false;
+    // One that goes meanwhile makes another wait for the next turn.
+    for (size_t i = 0; i < due_.size(); ++i) due_[i]->drain();
+    spin_on();
+  });
+}
+
+}  // namespace mempool

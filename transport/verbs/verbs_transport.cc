@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+// Owns the opening, connecting and fencing of the verbs backend.
+#include "transport/verbs/verbs_transport.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "core/check.h"
+#include "core/log.h"
+#include "transport/verbs/self_test.h"
+
+namespace mempool {
+namespace {
+
+/// What all devices grant. Errors: those of granted_pieces().
+Result<GrantedPieces> granted_by_all(const VerbsDevices& devices, const VerbsOptions& options) {
+  GrantedPieces all{UINT32_MAX, UINT32_MAX};
+  for (const auto& device : devices) {
+    MEMPOOL_ASSIGN_OR_RETURN(const GrantedPieces granted, granted_pieces(*device, options));
+    all.send = std::min(all.send, granted.send);
+    all.read = std::min(all.read, granted.read);
+  }
+  return all;
+}
+
+Capabilities capabilities_of(const VerbsDevices& devices, const VerbsOptions& options,
+                             const GrantedPieces& granted) {
+  Capabilities offers;
+  offers.name = "verbs";
+  offers.write = true;
+  offers.read = true;
+  offers.notify = true;
+  offers.rdma = true;
+  offers.gather_pieces = granted.send;
+  offers.scatter_pieces = granted.read;
+  offers.message_bytes = options.message_bytes;
+  offers.calls_in_flight = options.queue_depth;
+  offers.reads_in_flight = options.queue_depth;
+  bool dmabuf = true;
+  for (const auto& device : devices) {
+    offers.message_bytes = std::min(offers.message_bytes, device->message_bytes());
+    dmabuf = dmabuf && device->registers_dmabuf();
+  }
+  if (dmabuf) offers.memory_kinds |= static_cast<uint8_t>(MemoryKind::kDevice);
+  return offers;
+}
+
+/// Turn off the devices that change a pattern. Errors: the first one's where none is left, or where
+/// config names it.
+Status test_devices(VerbsDevices& devices, const VerbsOptions& options) {
+  Status first;
+  for (auto device = devices.begin(); device != devices.end();) {
+    Result<GrantedPieces> granted = granted_pieces(**device, options);
+    Status tested = granted.status();
+    if (tested.ok() && options.self_test) tested = test_device(**device, options, *granted);
+    if (tested.ok()) {
+      ++device;
+      continue;
+    }
+    log().warning("verbs: {} is off: {}", (*device)->name(), tested.message());
+    if (first.ok()) first = tested;
+    device = devices.erase(device);
+  }
+  const bool named = options.devices.front() != "auto";
+  return devices.empty() || named ? first : Status();
+}
+
+Status check_lanes(const VerbsDevices& devices, const VerbsOptions& options) {
+  const size_t lanes = devices.size() * options.queue_pairs;
+  if (lanes <= kLanesMost) return {};
+  return invalid_argument(
+      fmt::format("{} devices of verbs.queue_pairs = {} make {} queue pairs to a peer, and {} is "
+                  "the most; name fewer verbs.devices",
+                  devices.size(), options.queue_pairs, lanes, kLanesMost));
+}
+
+}  // namespace
+
+VerbsTransport::VerbsTransport(const TransportContext& context, std::unique_ptr<VerbsShared> shared)
+    : shared_(std::move(shared)),
+      target_(*shared_),
+      port_(*context.io,
+            {"verbs", context.incarnation, context.token, shared_->options.handshake_timeout},
+            [this](SetupPort::Socket socket, const Dialer& dialer) {
+              return target_.adopt(std::move(socket), dialer);
+            }) {}
+
+Result<std::unique_ptr<Transport>> VerbsTransport::open(const TransportContext& context) {
+  MEMPOOL_ASSIGN_OR_RETURN(const VerbsOptions options, VerbsOptions::parse(context.options));
+  (void)
+      ibv_fork_init();  // says no when another library in the process was first; it has seen to it
+  MEMPOOL_ASSIGN_OR_RETURN(VerbsDevices devices, open_devices(options));
+  MEMPOOL_RETURN_IF_ERROR(test_devices(devices, options));
+  MEMPOOL_RETURN_IF_ERROR(check_lanes(devices, options));
+  MEMPOOL_ASSIGN_OR_RETURN(const GrantedPieces granted, granted_by_all(devices, options));
+  std::vector<std::unique_ptr<CompletionChannel>> channels;
+  for (const auto& device : devices) {
+    MEMPOOL_ASSIGN_OR_RETURN(auto channel,
+                             CompletionChannel::create(*device, *context.io, options.spin));
+    channels.push_back(std::move(channel));
+    log().info("verbs: {} speaks {}, MTU {}, {} pieces a write and {} a read", device->name(),
+               to_string(device->address().kind), device->address().mtu, granted.send,
+               granted.read);
+  }
+  auto shared = std::make_unique<VerbsShared>(
+      options, context.incarnation, std::move(devices), std::move(channels),
+      std::make_shared<EventQueue>(*context.io, *context.events));
+  shared->capabilities = capabilities_of(shared->devices, options, granted);
+  shared->requests.resize(options.queue_depth);
+  shared->pieces.resize(size_t{options.queue_depth} * std::max(granted.send, granted.read));
+  std::unique_ptr<VerbsTransport> transport(new VerbsTransport(context, std::move(shared)));
+  MEMPOOL_RETURN_IF_ERROR(transport->target_.open());
+  MEMPOOL_RETURN_IF_ERROR(transport->port_.listen(context.bind_host, options.port));
+  return std::unique_ptr<Transport>(std::move(transport));
+}
+
+VerbsTransport::~VerbsTransport() {
+  shared_->events->close();
+}
+
+Status VerbsTransport::register_region(const Region& region) {
+  return shared_->memory.add(region, shared_->capabilities.memory_kinds);
+}
+
+Result<std::vector<std::byte>> VerbsTransport::export_key(uint32_t region) const {
+  return shared_->memory.key(region, shared_->incarnation);
+}
+
+Result<std::vector<std::byte>> VerbsTransport::address_for(uint64_t) {
+  return port_.address();
+}
+
+void VerbsTransport::connect(uint64_t peer, const std::string& host,
+                             std::span<const std::byte> address, ConnectHandler handler) {
+  port_.dial(peer, host, address,
+             [this, peer, handler = std::move(handler)](Result<SetupPort::Socket> socket) {
+               if (!socket.ok()) return handler(socket.status());
+               begin(peer, std::move(socket).value(), handler);
+             });
+}
+
+void VerbsTransport::begin(uint64_t peer, SetupPort::Socket socket, ConnectHandler handler) {
+  auto made = std::make_unique<VerbsEndpoint>(*shared_, peer);
+  VerbsEndpoint* const endpoint = made.get();
+  const auto ready = [this, endpoint, handler](const Status& status) {
+    const auto found = std::ranges::find(dialing_, endpoint, &std::unique_ptr<VerbsEndpoint>::get);
+    MEMPOOL_CHECK(found != dialing_.end());
+    std::unique_ptr<VerbsEndpoint> connected = std::move(*found);
+    dialing_.erase(found);
+    if (!status.ok()) return handler(status);
+    handler(std::unique_ptr<Endpoint>(std::move(connected)));
+  };
+  const Status begun = endpoint->begin(std::move(socket), ready);
+  if (!begun.ok()) return handler(begun.with_context(fmt::format("connect to peer {:x}", peer)));
+  dialing_.push_back(std::move(made));
+}
+
+Status VerbsTransport::open_slot(uint64_t peer, Slot slot) {
+  return shared_->events->slots().open(peer, slot);
+}
+
+void VerbsTransport::close_slot(uint64_t peer, Slot slot) {
+  shared_->events->slots().close(peer, slot);
+}
+
+void VerbsTransport::fence(uint64_t peer) {
+  target_.drop(peer);
+  for (VerbsEndpoint* endpoint : shared_->endpoints) {
+    if (endpoint->peer() == peer) endpoint->close();
+  }
+  shared_->events->slots().forget(peer);
+  shared_->events->fenced(peer);
+}
+
+CallCounts VerbsTransport::counts() const {
+  CallCounts counts = shared_->ended;
+  counts += target_.counts();
+  for (const VerbsEndpoint* endpoint : shared_->endpoints) counts += endpoint->counts();
+  return counts;
+}
+
+std::vector<DeviceFinding> examine_verbs(const DeviceQuery& query) {
+  const Result<VerbsOptions> options = VerbsOptions::parse(query.options);
+  if (!options.ok()) {
+    return {{"options", false, std::string(options.status().message()), "mend the key"}};
+  }
+  std::vector<DeviceFinding> findings;
+  for (const DeviceOutcome& outcome : try_devices(*options)) {
+    DeviceFinding finding{outcome.name, false, std::string(outcome.device.status().message()),
+                          "mend it, or leave it out of verbs.devices"};
+    if (outcome.device.ok()) {
+      const VerbsDevice& device = **outcome.device;
+      const Result<GrantedPieces> granted = granted_pieces(device, *options);
+      Status tested = granted.status();
+      if (tested.ok()) tested = test_device(device, *options, *granted);
+      const ibv_device_attr& limits = device.limits();
+      const GrantedPieces pieces = granted.ok() ? *granted : GrantedPieces{};
+      finding.usable = tested.ok();
+      finding.found = fmt::format(
+          "{}, GID {}, MTU {}, {} pieces a write, {} a read, messages of {} MiB, {} regions, "
+          "dma-buf "
+          "{}, NUMA node {}, self-test {}",
+          to_string(device.address().kind), device.gid_index(), device.address().mtu, pieces.send,
+          pieces.read, device.message_bytes() >> 20, limits.max_mr,
+          device.registers_dmabuf() ? "yes" : "no", device.numa_node(),
+          tested.ok() ? "passed" : std::string(tested.message()));
+      if (tested.ok()) finding.mend.clear();
+    }
+    findings.push_back(std::move(finding));
+  }
+  if (findings.empty()) {
+    findings.push_back({"devices", false, "no RDMA device",
+                        "load the NIC's driver, or make a soft-RoCE device (docs/rdma.md)"});
+  }
+  return findings;
+}
+
+}  // namespace mempool
