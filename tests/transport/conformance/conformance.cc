@@ -2,13 +2,53 @@
 // Owns the list of transports that the conformance suite runs on, and its fixture.
 #include "tests/transport/conformance/conformance.h"
 
+#include <cstdlib>
+
 #include "core/random.h"
 
 namespace mempool {
 
+namespace {
+
+#ifdef MEMPOOL_HAS_UCX
+std::map<std::string, std::string> ucx_over_tcp() {
+  return {{"tls", "tcp"},     {"devices", "lo"},           {"trust_peers", "1"},
+          {"self_test", "0"}, {"message_bytes", "262144"}, {"calls_in_flight", "16"}};
+}
+
+std::map<std::string, std::string> ucx_over_rc(const std::string& device) {
+  return {{"devices", device + ":1"}, {"config", "IB_GID_INDEX=0"}, {"message_bytes", "1048576"}};
+}
+#endif
+
+/// Add the transports that are modules, as far as they are built. MEMPOOL_RDMA_DEVICES names two
+/// RDMA devices that reach each other, as "rxa,rxb".
+void add_modules([[maybe_unused]] std::vector<Subject>& all) {
+#ifdef MEMPOOL_HAS_UCX
+  // A put over tcp is taken by the target's thread.
+  all.push_back({.label = "ucx_tcp",
+                 .transport = "ucx",
+                 .options = ucx_over_tcp(),
+                 .proves_token = true,
+                 .may_stall = true,
+                 .begins_at_post = true});
+  if (const char* devices = std::getenv("MEMPOOL_RDMA_DEVICES"); devices != nullptr) {
+    const std::string both = devices;
+    all.push_back({.label = "ucx_rc",
+                   .transport = "ucx",
+                   .options = ucx_over_rc(both.substr(0, both.find(','))),
+                   .target_options = ucx_over_rc(both.substr(both.find(',') + 1)),
+                   .proves_token = true,
+                   .begins_at_post = true});
+  }
+#endif
+}
+
+}  // namespace
+
 std::vector<Subject> subjects() {
   const std::map<std::string, std::string> three_streams = {{"streams", "3"}};
-  return {
+  std::vector<Subject> all = {
       {.label = "local", .transport = "local"},
       {.label = "tcp", .transport = "tcp", .proves_token = true, .may_stall = true},
       {.label = "tcp_of_three_streams",
@@ -47,6 +87,8 @@ std::vector<Subject> subjects() {
        .may_stall = true,
        .lands_at_once = true},
   };
+  add_modules(all);
+  return all;
 }
 
 Conformance::Conformance(uint64_t region_bytes)

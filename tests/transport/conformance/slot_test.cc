@@ -211,7 +211,9 @@ TEST_P(SlotConformance, a_stopped_read_lands_no_more) {
   endpoint_->stop(kSlot);
   // What has begun lands until it completes; what has not, and what is framed, no more from here.
   const auto read = [&] { return source_->completed(cookies.back()); };
-  if (GetParam().begins_at_post) ASSERT_TRUE(run_until(read));
+  if (GetParam().begins_at_post) {
+    ASSERT_TRUE(run_until(read));
+  }
   const std::vector<std::byte> at_stop = source_->memory();
   fill(*target_, 77);
   ASSERT_TRUE(run_until(read));
