@@ -47,13 +47,14 @@ UcxEndpoint::~UcxEndpoint() {
 
 Status UcxEndpoint::on_note(std::span<const std::byte> note) {
   if (worker_) return invalid_argument("a second note, where one is expected");
-  return dial(note);
-}
-
-Status UcxEndpoint::dial(std::span<const std::byte> note) {
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, decode_worker_address(note));
   MEMPOOL_ASSIGN_OR_RETURN(
       worker_, UcxWorker::open(source_.context, source_.io, static_cast<UcxWorkerOwner&>(*this)));
+  MEMPOOL_RETURN_IF_ERROR(dial(address));
+  return greet();
+}
+
+Status UcxEndpoint::dial(std::span<const std::byte> address) {
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
                       UCP_EP_PARAM_FIELD_ERR_HANDLER;
@@ -65,21 +66,24 @@ Status UcxEndpoint::dial(std::span<const std::byte> note) {
   };
   const UcxWords words;
   const ucs_status_t created = ucp_ep_create(worker_->handle(), &params, &endpoint_);
-  if (created != UCS_OK) {
-    endpoint_ = nullptr;
-    return words.failure(created, "connect to the peer's worker");
-  }
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
-  param.user_data = this;
-  param.cb.send = [](void* request, ucs_status_t status, void* self) {
-    ucp_request_free(request);
-    if (status != UCS_OK) return static_cast<UcxEndpoint*>(self)->fail(status);
-    static_cast<UcxEndpoint*>(self)->flushed_ = true;
+  if (created == UCS_OK) return {};
+  endpoint_ = nullptr;
+  return words.failure(created, "connect to the peer's worker");
+}
+
+// UCX connects each direction by itself and holds the first messages back meanwhile. One that goes
+// over and comes back shows that both are there; and to close before is what UCX 1.13 dies of over
+// tcp, at the other end.
+Status UcxEndpoint::greet() {
+  const auto answered = [](void* self, const void*, size_t, void*, size_t,
+                           const ucp_am_recv_param_t*) {
+    static_cast<UcxEndpoint*>(self)->greeted_ = true;
+    return UCS_OK;
   };
-  const ucs_status_ptr_t answer = ucp_ep_flush_nbx(endpoint_, &param);
-  if (UCS_PTR_IS_ERR(answer)) return words.failure(UCS_PTR_STATUS(answer), "reach the peer");
-  flushed_ |= answer == nullptr;
+  MEMPOOL_RETURN_IF_ERROR(hear_ucx(worker_->handle(), UcxMessage::kHello, answered, this));
+  const UcxWords words;
+  const ucs_status_t sent = send_ucx_hello(endpoint_);
+  if (sent != UCS_OK) return words.failure(sent, "greet the peer's worker");
   worker_->drive();
   return {};
 }
@@ -221,8 +225,8 @@ void UcxEndpoint::send_notice(Pending& pending) {
   ucp_request_param_t param = parameters(pending);
   param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_AM_SEND_FLAG_EAGER;
-  take(pending, ucp_am_send_nbx(endpoint_, kUcxNotice, pending.notice.data(), sizeof pending.notice,
-                                nullptr, 0, &param));
+  take(pending, ucp_am_send_nbx(endpoint_, static_cast<unsigned>(UcxMessage::kNotice),
+                                pending.notice.data(), sizeof pending.notice, nullptr, 0, &param));
 }
 
 void UcxEndpoint::ended(Pending& pending, ucs_status_t status) {
@@ -258,7 +262,7 @@ bool UcxEndpoint::uses(uint32_t region) const {
 
 void UcxEndpoint::on_progress() {
   if (!failure_.ok()) return lose(failure_);
-  if (!opened_ || !flushed_) return;
+  if (!opened_ || !greeted_) return;
   route_ = parse_ucx_route(printed([&](FILE* stream) { ucp_ep_print_info(endpoint_, stream); }));
   finish_opening({});
 }

@@ -3,7 +3,6 @@
 // gets; and the set-up connection beside them, whose end is theirs.
 #pragma once
 
-#include <array>
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
@@ -30,10 +29,6 @@ struct UcxSource {
   std::vector<UcxEndpoint*> endpoints;  // that are open
   CallCounts ended;                     // of endpoints that are gone
 };
-
-/// The message by which a slot's target is notified: its index, then its generation.
-using UcxNotice = std::array<uint32_t, 2>;
-inline constexpr unsigned kUcxNotice = 1;  // its number among a worker's active messages
 
 /// Thread: confined to the io_context's thread.
 class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWorkerOwner {
@@ -89,7 +84,8 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
 
   // ---- opening ----
   Status on_note(std::span<const std::byte> note) override;
-  Status dial(std::span<const std::byte> note);
+  Status dial(std::span<const std::byte> address);
+  Status greet();
   void finish_opening(Status status);
 
   // ---- calls ----
@@ -116,7 +112,7 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
   std::shared_ptr<UcxWorker> worker_;  // shared with its own handlers; null before and after
   boost::asio::steady_timer timer_;    // for the opening
   OpenHandler opened_;                 // empty once it was called
-  bool flushed_ = false;               // the first flush has come back: both ends are connected
+  bool greeted_ = false;               // the peer's worker has answered
   bool closed_ = false;
   ucp_ep_h endpoint_ = nullptr;
   Status failure_;  // what UCX said of the peer, to be acted on outside of its calls

@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <functional>
 #include <thread>
 #include <vector>
 
 #include "core/check.h"
 #include "core/log.h"
 #include "core/random.h"
-#include "transport/ucx/ucx_endpoint.h"
 #include "transport/ucx/ucx_words.h"
 #include "transport/ucx/ucx_worker.h"
 
@@ -129,19 +129,12 @@ Status TestPair::done(ucs_status_ptr_t answer, const char* what) {
 Status TestPair::connect() {
   MEMPOOL_ASSIGN_OR_RETURN(near_, make_ucx_worker(context_));
   MEMPOOL_ASSIGN_OR_RETURN(far_, make_ucx_worker(context_));
-  ucp_am_handler_param_t hear{};
-  hear.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                    UCP_AM_HANDLER_PARAM_FIELD_ARG;
-  hear.id = kUcxNotice;
-  hear.arg = &heard_;
-  hear.cb = [](void* heard, const void* header, size_t bytes, void*, size_t,
-               const ucp_am_recv_param_t*) {
-    std::memcpy(heard, header, std::min(bytes, sizeof(UcxNotice)));
+  const auto heard = [](void* notice, const void* header, size_t bytes, void*, size_t,
+                        const ucp_am_recv_param_t*) {
+    std::memcpy(notice, header, std::min(bytes, sizeof(UcxNotice)));
     return UCS_OK;
   };
-  const UcxWords words;
-  ucs_status_t status = ucp_worker_set_am_recv_handler(far_.get(), &hear);
-  if (status != UCS_OK) return words.failure(status, "hear messages");
+  MEMPOOL_RETURN_IF_ERROR(hear_ucx(far_.get(), UcxMessage::kNotice, heard, &heard_));
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, ucx_address_of(far_.get()));
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
@@ -149,7 +142,8 @@ Status TestPair::connect() {
   params.address = reinterpret_cast<const ucp_address_t*>(address.data());
   params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
   params.err_handler.cb = [](void*, ucp_ep_h, ucs_status_t) {};  // its requests fail too
-  status = ucp_ep_create(near_.get(), &params, &endpoint_);
+  const UcxWords words;
+  const ucs_status_t status = ucp_ep_create(near_.get(), &params, &endpoint_);
   if (status != UCS_OK) return words.failure(status, "connect");
   const ucp_request_param_t param = plain();
   return done(ucp_ep_flush_nbx(endpoint_, &param), "connect");
@@ -161,7 +155,8 @@ Status TestPair::send_notice() {
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
   param.flags = UCP_AM_SEND_FLAG_EAGER;
   MEMPOOL_RETURN_IF_ERROR(
-      done(ucp_am_send_nbx(endpoint_, kUcxNotice, sent.data(), sizeof sent, nullptr, 0, &param),
+      done(ucp_am_send_nbx(endpoint_, static_cast<unsigned>(UcxMessage::kNotice), sent.data(),
+                           sizeof sent, nullptr, 0, &param),
            "send a message"));
   if (progress_until([&] { return heard_ == sent; })) return {};
   return unavailable("a message came changed or not at all");

@@ -6,11 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/check.h"
-#include "transport/ucx/ucx_endpoint.h"
 #include "transport/ucx/ucx_wire.h"
-#include "transport/ucx/ucx_words.h"
 
 namespace mempool {
 
@@ -32,8 +31,9 @@ class UcxTarget::Inbound final : public SetupLinkOwner, public UcxWorkerOwner {
   Status open();
 
  private:
-  Status hear_notices();
+  Status hear();
   void on_notice(std::span<const std::byte> notice);
+  void on_hello(const ucp_am_recv_param_t& param);
   Status on_note(std::span<const std::byte>) override {
     return invalid_argument("a note of a peer that has none to send");
   }
@@ -47,35 +47,42 @@ class UcxTarget::Inbound final : public SetupLinkOwner, public UcxWorkerOwner {
   const uint64_t peer_;
   std::shared_ptr<SetupLink> link_;    // shared with handlers that wait for its socket
   std::shared_ptr<UcxWorker> worker_;  // shared with its own handlers
-  Status failure_;                     // to be acted on outside of UCX's calls
+  bool greeted_ = false;
+  Status failure_;  // to be acted on outside of UCX's calls
 };
 
 Status UcxTarget::Inbound::open() {
   MEMPOOL_ASSIGN_OR_RETURN(
       worker_, UcxWorker::open(target_.context_, target_.io_, static_cast<UcxWorkerOwner&>(*this)));
-  MEMPOOL_RETURN_IF_ERROR(hear_notices());
+  MEMPOOL_RETURN_IF_ERROR(hear());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, ucx_address_of(worker_->handle()));
   link_->send(encode_worker_address(address));
   link_->start();
   return {};
 }
 
-Status UcxTarget::Inbound::hear_notices() {
-  ucp_am_handler_param_t param{};
-  param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
-                     UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
-  param.id = kUcxNotice;
-  param.flags = UCP_AM_FLAG_WHOLE_MSG;
-  param.arg = this;
-  param.cb = [](void* self, const void* header, size_t bytes, void*, size_t,
-                const ucp_am_recv_param_t*) {
+Status UcxTarget::Inbound::hear() {
+  const auto notice = [](void* self, const void* header, size_t bytes, void*, size_t,
+                         const ucp_am_recv_param_t*) {
     static_cast<Inbound*>(self)->on_notice({static_cast<const std::byte*>(header), bytes});
     return UCS_OK;
   };
-  const UcxWords words;
-  const ucs_status_t status = ucp_worker_set_am_recv_handler(worker_->handle(), &param);
-  if (status != UCS_OK) return words.failure(status, "hear messages");
-  return {};
+  const auto hello = [](void* self, const void*, size_t, void*, size_t,
+                        const ucp_am_recv_param_t* param) {
+    static_cast<Inbound*>(self)->on_hello(*param);
+    return UCS_OK;
+  };
+  MEMPOOL_RETURN_IF_ERROR(hear_ucx(worker_->handle(), UcxMessage::kNotice, notice, this));
+  return hear_ucx(worker_->handle(), UcxMessage::kHello, hello, this);
+}
+
+void UcxTarget::Inbound::on_hello(const ucp_am_recv_param_t& param) {
+  // Only a dialer's first message has a way back; an answer to an answer would never end.
+  if ((param.recv_attr & UCP_AM_RECV_ATTR_FIELD_REPLY_EP) == 0 || std::exchange(greeted_, true)) {
+    failure_ = invalid_argument("malformed greeting");
+  } else if (const ucs_status_t sent = send_ucx_hello(param.reply_ep); sent != UCS_OK) {
+    failure_ = unavailable(fmt::format("answer the greeting: UCX: {}", ucs_status_string(sent)));
+  }
 }
 
 void UcxTarget::Inbound::on_notice(std::span<const std::byte> notice) {

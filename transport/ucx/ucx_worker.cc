@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <boost/asio/post.hpp>
+#include <chrono>
 
 #include "core/check.h"
 #include "transport/ucx/ucx_words.h"
@@ -14,6 +15,10 @@ namespace {
 
 // Steps of progress before the loop's other handlers have a turn.
 constexpr int kStepsMost = 64;
+// A descriptor that is ready though there is nothing to do, again and again: over tcp it is while a
+// connection waits for the peer's answer. It is looked at in such intervals then.
+constexpr int kIdleWakesMost = 3;
+constexpr std::chrono::milliseconds kIdlePause{1};
 
 }  // namespace
 
@@ -43,6 +48,31 @@ Result<std::vector<std::byte>> ucx_address_of(ucp_worker_h worker) {
   return copy;
 }
 
+Status hear_ucx(ucp_worker_h worker, UcxMessage kind, ucp_am_recv_callback_t hear, void* argument) {
+  ucp_am_handler_param_t param{};
+  param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
+                     UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  param.id = static_cast<unsigned>(kind);
+  param.flags = UCP_AM_FLAG_WHOLE_MSG;
+  param.cb = hear;
+  param.arg = argument;
+  const UcxWords words;
+  const ucs_status_t status = ucp_worker_set_am_recv_handler(worker, &param);
+  if (status != UCS_OK) return words.failure(status, "hear messages");
+  return {};
+}
+
+ucs_status_t send_ucx_hello(ucp_ep_h endpoint) {
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  param.flags = UCP_AM_SEND_FLAG_EAGER | UCP_AM_SEND_FLAG_REPLY;
+  const ucs_status_ptr_t answer = ucp_am_send_nbx(
+      endpoint, static_cast<unsigned>(UcxMessage::kHello), nullptr, 0, nullptr, 0, &param);
+  if (!UCS_PTR_IS_PTR(answer)) return UCS_PTR_STATUS(answer);
+  ucp_request_free(answer);  // once it has ended
+  return UCS_OK;
+}
+
 Result<std::shared_ptr<UcxWorker>> UcxWorker::open(ucp_context_h context,
                                                    boost::asio::io_context& io,
                                                    UcxWorkerOwner& owner) {
@@ -63,15 +93,16 @@ void UcxWorker::drive() {
   if (std::exchange(driven_, true)) return;
   boost::asio::post(io_, [self = shared_from_this()] {
     self->driven_ = false;
-    self->turn();
+    self->turn(false);
   });
 }
 
-void UcxWorker::turn() {
+void UcxWorker::turn(bool woken) {
   if (closed()) return;
   const std::shared_ptr<UcxWorker> self = shared_from_this();  // its owner may let go of it below
   int steps = 0;
   while (steps < kStepsMost && ucp_worker_progress(worker_.get()) != 0) ++steps;
+  idle_wakes_ = woken && steps == 0 ? idle_wakes_ + 1 : 0;
   owner_.on_progress();
   if (closed()) return;
   if (steps == kStepsMost) return drive();
@@ -83,11 +114,16 @@ void UcxWorker::turn() {
 
 void UcxWorker::wait() {
   if (std::exchange(waiting_, true)) return;
-  ready_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                    [self = shared_from_this()](const boost::system::error_code& error) {
-                      self->waiting_ = false;
-                      if (!error) self->turn();
-                    });
+  const auto woken = [self = shared_from_this()](const boost::system::error_code& error) {
+    self->waiting_ = false;
+    if (!error) self->turn(true);
+  };
+  if (idle_wakes_ < kIdleWakesMost) {
+    ready_.async_wait(boost::asio::posix::stream_descriptor::wait_read, woken);
+  } else {
+    pause_.expires_after(kIdlePause);
+    pause_.async_wait(woken);
+  }
 }
 
 void UcxWorker::close() {

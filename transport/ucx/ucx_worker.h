@@ -6,9 +6,12 @@
 
 #include <ucp/api/ucp.h>
 
+#include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -28,6 +31,19 @@ Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context);
 /// Give what a peer needs to connect to the worker.
 Result<std::vector<std::byte>> ucx_address_of(ucp_worker_h worker);
 
+/// The messages that our workers send each other.
+enum class UcxMessage : unsigned {
+  kNotice = 1,  // of a slot's writes: its index, then its generation
+  kHello = 2,   // empty, and answered by the same: both ends are connected
+};
+using UcxNotice = std::array<uint32_t, 2>;
+
+/// Call `hear(argument, ...)` for each message of the kind. Errors: kResourceExhausted.
+Status hear_ucx(ucp_worker_h worker, UcxMessage kind, ucp_am_recv_callback_t hear, void* argument);
+
+/// Greet the worker at the other end, which can answer.
+ucs_status_t send_ucx_hello(ucp_ep_h endpoint);
+
 /// What a worker tells. Thread: confined, as its worker.
 class UcxWorkerOwner {
  public:
@@ -46,7 +62,7 @@ class UcxWorker : public std::enable_shared_from_this<UcxWorker> {
   static Result<std::shared_ptr<UcxWorker>> open(ucp_context_h context, boost::asio::io_context& io,
                                                  UcxWorkerOwner& owner);
   UcxWorker(UcxWorkerHandle worker, boost::asio::io_context& io, UcxWorkerOwner& owner)
-      : io_(io), worker_(std::move(worker)), owner_(owner), ready_(io) {}
+      : io_(io), worker_(std::move(worker)), owner_(owner), ready_(io), pause_(io) {}
   ~UcxWorker() { close(); }
 
   ucp_worker_h handle() const { return worker_.get(); }
@@ -58,15 +74,17 @@ class UcxWorker : public std::enable_shared_from_this<UcxWorker> {
   bool closed() const { return worker_ == nullptr; }
 
  private:
-  void turn();
+  void turn(bool woken);  // by the descriptor
   void wait();
 
   boost::asio::io_context& io_;
   UcxWorkerHandle worker_;  // null once closed
   UcxWorkerOwner& owner_;   // not touched once closed
   boost::asio::posix::stream_descriptor ready_;
+  boost::asio::steady_timer pause_;
   bool driven_ = false;
   bool waiting_ = false;
+  int idle_wakes_ = 0;  // in a row, without progress
 };
 
 }  // namespace mempool
