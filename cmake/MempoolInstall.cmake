@@ -15,7 +15,6 @@ target_include_directories(mempool INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_compile_features(mempool INTERFACE cxx_std_20)
-target_link_options(mempool INTERFACE ${MEMPOOL_SHARED_SYMBOLS})
 target_link_libraries(mempool PRIVATE ${packages} $<BUILD_INTERFACE:mempool_flags>)
 set_target_properties(mempool PROPERTIES
   LINKER_LANGUAGE CXX

@@ -27,12 +27,7 @@ if(MEMPOOL_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_C_COMPILER_LAUNCHER ${MEMPOOL_CCACHE})
 endif()
 
-# What runs on a thread, as Asio sees it, has to be one for a process and its modules: a module's
-# handlers run in a loop of the program's.
-set(MEMPOOL_SHARED_SYMBOLS LINKER:--export-dynamic-symbol=_ZN5boost4asio6detail15keyword_tss_ptrI*)
-
 add_library(mempool_flags INTERFACE)
-target_link_options(mempool_flags INTERFACE ${MEMPOOL_SHARED_SYMBOLS})
 target_compile_options(mempool_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers)
 if(MEMPOOL_WERROR)
   target_compile_options(mempool_flags INTERFACE -Werror)
