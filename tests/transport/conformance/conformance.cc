@@ -31,7 +31,9 @@ void add_modules([[maybe_unused]] std::vector<Subject>& all) {
                  .options = ucx_over_tcp(),
                  .proves_token = true,
                  .may_stall = true,
-                 .begins_at_post = true});
+                 .begins_at_post = true,
+                 .flushes = true,
+                 .peer_may_go = false});
   if (const char* devices = std::getenv("MEMPOOL_RDMA_DEVICES"); devices != nullptr) {
     const std::string both = devices;
     all.push_back({.label = "ucx_rc",

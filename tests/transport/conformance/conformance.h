@@ -24,6 +24,8 @@ struct Subject {
   bool proves_token = false;    // its connections are refused without the token
   bool may_stall = false;       // a call waits for the peer to take its bytes
   bool begins_at_post = false;  // stop() finds every posted call begun
+  bool flushes = false;         // a notification waits for the peer to answer its writes
+  bool peer_may_go = true;      // also amid its writes: else the library ends the target's process
   bool lands_at_once = false;   // between two turns of the target's loop no call is half landed
 };
 
