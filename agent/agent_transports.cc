@@ -56,6 +56,7 @@ Status Agent::Impl::open_transports() {
   register_transports(registry);
   TransportContext context;
   context.io = &loop_.io();
+  context.loop = &loop_.backends();
   context.incarnation = incarnation_;
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(options_.listen, context.bind_host, port));

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "core/log.h"
+#include "transport/asio_loop.h"
 
 namespace mempool {
 
@@ -22,6 +23,7 @@ struct EventLoop::Parts {
   asio::io_context io{1};
   asio::executor_work_guard<asio::io_context::executor_type> work = asio::make_work_guard(io);
   asio::steady_timer timer{io};
+  AsioLoop backends{io};
   std::thread thread;
 };
 
@@ -31,6 +33,10 @@ EventLoop::~EventLoop() = default;
 
 asio::io_context& EventLoop::io() {
   return parts_->io;
+}
+
+Loop& EventLoop::backends() {
+  return parts_->backends;
 }
 
 void EventLoop::start() {

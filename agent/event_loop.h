@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "core/clock.h"
+#include "transport/loop.h"
 
 namespace boost::asio {
 class io_context;
@@ -24,6 +25,7 @@ class EventLoop {
 
   /// What sockets and backends run on.
   boost::asio::io_context& io();
+  Loop& backends();  // the same, as backends see it
   void start();
   /// Run `last` on the thread, after all that was handed to it so far, and end it. Nothing happens
   /// where it was not started.

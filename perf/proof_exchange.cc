@@ -6,7 +6,7 @@
 
 #include "core/check.h"
 #include "core/random.h"
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 namespace mempool {
 namespace {

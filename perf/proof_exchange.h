@@ -11,7 +11,7 @@
 namespace mempool {
 
 /// Prove the token to the other end, which proves it too, before anything else is said. The
-/// messages are those of a tcp data connection (transport/tcp/hello.h); `purpose` tells them apart.
+/// messages are those of a tcp data connection (transport/hello.h); `purpose` tells them apart.
 /// Errors: kPermissionDenied for another token; kUnsupported for another version; kInvalidArgument
 /// for an end that speaks something else; kUnavailable.
 Status exchange_proofs(int descriptor, ProofRole role, std::string_view token,

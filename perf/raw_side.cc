@@ -10,11 +10,13 @@
 
 #include "core/check.h"
 #include "perf/channel.h"
+#include "transport/asio_loop.h"
 #include "transport/transport_registry.h"
 
 namespace mempool {
 
-RawSide::RawSide() : io_(std::make_unique<boost::asio::io_context>(1)) {}
+RawSide::RawSide()
+    : io_(std::make_unique<boost::asio::io_context>(1)), loop_(std::make_unique<AsioLoop>(*io_)) {}
 
 Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
                                                const TransferShape& shape, const TransferSite& site,
@@ -29,6 +31,7 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   register_transports(registry);
   TransportContext context;
   context.io = side->io_.get();
+  context.loop = side->loop_.get();
   context.events = side.get();
   context.incarnation = incarnation;
   context.bind_host = site.host;

@@ -49,6 +49,7 @@ class RawSide : public TransportEvents {
   bool admits(uint64_t, Slot, Operation, uint32_t, uint64_t, uint64_t) override { return true; }
 
   std::unique_ptr<boost::asio::io_context> io_;
+  std::unique_ptr<Loop> loop_;
   HostMemory memory_;
   PlanSegment segment_;
   std::unique_ptr<Transport> transport_;

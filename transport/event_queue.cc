@@ -2,8 +2,6 @@
 // Owns the delivery of a backend's events by a posted handler.
 #include "transport/event_queue.h"
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <utility>
 
 namespace mempool {
@@ -26,12 +24,15 @@ void EventQueue::fenced(uint64_t peer) {
 
 void EventQueue::push(Event event) {
   waiting_.push_back(std::move(event));
-  if (std::exchange(scheduled_, true)) return;
-  boost::asio::post(io_, [self = shared_from_this()] { self->deliver(); });
+  if (!delivery_) {
+    delivery_ = loop_.make_task([queue = weak_from_this()] {
+      if (const auto self = queue.lock()) self->deliver();
+    });
+  }
+  delivery_->schedule();
 }
 
 void EventQueue::deliver() {
-  scheduled_ = false;
   std::swap(waiting_, delivering_);
   for (Event& event : delivering_) {
     if (closed()) break;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "transport/loop.h"
 #include "transport/slot_book.h"
 #include "transport/transport.h"
 
@@ -18,11 +19,11 @@ namespace mempool {
 using CallsInFlight = std::shared_ptr<uint32_t>;
 
 /// Delivers in the order of the calls here. Its vectors keep their capacity, so a steady state
-/// allocates nothing. Shared, because a posted delivery may come after the transport is gone.
+/// allocates nothing. Shared, because endpoints and what was posted may outlive the transport.
 /// Thread: confined to the io_context's thread.
 class EventQueue : public std::enable_shared_from_this<EventQueue> {
  public:
-  EventQueue(boost::asio::io_context& io, TransportEvents& events) : io_(io), events_(&events) {}
+  EventQueue(Loop& loop, TransportEvents& events) : loop_(loop), events_(&events) {}
 
   SlotBook& slots() { return slots_; }
 
@@ -49,12 +50,12 @@ class EventQueue : public std::enable_shared_from_this<EventQueue> {
   void push(Event event);
   void deliver();
 
-  boost::asio::io_context& io_;
+  Loop& loop_;
   TransportEvents* events_;
   SlotBook slots_;
   std::vector<Event> waiting_;
   std::vector<Event> delivering_;
-  bool scheduled_ = false;
+  std::unique_ptr<LoopTask> delivery_;  // from the first event on
 };
 
 }  // namespace mempool

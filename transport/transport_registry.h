@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mempool/status.h"
+#include "transport/loop.h"
 #include "transport/transport.h"
 
 namespace mempool {
@@ -17,6 +18,7 @@ namespace mempool {
 /// What a backend gets when it is opened.
 struct TransportContext {
   boost::asio::io_context* io = nullptr;  // its thread runs everything of this backend
+  Loop* loop = nullptr;                   // over `io`; all that a module may use of it
   TransportEvents* events = nullptr;
   uint64_t incarnation = 0;  // ours; peers know us by it
   std::string bind_host = "127.0.0.1";

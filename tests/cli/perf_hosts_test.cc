@@ -21,7 +21,7 @@
 #include "perf/service_link.h"
 #include "perf/transfer_server.h"
 #include "tests/cli/command_process.h"
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 namespace mempool {
 namespace {

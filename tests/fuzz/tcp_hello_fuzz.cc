@@ -8,7 +8,7 @@
 
 #include "core/check.h"
 #include "transport/region_table.h"
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 namespace {
 

@@ -11,7 +11,7 @@
 
 #include <gtest/gtest.h>
 
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 namespace mempool {
 namespace {

@@ -23,7 +23,7 @@ OUTPUTS = ("build", "install")
 OTHER_CPP = (".cpp", ".cxx", ".c++", ".C", ".hh", ".hpp", ".hxx", ".inl", ".ipp", ".tcc")
 FUNCTION_LINES_MOST = 70
 COLUMNS_MOST = 100
-ASIO_FILES_MOST = 12  # a header and its source count once
+ASIO_FILES_MOST = 18  # a header and its source count once
 INCLUDE = re.compile(r'^\s*#include\s+["<]([^">]+)[">]')
 NOT_CODE = re.compile(r"""//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"
                           |(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'""", re.DOTALL | re.VERBOSE)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tests the first messages of a tcp data connection.
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 #include <gtest/gtest.h>
 

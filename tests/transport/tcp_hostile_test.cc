@@ -14,8 +14,8 @@
 #include "tests/transport/transport_node.h"
 #include "transport/little_endian.h"
 #include "transport/tcp/frame.h"
-#include "transport/tcp/hello.h"
-#include "transport/tcp/proven_listener.h"
+#include "transport/hello.h"
+#include "transport/proven_listener.h"
 #include "transport/tcp/tcp_options.h"
 
 namespace mempool {

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <chrono>
 
+#include "transport/asio_loop.h"
 #include "transport/counting/counting_transport.h"
 #include "transport/fault/fault_transport.h"
 #include "transport/local/local_transport.h"
@@ -35,8 +36,9 @@ TransportRegistry make_registry() {
 
 }  // namespace
 
-struct TransportNode::Loop {
+struct TransportNode::Running {
   boost::asio::io_context io;
+  AsioLoop loop{io};
 };
 
 const TransportRegistry& test_registry() {
@@ -48,7 +50,7 @@ TransportNode::TransportNode(NodeOptions options)
     : options_(std::move(options)),
       host_memory_(HostMemory::create("node", options_.region_bytes).value()),
       memory_(host_memory_.data(), options_.region_bytes),
-      loop_(std::make_unique<Loop>()) {
+      loop_(std::make_unique<Running>()) {
   Result<std::unique_ptr<Transport>> opened =
       options_.factory ? options_.factory(context())
                        : test_registry().open(options_.transport, context());
@@ -68,6 +70,7 @@ TransportNode::~TransportNode() = default;
 TransportContext TransportNode::context() {
   TransportContext context;
   context.io = &loop_->io;
+  context.loop = &loop_->loop;
   context.events = this;
   context.incarnation = options_.incarnation;
   context.token = options_.token;

@@ -90,11 +90,11 @@ class TransportNode final : public TransportEvents {
   bool admits(uint64_t peer, Slot slot, Operation operation, uint32_t region, uint64_t offset,
               uint64_t bytes) override;
 
-  struct Loop;
+  struct Running;
   NodeOptions options_;
   HostMemory host_memory_;
   NodeMemory memory_;
-  std::unique_ptr<Loop> loop_;  // hides Asio from the tests
+  std::unique_ptr<Running> loop_;  // hides Asio from the tests
   std::unique_ptr<Transport> transport_;
 };
 

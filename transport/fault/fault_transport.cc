@@ -35,7 +35,7 @@ FaultTransport::FaultTransport(const TransportContext& context, FaultPlan plan)
       plan_(plan),
       random_(plan.seed),
       notification_random_(~plan.seed),
-      queue_(std::make_shared<EventQueue>(io_, events_)) {}
+      queue_(std::make_shared<EventQueue>(*context.loop, events_)) {}
 
 FaultTransport::~FaultTransport() {
   set_inner(nullptr);  // it still knows this as its events

@@ -36,7 +36,7 @@ Capabilities local_capabilities() {
 
 LocalTransport::LocalTransport(const TransportContext& context)
     : io_(*context.io),
-      port_(std::make_shared<LocalPort>(io_, std::make_shared<EventQueue>(io_, *context.events),
+      port_(std::make_shared<LocalPort>(io_, std::make_shared<EventQueue>(*context.loop, *context.events),
                                         context.incarnation)) {}
 
 Result<std::unique_ptr<Transport>> LocalTransport::open(const TransportContext& context) {

@@ -111,7 +111,7 @@ ShmTransport::ShmTransport(const TransportContext& context, const ShmOptions& op
               context.token,
               options,
               random_secret(),
-              std::make_shared<EventQueue>(*context.io, *context.events),
+              std::make_shared<EventQueue>(*context.loop, *context.events),
               {},
               {},
               std::move(words),

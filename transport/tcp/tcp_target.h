@@ -8,7 +8,7 @@
 
 #include "transport/event_queue.h"
 #include "transport/region_table.h"
-#include "transport/tcp/handshake.h"
+#include "transport/handshake.h"
 #include "transport/tcp/stream.h"
 
 namespace mempool {

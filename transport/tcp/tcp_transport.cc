@@ -20,7 +20,7 @@ TcpTransport::TcpTransport(const TransportContext& context, TcpOptions options)
     : io_(*context.io),
       options_(options),
       incarnation_(context.incarnation),
-      source_{{}, std::make_shared<EventQueue>(io_, *context.events), {}, {}},
+      source_{{}, std::make_shared<EventQueue>(*context.loop, *context.events), {}, {}},
       target_(source_.regions, *source_.events, *context.events),
       listener_(io_, {"tcp", context.incarnation, context.token, options.handshake_timeout},
                 {options.send_buffer, options.receive_buffer},

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "transport/tcp/proven_listener.h"
+#include "transport/proven_listener.h"
 #include "transport/tcp/tcp_endpoint.h"
 #include "transport/tcp/tcp_target.h"
 #include "transport/transport_registry.h"

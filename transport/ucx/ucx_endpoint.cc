@@ -13,12 +13,11 @@
 
 namespace mempool {
 
-UcxEndpoint::UcxEndpoint(UcxSource& source, uint64_t peer, boost::asio::ip::tcp::socket socket,
+UcxEndpoint::UcxEndpoint(UcxSource& source, uint64_t peer, std::shared_ptr<SetupLink> link,
                          std::chrono::milliseconds timeout, OpenHandler opened)
     : source_(source),
       peer_(peer),
-      link_(std::make_shared<SetupLink>(std::move(socket), static_cast<SetupLinkOwner&>(*this))),
-      timer_(source.io, timeout),
+      link_(std::move(link)),
       opened_(std::move(opened)),
       pending_(source.capabilities.calls_in_flight) {
   for (Pending& pending : pending_) {
@@ -26,15 +25,8 @@ UcxEndpoint::UcxEndpoint(UcxSource& source, uint64_t peer, boost::asio::ip::tcp:
     idle_.push_back(&pending);
   }
   counts_.system_calls.reset();
-  // The link is of this endpoint, and tells what is left of it when the timer's handler comes late.
-  timer_.async_wait([this, link = link_, timeout](const boost::system::error_code& error) {
-    if (error || link->closed() || !opened_) return;
-    finish_opening(unavailable(
-        fmt::format("UCX has not connected in {} ms; do both sides have a device of ucx.devices "
-                    "that reaches the other, and the right ucx.config (\"IB_GID_INDEX=...\")?",
-                    timeout.count())));
-  });
-  link_->start();
+  link_->start(*this);
+  link_->set_deadline(timeout);
 }
 
 UcxEndpoint::~UcxEndpoint() {
@@ -49,7 +41,7 @@ Status UcxEndpoint::on_note(std::span<const std::byte> note) {
   if (worker_) return invalid_argument("a second note, where one is expected");
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, decode_worker_address(note));
   MEMPOOL_ASSIGN_OR_RETURN(
-      worker_, UcxWorker::open(source_.context, source_.io, static_cast<UcxWorkerOwner&>(*this)));
+      worker_, UcxWorker::open(source_.context, source_.loop, static_cast<UcxWorkerOwner&>(*this)));
   MEMPOOL_RETURN_IF_ERROR(dial(address));
   return greet();
 }
@@ -89,7 +81,7 @@ Status UcxEndpoint::greet() {
 }
 
 void UcxEndpoint::finish_opening(Status status) {
-  timer_.cancel();
+  link_->clear_deadline();
   const OpenHandler opened = std::exchange(opened_, nullptr);
   if (status.ok()) {
     source_.endpoints.push_back(this);
@@ -274,7 +266,12 @@ void UcxEndpoint::fail(ucs_status_t status) {
 
 // The connection ends by itself. `this` may be gone after it.
 void UcxEndpoint::lose(Status why) {
-  if (opened_) return finish_opening(std::move(why));
+  if (opened_) {
+    return finish_opening(unavailable(fmt::format(
+        "{}; does a device of ucx.devices reach one of the peer's, with the GID that it needs "
+        "(ucx.config, \"IB_GID_INDEX=...\")?",
+        why.message())));
+  }
   const Status lost = why.with_context(fmt::format("connection to peer {:x}", peer_));
   tear_down(unavailable(std::string(lost.message())));
   source_.events->lost(peer_, Direction::kOutbound, lost);
@@ -288,7 +285,6 @@ void UcxEndpoint::close() {
 
 void UcxEndpoint::tear_down(const Status& why) {
   closed_ = true;
-  timer_.cancel();
   link_->close();
   if (endpoint_ != nullptr) {
     ucp_request_param_t force{};

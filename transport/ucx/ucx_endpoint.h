@@ -3,7 +3,7 @@
 // gets; and the set-up connection beside them, whose end is theirs.
 #pragma once
 
-#include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "transport/event_queue.h"
-#include "transport/setup_link.h"
+#include "transport/loop.h"
 #include "transport/ucx/ucx_memory.h"
 #include "transport/ucx/ucx_worker.h"
 
@@ -21,7 +21,7 @@ class UcxEndpoint;
 
 /// What the endpoints of one transport share with it. Thread: confined.
 struct UcxSource {
-  boost::asio::io_context& io;
+  Loop& loop;
   ucp_context_h context;
   Capabilities capabilities;
   UcxMemory memory;
@@ -36,9 +36,9 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
   /// Hears once, from the event loop, whether the endpoint is open; it may let go of it.
   using OpenHandler = std::function<void(const Status&)>;
 
-  /// Take the set-up connection `socket`, on which the peer has proven itself, wait for the address
-  /// of the worker that the peer makes for us, and connect to it within `timeout`.
-  UcxEndpoint(UcxSource& source, uint64_t peer, boost::asio::ip::tcp::socket socket,
+  /// Wait on `link` for the address of the worker that the peer makes for us, and connect to it
+  /// within `timeout`.
+  UcxEndpoint(UcxSource& source, uint64_t peer, std::shared_ptr<SetupLink> link,
               std::chrono::milliseconds timeout, OpenHandler opened);
   ~UcxEndpoint() override;
 
@@ -108,9 +108,8 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
 
   UcxSource& source_;
   const uint64_t peer_;
-  std::shared_ptr<SetupLink> link_;    // shared with handlers that wait for its socket
-  std::shared_ptr<UcxWorker> worker_;  // shared with its own handlers; null before and after
-  boost::asio::steady_timer timer_;    // for the opening
+  const std::shared_ptr<SetupLink> link_;
+  std::shared_ptr<UcxWorker> worker_;  // null before the peer's note has come
   OpenHandler opened_;                 // empty once it was called
   bool greeted_ = false;               // the peer's worker has answered
   bool closed_ = false;

@@ -16,11 +16,8 @@ namespace mempool {
 /// One connection that a peer opened. Thread: confined, as its target.
 class UcxTarget::Inbound final : public SetupLinkOwner, public UcxWorkerOwner {
  public:
-  Inbound(UcxTarget& target, const Dialer& dialer, boost::asio::ip::tcp::socket socket)
-      : target_(target),
-        peer_(dialer.incarnation),
-        link_(std::make_shared<SetupLink>(std::move(socket), static_cast<SetupLinkOwner&>(*this))) {
-  }
+  Inbound(UcxTarget& target, std::shared_ptr<SetupLink> link, uint64_t peer)
+      : target_(target), peer_(peer), link_(std::move(link)) {}
   ~Inbound() override {
     if (worker_) worker_->close();
     link_->close();
@@ -45,19 +42,20 @@ class UcxTarget::Inbound final : public SetupLinkOwner, public UcxWorkerOwner {
 
   UcxTarget& target_;
   const uint64_t peer_;
-  std::shared_ptr<SetupLink> link_;    // shared with handlers that wait for its socket
-  std::shared_ptr<UcxWorker> worker_;  // shared with its own handlers
+  const std::shared_ptr<SetupLink> link_;
+  std::shared_ptr<UcxWorker> worker_;
   bool greeted_ = false;
   Status failure_;  // to be acted on outside of UCX's calls
 };
 
 Status UcxTarget::Inbound::open() {
-  MEMPOOL_ASSIGN_OR_RETURN(
-      worker_, UcxWorker::open(target_.context_, target_.io_, static_cast<UcxWorkerOwner&>(*this)));
+  MEMPOOL_ASSIGN_OR_RETURN(worker_, UcxWorker::open(target_.context_, target_.loop_,
+                                                    static_cast<UcxWorkerOwner&>(*this)));
   MEMPOOL_RETURN_IF_ERROR(hear());
   MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, ucx_address_of(worker_->handle()));
+  link_->start(*this);
+  link_->set_deadline(target_.timeout_);
   link_->send(encode_worker_address(address));
-  link_->start();
   return {};
 }
 
@@ -82,6 +80,8 @@ void UcxTarget::Inbound::on_hello(const ucp_am_recv_param_t& param) {
     failure_ = invalid_argument("malformed greeting");
   } else if (const ucs_status_t sent = send_ucx_hello(param.reply_ep); sent != UCS_OK) {
     failure_ = unavailable(fmt::format("answer the greeting: UCX: {}", ucs_status_string(sent)));
+  } else {
+    link_->clear_deadline();
   }
 }
 
@@ -95,22 +95,23 @@ void UcxTarget::Inbound::on_notice(std::span<const std::byte> notice) {
   target_.events_.notified(peer_, {words[0], words[1]});
 }
 
-UcxTarget::UcxTarget(ucp_context_h context, boost::asio::io_context& io, EventQueue& events)
-    : context_(context), io_(io), events_(events) {}
+UcxTarget::UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
+                     std::chrono::milliseconds timeout)
+    : context_(context), loop_(loop), events_(events), timeout_(timeout) {}
 
 UcxTarget::~UcxTarget() = default;
 
-bool UcxTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer) {
-  const auto of_peer = std::ranges::count_if(
-      inbound_, [&](const auto& one) { return one->peer() == dialer.incarnation; });
+bool UcxTarget::adopt(std::shared_ptr<SetupLink> link, uint64_t peer) {
+  const auto of_peer =
+      std::ranges::count_if(inbound_, [&](const auto& one) { return one->peer() == peer; });
   if (static_cast<size_t>(of_peer) >= kPerPeerMax || inbound_.size() >= kInboundMax) return false;
-  auto inbound = std::make_unique<Inbound>(*this, dialer, std::move(socket));
-  if (const Status opened = inbound->open(); !opened.ok()) {
-    refusals_.warning(status_code_name(opened.code()), "ucx: cannot serve peer {:x}: {}",
-                      dialer.incarnation, opened.message());
-    return true;  // it is closed, for another reason than its peer's number
+  auto inbound = std::make_unique<Inbound>(*this, std::move(link), peer);
+  if (const Status opened = inbound->open(); opened.ok()) {
+    inbound_.push_back(std::move(inbound));
+  } else {
+    refusals_.warning(status_code_name(opened.code()), "ucx: cannot serve peer {:x}: {}", peer,
+                      opened.message());
   }
-  inbound_.push_back(std::move(inbound));
   return true;
 }
 

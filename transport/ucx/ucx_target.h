@@ -3,13 +3,13 @@
 // moves what UCX has no NIC for, hears notifications, and with it goes all that the peer can do.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "core/log.h"
 #include "transport/event_queue.h"
-#include "transport/setup_link.h"
-#include "transport/tcp/handshake.h"
+#include "transport/loop.h"
 #include "transport/ucx/ucx_worker.h"
 
 namespace mempool {
@@ -17,16 +17,17 @@ namespace mempool {
 /// Thread: confined to the io_context's thread.
 class UcxTarget {
  public:
-  UcxTarget(ucp_context_h context, boost::asio::io_context& io, EventQueue& events);
+  /// A dialer has `timeout` to greet.
+  UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
+            std::chrono::milliseconds timeout);
   ~UcxTarget();
 
   /// Connections that one peer, and all together, may have open here: each costs descriptors.
   static constexpr size_t kPerPeerMax = 16;
   static constexpr size_t kInboundMax = 1024;
 
-  /// Serve a connection whose dialer has proven itself; false, and it is closed, where there is no
-  /// room for it.
-  bool adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer);
+  /// Serve a connection whose dialer has proven itself; false, where there is no room for it.
+  bool adopt(std::shared_ptr<SetupLink> link, uint64_t peer);
   /// Close all connections and slots of a peer, without a word. Nothing of it lands afterwards.
   void drop(uint64_t peer);
 
@@ -35,8 +36,9 @@ class UcxTarget {
   void lose(const Inbound& inbound, const Status& why);
 
   const ucp_context_h context_;
-  boost::asio::io_context& io_;
+  Loop& loop_;
   EventQueue& events_;
+  const std::chrono::milliseconds timeout_;
   BoundedLog refusals_;
   std::vector<std::unique_ptr<Inbound>> inbound_;
 };

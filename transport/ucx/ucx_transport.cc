@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the connecting of the ucx backend, as a coroutine on its io_context.
+// Owns the opening, connecting and fencing of the ucx backend.
 #include "transport/ucx/ucx_transport.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/io_context.hpp>
 
 #include "core/check.h"
-#include "core/random.h"
 #include "transport/ucx/ucx_self_test.h"
 
 namespace mempool {
 namespace {
-
-namespace asio = boost::asio;
 
 Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) {
   Capabilities capabilities;
@@ -35,21 +29,16 @@ Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) 
 
 UcxTransport::UcxTransport(const TransportContext& context, const UcxOptions& options,
                            std::unique_ptr<UcxContext> ucx, Capabilities capabilities)
-    : io_(*context.io),
-      options_(options),
+    : options_(options),
       ucx_(std::move(ucx)),
-      source_{io_,
+      source_{*context.loop,
               ucx_->handle(),
               std::move(capabilities),
               {ucx_->handle(), context.incarnation},
-              std::make_shared<EventQueue>(io_, *context.events),
+              std::make_shared<EventQueue>(*context.loop, *context.events),
               {},
               {}},
-      target_(ucx_->handle(), io_, *source_.events),
-      listener_(io_, {"ucx", context.incarnation, context.token, options.handshake_timeout},
-                SocketBuffers{}, [this](Socket socket, const Dialer& dialer) {
-                  return target_.adopt(std::move(socket), dialer);
-                }) {
+      target_(ucx_->handle(), *context.loop, *source_.events, options.handshake_timeout) {
   source_.ended.system_calls.reset();  // UCX's are its own
 }
 
@@ -60,12 +49,19 @@ Result<std::unique_ptr<Transport>> UcxTransport::open(const TransportContext& co
   if (options.self_test) MEMPOOL_RETURN_IF_ERROR(test_ucx(ucx->handle(), capabilities));
   std::unique_ptr<UcxTransport> transport(
       new UcxTransport(context, options, std::move(ucx), std::move(capabilities)));
-  MEMPOOL_RETURN_IF_ERROR(transport->listener_.listen(context.bind_host, options.port));
+  const SetupTerms terms{
+      "ucx",       context.incarnation, context.token, options.handshake_timeout, context.bind_host,
+      options.port};
+  MEMPOOL_ASSIGN_OR_RETURN(
+      transport->port_,
+      context.loop->open_setup_port(
+          terms, [target = &transport->target_](std::shared_ptr<SetupLink> link, uint64_t peer) {
+            return target->adopt(std::move(link), peer);
+          }));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
 UcxTransport::~UcxTransport() {
-  alive_.reset();
   source_.events->close();
 }
 
@@ -86,48 +82,28 @@ Result<std::vector<std::byte>> UcxTransport::export_key(uint32_t region) const {
 }
 
 Result<std::vector<std::byte>> UcxTransport::address_for(uint64_t) {
-  return listener_.address();
+  return port_->address();
 }
 
 void UcxTransport::connect(uint64_t peer, const std::string& host,
                            std::span<const std::byte> address, ConnectHandler handler) {
-  asio::co_spawn(
-      io_,
-      dial(alive_, peer, host, std::vector(address.begin(), address.end()), std::move(handler)),
-      asio::detached);
+  port_->dial(peer, host, address,
+              [this, peer, handler = std::move(handler)](Result<std::shared_ptr<SetupLink>> link) {
+                if (!link.ok()) return handler(link.status());
+                begin(peer, std::move(link).value(), handler);
+              });
 }
 
-// Looks whether the transport is still here when it begins, which may be long after it was spawned,
-// and after each wait.
-asio::awaitable<void> UcxTransport::dial(std::weak_ptr<Alive> alive, uint64_t peer,
-                                         std::string host, std::vector<std::byte> address,
-                                         ConnectHandler handler) {
-  if (alive.expired()) co_return;
-  const Result<uint16_t> port = ProvenListener::port_of(address);
-  if (!port.ok()) {
-    handler(port.status().with_context(fmt::format("ucx address of peer {:x}", peer)));
-    co_return;
-  }
-  const std::string where = fmt::format("connect to peer {:x} at {}:{}", peer, host, *port);
-  Socket socket(io_);
-  const Status status = co_await listener_.dial(socket, host, *port, peer, random_word());
-  if (alive.expired()) co_return;
-  if (!status.ok()) {
-    handler(status.with_context(where));
-    co_return;
-  }
-  open_endpoint(peer, std::move(socket), where, std::move(handler));
-}
-
-void UcxTransport::open_endpoint(uint64_t peer, Socket socket, const std::string& where,
-                                 ConnectHandler handler) {
+void UcxTransport::begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler) {
   const uint64_t number = next_opening_++;
-  const auto opened = [this, number, where](const Status& status) {
+  const auto opened = [this, number, peer](const Status& status) {
     Opening opening = std::move(opening_.extract(number).mapped());
-    if (!status.ok()) return opening.handler(status.with_context(where));
+    if (!status.ok()) {
+      return opening.handler(status.with_context(fmt::format("connect to peer {:x}", peer)));
+    }
     opening.handler(std::unique_ptr<Endpoint>(std::move(opening.endpoint)));
   };
-  opening_[number] = {std::make_unique<UcxEndpoint>(source_, peer, std::move(socket),
+  opening_[number] = {std::make_unique<UcxEndpoint>(source_, peer, std::move(link),
                                                     options_.handshake_timeout, opened),
                       std::move(handler)};
 }

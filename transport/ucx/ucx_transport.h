@@ -3,12 +3,11 @@
 // move, docs/decisions/0012-ucx.md why so.
 #pragma once
 
-#include <boost/asio/awaitable.hpp>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "transport/tcp/proven_listener.h"
 #include "transport/transport_registry.h"
 #include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_endpoint.h"
@@ -39,8 +38,6 @@ class UcxTransport final : public Transport {
   CallCounts counts() const override;
 
  private:
-  using Socket = ProvenListener::Socket;
-  struct Alive {};
   struct Opening {
     std::unique_ptr<UcxEndpoint> endpoint;
     ConnectHandler handler;
@@ -48,21 +45,15 @@ class UcxTransport final : public Transport {
 
   UcxTransport(const TransportContext& context, const UcxOptions& options,
                std::unique_ptr<UcxContext> ucx, Capabilities capabilities);
-  boost::asio::awaitable<void> dial(std::weak_ptr<Alive> alive, uint64_t peer, std::string host,
-                                    std::vector<std::byte> address, ConnectHandler handler);
-  void open_endpoint(uint64_t peer, Socket socket, const std::string& where,
-                     ConnectHandler handler);
+  void begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler);
 
-  boost::asio::io_context& io_;
   const UcxOptions options_;
   const std::unique_ptr<UcxContext> ucx_;  // outlives all that is made of it below
   UcxSource source_;
   UcxTarget target_;
   std::map<uint64_t, Opening> opening_;  // by a number of their own
   uint64_t next_opening_ = 0;
-  ProvenListener listener_;
-  // Shared with nobody: coroutines hold it weakly and look whether this is still here.
-  std::shared_ptr<Alive> alive_ = std::make_shared<Alive>();
+  std::unique_ptr<SetupPort> port_;
 };
 
 }  // namespace mempool

@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <boost/asio/post.hpp>
 #include <chrono>
 
 #include "core/check.h"
@@ -73,62 +72,63 @@ ucs_status_t send_ucx_hello(ucp_ep_h endpoint) {
   return UCS_OK;
 }
 
-Result<std::shared_ptr<UcxWorker>> UcxWorker::open(ucp_context_h context,
-                                                   boost::asio::io_context& io,
+Result<std::shared_ptr<UcxWorker>> UcxWorker::open(ucp_context_h context, Loop& loop,
                                                    UcxWorkerOwner& owner) {
   MEMPOOL_ASSIGN_OR_RETURN(UcxWorkerHandle handle, make_ucx_worker(context));
-  int descriptor = -1;
+  int events = -1;
   const UcxWords words;
-  const ucs_status_t status = ucp_worker_get_efd(handle.get(), &descriptor);
+  const ucs_status_t status = ucp_worker_get_efd(handle.get(), &events);
   if (status != UCS_OK) return words.failure(status, "give a worker's descriptor");
-  auto worker = std::make_shared<UcxWorker>(std::move(handle), io, owner);
-  boost::system::error_code error;
-  worker->ready_.assign(descriptor, error);
-  if (error) return unavailable(fmt::format("watch a worker's descriptor: {}", error.message()));
+  MEMPOOL_ASSIGN_OR_RETURN(Descriptor timer, make_timer());
+  auto worker =
+      std::make_shared<UcxWorker>(std::move(handle), events, std::move(timer), loop, owner);
   worker->drive();
   return worker;
 }
 
-void UcxWorker::drive() {
-  if (std::exchange(driven_, true)) return;
-  boost::asio::post(io_, [self = shared_from_this()] {
-    self->driven_ = false;
-    self->turn(false);
-  });
+UcxWorker::UcxWorker(UcxWorkerHandle worker, int events, Descriptor timer, Loop& loop,
+                     UcxWorkerOwner& owner)
+    : loop_(loop),
+      worker_(std::move(worker)),
+      events_(events),
+      owner_(owner),
+      timer_(std::move(timer)),
+      task_(loop.make_task([this] { turn(false); })) {
+  watch();
 }
 
 void UcxWorker::turn(bool woken) {
-  if (closed()) return;
-  const std::shared_ptr<UcxWorker> self = shared_from_this();  // its owner may let go of it below
+  const std::shared_ptr<UcxWorker> self = shared_from_this();
   int steps = 0;
   while (steps < kStepsMost && ucp_worker_progress(worker_.get()) != 0) ++steps;
   idle_wakes_ = woken && steps == 0 ? idle_wakes_ + 1 : 0;
   owner_.on_progress();
-  if (closed()) return;
+  if (!worker_) return;
   if (steps == kStepsMost) return drive();
   const ucs_status_t armed = ucp_worker_arm(worker_.get());
-  if (armed == UCS_OK) return wait();
   if (armed == UCS_ERR_BUSY) return drive();
-  owner_.on_broken(unavailable(fmt::format("wait for events: UCX: {}", ucs_status_string(armed))));
-}
-
-void UcxWorker::wait() {
-  if (std::exchange(waiting_, true)) return;
-  const auto woken = [self = shared_from_this()](const boost::system::error_code& error) {
-    self->waiting_ = false;
-    if (!error) self->turn(true);
-  };
-  if (idle_wakes_ < kIdleWakesMost) {
-    ready_.async_wait(boost::asio::posix::stream_descriptor::wait_read, woken);
-  } else {
-    pause_.expires_after(kIdlePause);
-    pause_.async_wait(woken);
+  if (armed != UCS_OK) {
+    owner_.on_broken(unavailable(fmt::format("wait: UCX: {}", ucs_status_string(armed))));
+  } else if (idle_wakes_ == kIdleWakesMost) {
+    pause();
   }
 }
 
+void UcxWorker::watch() {
+  watch_ = loop_.watch(events_, [this] { turn(true); });
+}
+
+void UcxWorker::pause() {
+  start_timer(timer_, kIdlePause);
+  watch_ = loop_.watch(timer_.number(), [this] {
+    watch();
+    turn(true);
+  });
+}
+
 void UcxWorker::close() {
-  if (closed()) return;
-  ready_.release();      // the descriptor is UCX's
+  task_.reset();
+  watch_.reset();
   const UcxWords words;  // of requests that are cut off, as they are meant to be
   worker_.reset();
 }

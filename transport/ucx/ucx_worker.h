@@ -7,9 +7,6 @@
 #include <ucp/api/ucp.h>
 
 #include <array>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -17,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "core/descriptor.h"
 #include "mempool/status.h"
+#include "transport/loop.h"
 
 namespace mempool {
 
@@ -54,37 +53,37 @@ class UcxWorkerOwner {
   virtual void on_broken(const Status& why) = 0;
 };
 
-/// Shared, because a handler that waits for its descriptor may run after its owner is gone.
-/// Thread: confined to the io_context's thread.
+/// Shared, because its owner may let go of it from inside one of its turns.
+/// Thread: confined to the loop's thread.
 class UcxWorker : public std::enable_shared_from_this<UcxWorker> {
  public:
   /// Errors: kResourceExhausted, kUnavailable.
-  static Result<std::shared_ptr<UcxWorker>> open(ucp_context_h context, boost::asio::io_context& io,
+  static Result<std::shared_ptr<UcxWorker>> open(ucp_context_h context, Loop& loop,
                                                  UcxWorkerOwner& owner);
-  UcxWorker(UcxWorkerHandle worker, boost::asio::io_context& io, UcxWorkerOwner& owner)
-      : io_(io), worker_(std::move(worker)), owner_(owner), ready_(io), pause_(io) {}
+  UcxWorker(UcxWorkerHandle worker, int events, Descriptor timer, Loop& loop,
+            UcxWorkerOwner& owner);
   ~UcxWorker() { close(); }
 
   ucp_worker_h handle() const { return worker_.get(); }
   /// Make progress soon: something was posted.
-  void drive();
+  void drive() { task_->schedule(); }
   /// Destroy it: its queue pairs are in error and its sockets closed when this returns, so that no
   /// byte of the peer lands any more. What is posted is called back from inside.
   void close();
-  bool closed() const { return worker_ == nullptr; }
 
  private:
-  void turn(bool woken);  // by the descriptor
-  void wait();
+  void turn(bool woken);  // by its descriptor
+  void watch();
+  void pause();
 
-  boost::asio::io_context& io_;
+  Loop& loop_;
   UcxWorkerHandle worker_;  // null once closed
+  const int events_;        // UCX's descriptor
   UcxWorkerOwner& owner_;   // not touched once closed
-  boost::asio::posix::stream_descriptor ready_;
-  boost::asio::steady_timer pause_;
-  bool driven_ = false;
-  bool waiting_ = false;
-  int idle_wakes_ = 0;  // in a row, without progress
+  const Descriptor timer_;  // of pauses
+  int idle_wakes_ = 0;      // in a row, without progress
+  std::unique_ptr<LoopTask> task_;
+  std::unique_ptr<LoopWatch> watch_;  // of its descriptor, or of the timer
 };
 
 }  // namespace mempool

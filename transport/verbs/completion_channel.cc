@@ -73,21 +73,20 @@ void CompletionQueue::set_due(bool due) {
   if (!channel_.spins() || std::exchange(due_, due) == due) return;
   if (due) {
     channel_.due_.push_back(this);
-    channel_.spin_on();
+    channel_.spinning_->schedule();
   } else {
     std::erase(channel_.due_, this);
   }
 }
 
 Result<std::unique_ptr<CompletionChannel>> CompletionChannel::create(const VerbsDevice& device,
-                                                                     boost::asio::io_context& io,
-                                                                     bool spin) {
-  std::unique_ptr<CompletionChannel> made(new CompletionChannel(device, io, spin));
-  MEMPOOL_RETURN_IF_ERROR(made->open());
+                                                                     Loop& loop, bool spin) {
+  std::unique_ptr<CompletionChannel> made(new CompletionChannel(device, spin));
+  MEMPOOL_RETURN_IF_ERROR(made->open(loop));
   return made;
 }
 
-Status CompletionChannel::open() {
+Status CompletionChannel::open(Loop& loop) {
   handle_.reset(ibv_create_comp_channel(device_.context()));
   if (!handle_) {
     return verbs_error(StatusCode::kResourceExhausted,
@@ -95,36 +94,10 @@ Status CompletionChannel::open() {
   }
   make_nonblocking(handle_->fd);
   make_nonblocking(device_.context()->async_fd);
-  events_.assign(handle_->fd);
-  reports_.assign(device_.context()->async_fd);
-  wait_for_events();
-  wait_for_reports();
+  events_ = loop.watch(handle_->fd, [this] { take_events(); });
+  reports_ = loop.watch(device_.context()->async_fd, [this] { take_reports(); });
+  spinning_ = loop.make_task([this] { spin(); });
   return {};
-}
-
-CompletionChannel::~CompletionChannel() {
-  alive_.reset();
-  // The descriptors are libibverbs's, which closes them.
-  if (events_.is_open()) events_.release();
-  if (reports_.is_open()) reports_.release();
-}
-
-void CompletionChannel::wait_for_events() {
-  events_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                     [this, alive = std::weak_ptr(alive_)](const auto& error) {
-                       if (error || alive.expired()) return;
-                       take_events();
-                       wait_for_events();
-                     });
-}
-
-void CompletionChannel::wait_for_reports() {
-  reports_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                      [this, alive = std::weak_ptr(alive_)](const auto& error) {
-                        if (error || alive.expired()) return;
-                        take_reports();
-                        wait_for_reports();
-                      });
 }
 
 void CompletionChannel::take_events() {
@@ -158,14 +131,10 @@ void CompletionChannel::take_reports() {
   }
 }
 
-void CompletionChannel::spin_on() {
-  if (due_.empty() || std::exchange(spinning_, true)) return;
-  later(alive_, [this] {
-    spinning_ = false;
-    // One that goes meanwhile makes another wait for the next turn.
-    for (size_t i = 0; i < due_.size(); ++i) due_[i]->drain();
-    spin_on();
-  });
+void CompletionChannel::spin() {
+  // One that goes meanwhile makes another wait for the next turn.
+  for (size_t i = 0; i < due_.size(); ++i) due_[i]->drain();
+  if (!due_.empty()) spinning_->schedule();
 }
 
 }  // namespace mempool

@@ -2,14 +2,11 @@
 // Owns the waiting for a device: completion events, and what the device says of itself.
 #pragma once
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/post.hpp>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "mempool/status.h"
+#include "transport/loop.h"
 #include "transport/verbs/verbs_device.h"
 
 namespace mempool {
@@ -27,7 +24,7 @@ class CompletionHandler {
 };
 
 /// A completion queue and whoever takes its entries. Its queue pairs go before it does.
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class CompletionQueue {
  public:
   /// Errors: kResourceExhausted with the device's reason.
@@ -57,47 +54,33 @@ class CompletionQueue {
 };
 
 /// One channel a device; wakes its queues by the channel's descriptor. Its queues go before it.
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class CompletionChannel {
  public:
   /// Errors: kResourceExhausted with the kernel's reason.
-  static Result<std::unique_ptr<CompletionChannel>> create(const VerbsDevice& device,
-                                                           boost::asio::io_context& io, bool spin);
+  static Result<std::unique_ptr<CompletionChannel>> create(const VerbsDevice& device, Loop& loop,
+                                                           bool spin);
   ~CompletionChannel();
 
   ibv_comp_channel* get() const { return handle_.get(); }
   bool spins() const { return spin_; }
-  /// Run `action` in a later turn of the loop, unless the owner of `alive` goes first.
-  template <typename Action>
-  void later(std::weak_ptr<void> alive, Action action) {
-    boost::asio::post(io_, [alive = std::move(alive), action = std::move(action)] {
-      if (!alive.expired()) action();
-    });
-  }
 
  private:
   friend class CompletionQueue;
-  struct Alive {};
 
-  CompletionChannel(const VerbsDevice& device, boost::asio::io_context& io, bool spin)
-      : device_(device), io_(io), spin_(spin), events_(io), reports_(io) {}
-  Status open();
-  void wait_for_events();
-  void wait_for_reports();
+  CompletionChannel(const VerbsDevice& device, bool spin) : device_(device), spin_(spin) {}
+  Status open(Loop& loop);
   void take_events();
   void take_reports();
-  void spin_on();
+  void spin();
 
   const VerbsDevice& device_;
-  boost::asio::io_context& io_;
   const bool spin_;
   ChannelHandle handle_;
-  boost::asio::posix::stream_descriptor events_;   // of the channel
-  boost::asio::posix::stream_descriptor reports_;  // of the device: ports up and down, failures
+  std::unique_ptr<LoopWatch> events_;   // of the channel
+  std::unique_ptr<LoopWatch> reports_;  // of the device: ports up and down, failures
+  std::unique_ptr<LoopTask> spinning_;
   std::vector<CompletionQueue*> due_;
-  bool spinning_ = false;
-  // Shared with nobody: handlers hold it weakly and look whether this is still here.
-  std::shared_ptr<Alive> alive_ = std::make_shared<Alive>();
 };
 
 }  // namespace mempool

@@ -23,7 +23,7 @@ class NotificationHandler {
 };
 
 /// Keeps as many receives posted as it has granted, and more. Its queue pairs go before it.
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class ReceiveSide final : private CompletionHandler {
  public:
   /// Errors: kResourceExhausted or kUnavailable with the device's reason.

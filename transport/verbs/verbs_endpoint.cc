@@ -28,6 +28,8 @@ VerbsEndpoint::VerbsEndpoint(VerbsShared& shared, uint64_t peer) : shared_(share
   notices_.resize(kNoticesMost);
   for (uint32_t i = static_cast<uint32_t>(works_.size()); i-- > 0;) free_works_.push_back(i);
   for (uint32_t i = kNoticesMost; i-- > 0;) free_notices_.push_back(i);
+  flushing_ = shared_.loop.make_task([this] { flush(); });
+  telling_ = shared_.loop.make_task([this] { std::exchange(ready_, nullptr)(outcome_); });
   shared_.endpoints.push_back(this);
 }
 
@@ -121,9 +123,7 @@ SendLane& VerbsEndpoint::heir_of(SendLane& lane) {
 void VerbsEndpoint::enqueue(SendLane& lane, uint32_t index) {
   lane.waiting.push_back(index);
   lane.bytes += works_[index].bytes;
-  if (std::exchange(flush_due_, true)) return;
-  // What is posted in one turn of the loop goes out by one list.
-  shared_.channels.front()->later(alive_, [this] { flush(); });
+  flushing_->schedule();  // what is posted in one turn of the loop goes out by one list
 }
 
 Status VerbsEndpoint::post(const Call& call) {
@@ -198,7 +198,6 @@ void VerbsEndpoint::stop(Slot slot) {
 }
 
 void VerbsEndpoint::flush() {
-  flush_due_ = false;
   for (SendLane& lane : lanes_) flush(lane);
 }
 

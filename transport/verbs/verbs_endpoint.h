@@ -10,14 +10,13 @@
 #include <string>
 #include <vector>
 
-#include "transport/setup_link.h"
 #include "transport/verbs/send_lane.h"
 #include "transport/verbs/setup_note.h"
 #include "transport/verbs/verbs_shared.h"
 
 namespace mempool {
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class VerbsEndpoint final : public Endpoint, private CompletionHandler, private SetupLinkOwner {
  public:
   /// Told once, when the queue pairs work or none does; then the endpoint may go.
@@ -28,7 +27,7 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
 
   /// Make the queue pairs and offer them to the peer over a proven connection. Errors, and then
   /// `ready` is not called: kResourceExhausted or kUnavailable with the device's reason.
-  Status begin(boost::asio::ip::tcp::socket socket, ReadyHandler ready);
+  Status begin(std::shared_ptr<SetupLink> link, ReadyHandler ready);
 
   Status import_key(uint32_t remote_region, std::span<const std::byte> key) override;
   Status post(const Call& call) override;
@@ -100,6 +99,7 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   void fail(const Status& why);
   void probe_ended();
 
+  void tell(const Status& outcome);
   Status on_note(std::span<const std::byte> note) override;
   Status on_accepted(const AcceptedNote& note);
   void on_closed(const Status& why) override;
@@ -120,12 +120,12 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   uint32_t round_ = 0;
   uint32_t probes_ = 0;
   Status probe_failure_;
-  bool flush_due_ = false;
   CallsInFlight in_flight_ = std::make_shared<uint32_t>(0);
   CallCounts counts_;
-  struct Alive {};
-  // Shared with nobody: handlers hold it weakly and look whether this is still here.
-  std::shared_ptr<Alive> alive_ = std::make_shared<Alive>();
+  std::unique_ptr<LoopTask> flushing_;
+  std::unique_ptr<LoopTask> telling_;  // ready_, how it went
+  Status outcome_;
+  bool told_ = false;  // or about to be
 };
 
 }  // namespace mempool

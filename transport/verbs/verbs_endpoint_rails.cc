@@ -17,14 +17,14 @@
 
 namespace mempool {
 
-Status VerbsEndpoint::begin(boost::asio::ip::tcp::socket socket, ReadyHandler ready) {
+Status VerbsEndpoint::begin(std::shared_ptr<SetupLink> link, ReadyHandler ready) {
   MEMPOOL_RETURN_IF_ERROR(make_rails());
   ConnectNote note;
   for (const auto& device : shared_.devices) note.rails.push_back({device->address(), {}});
   for (const SendLane& lane : lanes_) note.rails[lane.rail].queues.push_back(lane.queue.address());
   ready_ = std::move(ready);
-  link_ = std::make_shared<SetupLink>(std::move(socket), static_cast<SetupLinkOwner&>(*this));
-  link_->start();
+  link_ = std::move(link);
+  link_->start(*this);
   link_->set_deadline(shared_.options.handshake_timeout);
   link_->send(encode_note(note));
   return {};
@@ -101,10 +101,15 @@ Status VerbsEndpoint::on_accepted(const AcceptedNote& note) {
 void VerbsEndpoint::probe_ended() {
   if (--probes_ > 0 || !link_) return;
   link_->clear_deadline();
-  // Later: who is told may end this endpoint, and a completion queue is still being drained.
-  shared_.channels.front()->later(alive_, [this] {
-    if (const ReadyHandler ready = std::exchange(ready_, nullptr)) ready({});
-  });
+  tell({});
+}
+
+// Later: who is told may end this endpoint, and a completion queue may be being drained.
+void VerbsEndpoint::tell(const Status& outcome) {
+  if (!ready_ || told_) return;
+  told_ = true;
+  outcome_ = outcome;
+  telling_->schedule();
 }
 
 void VerbsEndpoint::lane_failed(SendLane& lane, const ibv_wc& work) {
@@ -186,10 +191,7 @@ void VerbsEndpoint::end(const Status& why) {
   link_->close();
   link_.reset();
   end_all();
-  ReadyHandler ready = std::exchange(ready_, nullptr);
-  if (!ready) return;
-  // Later: who is told may end this endpoint, and a completion queue may be being drained.
-  shared_.channels.front()->later(alive_, [ready = std::move(ready), why] { ready(why); });
+  tell(why);
 }
 
 void VerbsEndpoint::end_all() {

@@ -14,18 +14,20 @@ namespace mempool {
 
 class VerbsEndpoint;
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 struct VerbsShared {
-  VerbsShared(VerbsOptions given, uint64_t own, VerbsDevices opened,
+  VerbsShared(Loop& runs, VerbsOptions given, uint64_t own, VerbsDevices opened,
               std::vector<std::unique_ptr<CompletionChannel>> made,
               std::shared_ptr<EventQueue> queue)
-      : options(std::move(given)),
+      : loop(runs),
+        options(std::move(given)),
         incarnation(own),
         devices(std::move(opened)),
         channels(std::move(made)),
         memory(devices),
         events(std::move(queue)) {}
 
+  Loop& loop;
   const VerbsOptions options;
   const uint64_t incarnation;
   const VerbsDevices devices;

@@ -23,12 +23,9 @@ constexpr uint16_t kNotificationsGranted = 16;
 /// One peer's connection. Thread: confined.
 class VerbsTarget::Inbound final : public NotificationHandler, private SetupLinkOwner {
  public:
-  Inbound(VerbsTarget& target, boost::asio::ip::tcp::socket socket, uint64_t peer)
-      : target_(target),
-        shared_(target.shared_),
-        peer_(peer),
-        link_(std::make_shared<SetupLink>(std::move(socket), static_cast<SetupLinkOwner&>(*this))) {
-    link_->start();
+  Inbound(VerbsTarget& target, std::shared_ptr<SetupLink> link, uint64_t peer)
+      : target_(target), shared_(target.shared_), peer_(peer), link_(std::move(link)) {
+    link_->start(*this);
     link_->set_deadline(shared_.options.handshake_timeout);
   }
 
@@ -147,11 +144,11 @@ Status VerbsTarget::open() {
   return {};
 }
 
-bool VerbsTarget::adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer) {
-  const auto of_peer = std::ranges::count(inbound_, dialer.incarnation,
-                                          [](const auto& inbound) { return inbound->peer(); });
+bool VerbsTarget::adopt(std::shared_ptr<SetupLink> link, uint64_t peer) {
+  const auto of_peer =
+      std::ranges::count(inbound_, peer, [](const auto& inbound) { return inbound->peer(); });
   if (static_cast<size_t>(of_peer) >= kConnectionsOfOnePeer) return false;
-  inbound_.push_back(std::make_unique<Inbound>(*this, std::move(socket), dialer.incarnation));
+  inbound_.push_back(std::make_unique<Inbound>(*this, std::move(link), peer));
   return true;
 }
 

@@ -6,15 +6,13 @@
 #include <memory>
 #include <vector>
 
-#include "transport/setup_link.h"
-#include "transport/tcp/handshake.h"
 #include "transport/verbs/receive_side.h"
 #include "transport/verbs/setup_note.h"
 #include "transport/verbs/verbs_shared.h"
 
 namespace mempool {
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class VerbsTarget {
  public:
   explicit VerbsTarget(VerbsShared& shared);
@@ -23,7 +21,7 @@ class VerbsTarget {
   /// Post the receives. Errors: those of ReceiveSide::create().
   Status open();
   /// Take a proven connection. False: the peer has as many as one may have.
-  bool adopt(boost::asio::ip::tcp::socket socket, const Dialer& dialer);
+  bool adopt(std::shared_ptr<SetupLink> link, uint64_t peer);
   /// Break all queue pairs of a peer; nothing of it lands any more when this returns.
   void drop(uint64_t peer);
   CallCounts counts() const;

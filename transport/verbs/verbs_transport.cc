@@ -78,14 +78,8 @@ Status check_lanes(const VerbsDevices& devices, const VerbsOptions& options) {
 
 }  // namespace
 
-VerbsTransport::VerbsTransport(const TransportContext& context, std::unique_ptr<VerbsShared> shared)
-    : shared_(std::move(shared)),
-      target_(*shared_),
-      port_(*context.io,
-            {"verbs", context.incarnation, context.token, shared_->options.handshake_timeout},
-            [this](SetupPort::Socket socket, const Dialer& dialer) {
-              return target_.adopt(std::move(socket), dialer);
-            }) {}
+VerbsTransport::VerbsTransport(std::unique_ptr<VerbsShared> shared)
+    : shared_(std::move(shared)), target_(*shared_) {}
 
 Result<std::unique_ptr<Transport>> VerbsTransport::open(const TransportContext& context) {
   MEMPOOL_ASSIGN_OR_RETURN(const VerbsOptions options, VerbsOptions::parse(context.options));
@@ -98,21 +92,29 @@ Result<std::unique_ptr<Transport>> VerbsTransport::open(const TransportContext& 
   std::vector<std::unique_ptr<CompletionChannel>> channels;
   for (const auto& device : devices) {
     MEMPOOL_ASSIGN_OR_RETURN(auto channel,
-                             CompletionChannel::create(*device, *context.io, options.spin));
+                             CompletionChannel::create(*device, *context.loop, options.spin));
     channels.push_back(std::move(channel));
     log().info("verbs: {} speaks {}, MTU {}, {} pieces a write and {} a read", device->name(),
                to_string(device->address().kind), device->address().mtu, granted.send,
                granted.read);
   }
   auto shared = std::make_unique<VerbsShared>(
-      options, context.incarnation, std::move(devices), std::move(channels),
-      std::make_shared<EventQueue>(*context.io, *context.events));
+      *context.loop, options, context.incarnation, std::move(devices), std::move(channels),
+      std::make_shared<EventQueue>(*context.loop, *context.events));
   shared->capabilities = capabilities_of(shared->devices, options, granted);
   shared->requests.resize(options.queue_depth);
   shared->pieces.resize(size_t{options.queue_depth} * std::max(granted.send, granted.read));
-  std::unique_ptr<VerbsTransport> transport(new VerbsTransport(context, std::move(shared)));
+  std::unique_ptr<VerbsTransport> transport(new VerbsTransport(std::move(shared)));
   MEMPOOL_RETURN_IF_ERROR(transport->target_.open());
-  MEMPOOL_RETURN_IF_ERROR(transport->port_.listen(context.bind_host, options.port));
+  const SetupTerms terms{"verbs",           context.incarnation,
+                         context.token,     options.handshake_timeout,
+                         context.bind_host, options.port};
+  MEMPOOL_ASSIGN_OR_RETURN(
+      transport->port_,
+      context.loop->open_setup_port(
+          terms, [target = &transport->target_](std::shared_ptr<SetupLink> link, uint64_t peer) {
+            return target->adopt(std::move(link), peer);
+          }));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
@@ -129,19 +131,19 @@ Result<std::vector<std::byte>> VerbsTransport::export_key(uint32_t region) const
 }
 
 Result<std::vector<std::byte>> VerbsTransport::address_for(uint64_t) {
-  return port_.address();
+  return port_->address();
 }
 
 void VerbsTransport::connect(uint64_t peer, const std::string& host,
                              std::span<const std::byte> address, ConnectHandler handler) {
-  port_.dial(peer, host, address,
-             [this, peer, handler = std::move(handler)](Result<SetupPort::Socket> socket) {
-               if (!socket.ok()) return handler(socket.status());
-               begin(peer, std::move(socket).value(), handler);
-             });
+  port_->dial(peer, host, address,
+              [this, peer, handler = std::move(handler)](Result<std::shared_ptr<SetupLink>> link) {
+                if (!link.ok()) return handler(link.status());
+                begin(peer, std::move(link).value(), handler);
+              });
 }
 
-void VerbsTransport::begin(uint64_t peer, SetupPort::Socket socket, ConnectHandler handler) {
+void VerbsTransport::begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler) {
   auto made = std::make_unique<VerbsEndpoint>(*shared_, peer);
   VerbsEndpoint* const endpoint = made.get();
   const auto ready = [this, endpoint, handler](const Status& status) {
@@ -152,7 +154,7 @@ void VerbsTransport::begin(uint64_t peer, SetupPort::Socket socket, ConnectHandl
     if (!status.ok()) return handler(status);
     handler(std::unique_ptr<Endpoint>(std::move(connected)));
   };
-  const Status begun = endpoint->begin(std::move(socket), ready);
+  const Status begun = endpoint->begin(std::move(link), ready);
   if (!begun.ok()) return handler(begun.with_context(fmt::format("connect to peer {:x}", peer)));
   dialing_.push_back(std::move(made));
 }

@@ -6,19 +6,18 @@
 #include <string>
 #include <vector>
 
-#include "transport/setup_port.h"
 #include "transport/transport_module.h"
 #include "transport/verbs/verbs_endpoint.h"
 #include "transport/verbs/verbs_target.h"
 
 namespace mempool {
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class VerbsTransport final : public Transport {
  public:
   /// Open the devices, test them and listen for set-up connections. Errors: kInvalidArgument for a
   /// bad option; kUnavailable where no device is usable, with the reason of each; those of
-  /// SetupPort::listen().
+  /// Loop::open_setup_port().
   static Result<std::unique_ptr<Transport>> open(const TransportContext& context);
   ~VerbsTransport() override;
 
@@ -35,13 +34,13 @@ class VerbsTransport final : public Transport {
   CallCounts counts() const override;
 
  private:
-  VerbsTransport(const TransportContext& context, std::unique_ptr<VerbsShared> shared);
-  void begin(uint64_t peer, SetupPort::Socket socket, ConnectHandler handler);
+  explicit VerbsTransport(std::unique_ptr<VerbsShared> shared);
+  void begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler);
 
   std::unique_ptr<VerbsShared> shared_;
   VerbsTarget target_;
   std::vector<std::unique_ptr<VerbsEndpoint>> dialing_;
-  SetupPort port_;
+  std::unique_ptr<SetupPort> port_;
 };
 
 /// Look at each device as open() would, for `mempool doctor`.

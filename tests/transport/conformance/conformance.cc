@@ -11,38 +11,63 @@ namespace mempool {
 namespace {
 
 #ifdef MEMPOOL_HAS_UCX
-std::map<std::string, std::string> ucx_over_tcp() {
-  return {{"tls", "tcp"},     {"devices", "lo"},           {"trust_peers", "1"},
-          {"self_test", "0"}, {"message_bytes", "262144"}, {"calls_in_flight", "16"}};
+/// UCX needs no device over tcp; there a put is taken by the target's thread.
+Subject ucx_over_tcp() {
+  return {.label = "ucx_tcp",
+          .transport = "ucx",
+          .options = {{"tls", "tcp"},
+                      {"devices", "lo"},
+                      {"trust_peers", "1"},
+                      {"self_test", "0"},
+                      {"message_bytes", "262144"},
+                      {"calls_in_flight", "16"}},
+          .proves_token = true,
+          .may_stall = true,
+          .begins_at_post = true,
+          .flushes = true,
+          .peer_may_go = false};
 }
 
-std::map<std::string, std::string> ucx_over_rc(const std::string& device) {
-  return {{"devices", device + ":1"}, {"config", "IB_GID_INDEX=0"}, {"message_bytes", "1048576"}};
+Subject ucx_over_rc(const std::string& source, const std::string& target) {
+  const auto options = [](const std::string& device) -> std::map<std::string, std::string> {
+    return {{"devices", device + ":1"},
+            {"config", "IB_GID_INDEX=0"},
+            {"message_bytes", "1048576"},
+            {"calls_in_flight", "16"}};
+  };
+  return {.label = "ucx_rc",
+          .transport = "ucx",
+          .options = options(source),
+          .target_options = options(target),
+          .proves_token = true,
+          .begins_at_post = true};
 }
 #endif
 
-/// Add the transports that are modules, as far as they are built. MEMPOOL_RDMA_DEVICES names two
-/// RDMA devices that reach each other, as "rxa,rxb".
-void add_modules([[maybe_unused]] std::vector<Subject>& all) {
+/// Transports that need RDMA devices: of two, named by MEMPOOL_RDMA_DEVICES ("rxa,rxb"), one serves
+/// the source and the other one the target.
+void add_rdma_subjects(std::vector<Subject>& subjects) {
+  const char* const names = std::getenv("MEMPOOL_RDMA_DEVICES");
+  if (names == nullptr) return;
+  const std::string both = names;
+  const std::string source = both.substr(0, both.find(','));
+  const std::string target = both.substr(both.find(',') + 1);
+  const auto verbs = [&](std::string label, std::map<std::string, std::string> options) {
+    Subject subject{.label = std::move(label), .transport = "verbs", .proves_token = true};
+    options.emplace("queue_depth", "32");
+    options.emplace("message_bytes", "1048576");
+    subject.options = subject.target_options = std::move(options);
+    subject.options.emplace("devices", source);
+    subject.target_options.emplace("devices", target);
+    subject.begins_at_post = subject.begins_in_next_turn = true;
+    subjects.push_back(std::move(subject));
+  };
+  verbs("verbs", {});
+  verbs("verbs_of_three_queue_pairs", {{"queue_pairs", "3"}});
+  verbs("verbs_that_spins", {{"spin", "1"}});
+  verbs("verbs_of_two_rails", {{"devices", both}});
 #ifdef MEMPOOL_HAS_UCX
-  // A put over tcp is taken by the target's thread.
-  all.push_back({.label = "ucx_tcp",
-                 .transport = "ucx",
-                 .options = ucx_over_tcp(),
-                 .proves_token = true,
-                 .may_stall = true,
-                 .begins_at_post = true,
-                 .flushes = true,
-                 .peer_may_go = false});
-  if (const char* devices = std::getenv("MEMPOOL_RDMA_DEVICES"); devices != nullptr) {
-    const std::string both = devices;
-    all.push_back({.label = "ucx_rc",
-                   .transport = "ucx",
-                   .options = ucx_over_rc(both.substr(0, both.find(','))),
-                   .target_options = ucx_over_rc(both.substr(both.find(',') + 1)),
-                   .proves_token = true,
-                   .begins_at_post = true});
-  }
+  subjects.push_back(ucx_over_rc(source, target));
 #endif
 }
 
@@ -50,7 +75,7 @@ void add_modules([[maybe_unused]] std::vector<Subject>& all) {
 
 std::vector<Subject> subjects() {
   const std::map<std::string, std::string> three_streams = {{"streams", "3"}};
-  std::vector<Subject> all = {
+  std::vector<Subject> subjects = {
       {.label = "local", .transport = "local"},
       {.label = "tcp", .transport = "tcp", .proves_token = true, .may_stall = true},
       {.label = "tcp_of_three_streams",
@@ -89,8 +114,11 @@ std::vector<Subject> subjects() {
        .may_stall = true,
        .lands_at_once = true},
   };
-  add_modules(all);
-  return all;
+#ifdef MEMPOOL_HAS_UCX
+  subjects.push_back(ucx_over_tcp());
+#endif
+  add_rdma_subjects(subjects);
+  return subjects;
 }
 
 Conformance::Conformance(uint64_t region_bytes)

@@ -21,12 +21,13 @@ struct Subject {
   std::string transport;
   std::map<std::string, std::string> options = {};
   std::map<std::string, std::string> target_options = {};  // where they are not those of the source
-  bool proves_token = false;    // its connections are refused without the token
-  bool may_stall = false;       // a call waits for the peer to take its bytes
-  bool begins_at_post = false;  // stop() finds every posted call begun
-  bool flushes = false;         // a notification waits for the peer to answer its writes
-  bool peer_may_go = true;      // also amid its writes: else the library ends the target's process
-  bool lands_at_once = false;   // between two turns of the target's loop no call is half landed
+  bool proves_token = false;         // its connections are refused without the token
+  bool may_stall = false;            // a call waits for the peer to take its bytes
+  bool begins_at_post = false;       // stop() finds every posted call begun
+  bool begins_in_next_turn = false;  // or, where none is between, that nothing has begun
+  bool lands_at_once = false;  // between two turns of the target's loop no call is half landed
+  bool flushes = false;        // a notification waits for the peer to answer its writes
+  bool peer_may_go = true;     // also amid its writes: else the library ends the target's process
 };
 
 inline void PrintTo(const Subject& subject, std::ostream* out) {

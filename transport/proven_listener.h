@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "core/log.h"
-#include "transport/tcp/handshake.h"
+#include "transport/handshake.h"
 
 namespace mempool {
 

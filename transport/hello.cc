@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the encoding and the checks of the first messages on a tcp data connection.
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 #include <fmt/format.h>
 

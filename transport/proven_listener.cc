@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the coroutines that accept and dial, and the bound on connections that have proven nothing.
-#include "transport/tcp/proven_listener.h"
+#include "transport/proven_listener.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

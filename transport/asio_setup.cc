@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the reading and writing of notes.
-#include "transport/setup_link.h"
+// Owns the reading and writing of notes, and the coroutine that dials.
+#include "transport/asio_setup.h"
 
 #include <fmt/format.h>
 #include <netinet/tcp.h>
 
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
 
 #include "core/check.h"
+#include "core/random.h"
 #include "transport/little_endian.h"
 
 namespace mempool {
@@ -35,16 +39,17 @@ void keep_alive(asio::ip::tcp::socket& socket) {
 
 }  // namespace
 
-SetupLink::SetupLink(asio::ip::tcp::socket socket, SetupLinkOwner& owner)
-    : socket_(std::move(socket)), owner_(&owner), deadline_(socket_.get_executor()) {
+AsioSetupLink::AsioSetupLink(asio::ip::tcp::socket socket)
+    : socket_(std::move(socket)), deadline_(socket_.get_executor()) {
   keep_alive(socket_);
 }
 
-void SetupLink::start() {
+void AsioSetupLink::start(SetupLinkOwner& owner) {
+  owner_ = &owner;
   read_length();
 }
 
-void SetupLink::read_length() {
+void AsioSetupLink::read_length() {
   incoming_.resize(sizeof(uint32_t));
   asio::async_read(socket_, asio::buffer(incoming_),
                    [self = shared_from_this()](const error_code& error, size_t) {
@@ -54,7 +59,7 @@ void SetupLink::read_length() {
                    });
 }
 
-void SetupLink::read_note() {
+void AsioSetupLink::read_note() {
   const auto length = LittleEndianReader(incoming_.data()).get<uint32_t>();
   if (length > kSetupNoteBytesMax) {
     return fail(invalid_argument(
@@ -72,7 +77,7 @@ void SetupLink::read_note() {
                    });
 }
 
-void SetupLink::send(std::span<const std::byte> note) {
+void AsioSetupLink::send(std::span<const std::byte> note) {
   MEMPOOL_CHECK(note.size() <= kSetupNoteBytesMax);
   std::vector<std::byte>& frame = outgoing_.emplace_back(sizeof(uint32_t) + note.size());
   LittleEndianWriter(frame.data()).put(static_cast<uint32_t>(note.size()));
@@ -80,7 +85,7 @@ void SetupLink::send(std::span<const std::byte> note) {
   if (outgoing_.size() == 1) write();
 }
 
-void SetupLink::write() {
+void AsioSetupLink::write() {
   asio::async_write(socket_, asio::buffer(outgoing_.front()),
                     [self = shared_from_this()](const error_code& error, size_t) {
                       self->outgoing_.pop_front();
@@ -95,7 +100,7 @@ void SetupLink::write() {
                     });
 }
 
-void SetupLink::set_deadline(std::chrono::milliseconds time) {
+void AsioSetupLink::set_deadline(std::chrono::milliseconds time) {
   deadline_.expires_after(time);
   deadline_.async_wait([self = shared_from_this(), time](const error_code& error) {
     if (error || self->closed()) return;
@@ -103,11 +108,11 @@ void SetupLink::set_deadline(std::chrono::milliseconds time) {
   });
 }
 
-void SetupLink::clear_deadline() {
+void AsioSetupLink::clear_deadline() {
   deadline_.cancel();
 }
 
-void SetupLink::close() {
+void AsioSetupLink::close() {
   owner_ = nullptr;
   clear_deadline();
   error_code ignored;
@@ -118,12 +123,47 @@ void SetupLink::close() {
   }
 }
 
-void SetupLink::fail(const Status& why) {
+void AsioSetupLink::fail(const Status& why) {
   SetupLinkOwner* const owner = std::exchange(owner_, nullptr);
   clear_deadline();
   error_code ignored;
   socket_.close(ignored);
   owner->on_closed(why);
+}
+
+AsioSetupPort::AsioSetupPort(asio::io_context& io, const SetupTerms& terms, ArrivalHandler arrived)
+    : io_(io),
+      listener_(
+          io, {terms.transport, terms.incarnation, terms.token, terms.timeout}, {},
+          [arrived = std::move(arrived)](ProvenListener::Socket socket, const Dialer& dialer) {
+            return arrived(std::make_shared<AsioSetupLink>(std::move(socket)), dialer.incarnation);
+          }) {}
+
+void AsioSetupPort::dial(uint64_t peer, std::string host, std::span<const std::byte> address,
+                         DialHandler handler) {
+  asio::co_spawn(io_,
+                 dial_now(alive_, peer, std::move(host),
+                          std::vector(address.begin(), address.end()), std::move(handler)),
+                 asio::detached);
+}
+
+asio::awaitable<void> AsioSetupPort::dial_now(std::weak_ptr<Alive> alive, uint64_t peer,
+                                              std::string host, std::vector<std::byte> address,
+                                              DialHandler handler) {
+  if (alive.expired()) co_return;
+  const Result<uint16_t> port = ProvenListener::port_of(address);
+  if (!port.ok()) {
+    handler(port.status().with_context(fmt::format("address of peer {:x}", peer)));
+    co_return;
+  }
+  ProvenListener::Socket socket(io_);
+  const Status status = co_await listener_.dial(socket, host, *port, peer, random_word());
+  if (alive.expired()) co_return;
+  if (status.ok()) {
+    handler(std::shared_ptr<SetupLink>(std::make_shared<AsioSetupLink>(std::move(socket))));
+  } else {
+    handler(status.with_context(fmt::format("connect to peer {:x} at {}:{}", peer, host, *port)));
+  }
 }
 
 }  // namespace mempool

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the order of the handshake's messages, as two coroutines, each under one deadline.
-#include "transport/tcp/handshake.h"
+#include "transport/handshake.h"
 
 #include <fmt/format.h>
 
@@ -9,7 +9,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
-#include "transport/tcp/hello.h"
+#include "transport/hello.h"
 
 namespace mempool {
 namespace {
