@@ -30,7 +30,7 @@ struct UcxSource {
   CallCounts ended;                     // of endpoints that are gone
 };
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWorkerOwner {
  public:
   /// Hears once, from the event loop, whether the endpoint is open; it may let go of it.

@@ -14,7 +14,7 @@
 
 namespace mempool {
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class UcxTarget {
  public:
   /// A dialer has `timeout` to greet.

@@ -15,7 +15,7 @@
 
 namespace mempool {
 
-/// Thread: confined to the io_context's thread.
+/// Thread: confined to the loop's thread.
 class UcxTransport final : public Transport {
  public:
   /// Open UCX, test what it does and listen. Errors: those of UcxOptions::parse, UcxContext::open
