@@ -286,17 +286,11 @@ void UcxEndpoint::close() {
 void UcxEndpoint::tear_down(const Status& why) {
   closed_ = true;
   link_->close();
-  if (endpoint_ != nullptr) {
-    ucp_request_param_t force{};
-    force.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-    force.flags = UCP_EP_CLOSE_FLAG_FORCE;
-    const UcxWords words;  // of requests that are cut off, as they are meant to be
-    (void)ucp_ep_close_nbx(endpoint_, &force);  // what is left of it goes with the worker
-    endpoint_ = nullptr;
-  }
   for (const auto& [region, remote] : remotes_) ucp_rkey_destroy(remote.key);
   remotes_.clear();
+  // Not by ucp_ep_close_nbx(): UCX 1.13 ends the process when that meets a connection half made.
   if (worker_) worker_->close();
+  endpoint_ = nullptr;
   for (Pending& pending : pending_) {
     if (pending.step != Step::kIdle) finish(pending, why);
   }

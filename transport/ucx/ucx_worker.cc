@@ -21,7 +21,7 @@ constexpr std::chrono::milliseconds kIdlePause{1};
 
 }  // namespace
 
-Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context) {
+Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context, std::string* said) {
   ucp_worker_params_t params{};
   params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE | UCP_WORKER_PARAM_FIELD_FLAGS;
   // Not single: a transport may be destroyed on another thread once its own has ended.
@@ -32,6 +32,7 @@ Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context) {
   const UcxWords words;  // also of settings that these transports have no use for
   const ucs_status_t status = ucp_worker_create(context, &params, &worker);
   if (status != UCS_OK) return words.failure(status, "make a worker");
+  if (said != nullptr) *said = words.said();
   return UcxWorkerHandle(worker);
 }
 

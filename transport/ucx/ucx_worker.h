@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -25,8 +26,8 @@ struct UcxWorkerDestroy {
 };
 using UcxWorkerHandle = std::unique_ptr<std::remove_pointer_t<ucp_worker_h>, UcxWorkerDestroy>;
 
-/// Errors: kResourceExhausted, kUnavailable.
-Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context);
+/// Put what UCX says of it into `said`, where given. Errors: kResourceExhausted, kUnavailable.
+Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context, std::string* said = nullptr);
 /// Give what a peer needs to connect to the worker.
 Result<std::vector<std::byte>> ucx_address_of(ucp_worker_h worker);
 

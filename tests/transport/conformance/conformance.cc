@@ -32,6 +32,7 @@ Subject ucx_over_rc(const std::string& source, const std::string& target) {
   const auto options = [](const std::string& device) -> std::map<std::string, std::string> {
     return {{"devices", device + ":1"},
             {"config", "IB_GID_INDEX=0"},
+            {"self_test", "0"},
             {"message_bytes", "1048576"},
             {"calls_in_flight", "16"}};
   };
