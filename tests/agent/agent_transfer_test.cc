@@ -361,7 +361,7 @@ TEST_P(TransferTest, a_cancelled_transfer_ends_and_gives_everything_back) {
 
 std::vector<PairCase> all_cases() {
   std::vector<PairCase> cases;
-  for (const char* transport : {"local", "shm", "tcp"}) {
+  for (const std::string& transport : all_transports()) {
     for (BlockForm source : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
       for (BlockForm target : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
         cases.push_back({transport, source, target});

@@ -33,6 +33,8 @@ constexpr Default kDefaults[] = {
     {"UD_RX_QUEUE_LEN", "256", "UD_VERBS_RX_QUEUE_LEN"},
     {"RC_TX_BUFS_GROW", "128", "RC_VERBS_TX_BUFS_GROW"},
     {"UD_TX_BUFS_GROW", "128", "UD_VERBS_TX_BUFS_GROW"},
+    // A notification says that what was written before it is there.
+    {"PCI_RELAXED_ORDERING", "n", "IB_PCI_RELAXED_ORDERING"},
     // The transports of one host look for a peer's death only where they are told to.
     {"ERROR_HANDLING", "y", "POSIX_ERROR_HANDLING"},
 };
