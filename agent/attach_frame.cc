@@ -97,7 +97,8 @@ class Encoder {
         report.bytes, report.bytes_saved, report.tokens, report.tokens_matched, report.paper_calls,
         report.run_pair_calls, report.network_calls, report.system_calls.has_value(),
         report.system_calls.value_or(0), report.prepare_us, report.post_us, report.complete_us,
-        structs<wire::BlockAddress>(report.serving), text(report.route)));
+        structs<wire::BlockAddress>(report.serving), text(report.route), report.doorbells,
+        report.completions));
   }
 
   Packed operator()(const Arrival& arrival) {
@@ -258,6 +259,8 @@ class Decoder {
     TransferReport& report = out.report;
     report.transport = text("transport", ended.transport(), kAttachNameBytesMax);
     report.route = text("route", ended.route(), kAttachNameBytesMax);
+    report.doorbells = ended.doorbells();
+    report.completions = ended.completions();
     report.bytes = ended.bytes();
     report.bytes_saved = ended.bytes_saved();
     report.tokens = ended.tokens();

@@ -189,6 +189,8 @@ mempool_status mempool_get_report(mempool_transfer* transfer, mempool_report* re
     mempool_report to{};
     from.transport.copy(to.transport, sizeof to.transport - 1);
     from.route.copy(to.route, sizeof to.route - 1);
+    to.doorbells = from.doorbells;
+    to.completions = from.completions;
     to.bytes = from.bytes;
     to.bytes_saved = from.bytes_saved;
     to.tokens = from.tokens;

@@ -91,7 +91,7 @@ void DataMover::start(const PostData& data) {
   }
   send->layers.reserve(send->plans.front().layers().count);  // at the most one by one
   send->pairs.resize(kPairsPerCall);
-  send->system_calls_before = link.endpoint->counts().system_calls;
+  send->before = link.endpoint->counts();
   sends_[data.transfer] = std::move(send);
   ++link.sends;
 }
@@ -243,9 +243,12 @@ void DataMover::end_if_quiet(TransferId transfer) {
   Send& send = *it->second;
   if (send.outstanding > 0 || (send.failure.ok() && !send.ended)) return;
   Link& link = links_.at(send.session);
-  if (auto calls = link.endpoint->counts().system_calls; calls && send.system_calls_before) {
-    send.report.system_calls = *calls - *send.system_calls_before;
+  const CallCounts counts = link.endpoint->counts();
+  if (counts.system_calls && send.before.system_calls) {
+    send.report.system_calls = *counts.system_calls - *send.before.system_calls;
   }
+  send.report.doorbells = counts.doorbells - send.before.doorbells;
+  send.report.completions = counts.completions - send.before.completions;
   send.report.route = link.endpoint->route().substr(0, kRouteBytesMax);
   const std::unique_ptr<Send> ended = std::move(it->second);
   sends_.erase(it);

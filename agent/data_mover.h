@@ -70,7 +70,7 @@ class DataMover {
     bool ended = false;     // the last call, or the notification, is posted
     Status failure;
     DataReport report;
-    std::optional<uint64_t> system_calls_before;
+    CallCounts before;  // of the endpoint
   };
   struct Link {
     std::unique_ptr<Endpoint> endpoint;

@@ -409,6 +409,8 @@ void SourceMachine::on_data_done(TransferId id, const Status& status, const Data
   report.run_pair_calls = data.run_pair_calls;
   report.network_calls = data.network_calls;
   report.system_calls = data.system_calls;
+  report.doorbells = data.doorbells;
+  report.completions = data.completions;
   if (data.posted >= transfer.started)
     report.post_us = microseconds(data.posted - transfer.started);
   transfer.lanes = data.lanes;

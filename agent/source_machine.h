@@ -68,6 +68,8 @@ struct DataReport {
   uint64_t network_calls = 0;
   uint64_t bytes = 0;
   std::optional<uint64_t> system_calls;
+  uint64_t doorbells = 0;
+  uint64_t completions = 0;
   TimePoint posted;  // when the last call was posted
 };
 

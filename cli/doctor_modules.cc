@@ -36,6 +36,7 @@ Result<bool> opens_with_rdma(const TransportModule& module, const AgentOptions& 
   NoEvents events;
   TransportContext context;
   context.io = &loop.io();
+  context.loop = &loop.backends();
   context.events = &events;
   context.incarnation = random_word();
   uint16_t port = 0;

@@ -96,6 +96,8 @@ class ReadingEnd : public MovingEnd {
     if (after.system_calls && before.system_calls) {
       sample.system_calls = *after.system_calls - *before.system_calls;
     }
+    sample.doorbells = after.doorbells - before.doorbells;
+    sample.completions = after.completions - before.completions;
     return sample;
   }
 

@@ -27,6 +27,8 @@ struct MoveSample {
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
   std::optional<uint64_t> system_calls;
+  uint64_t doorbells = 0;
+  uint64_t completions = 0;
   double tail_us = 0;  // by layer: end of the last layer to acknowledgement
 };
 

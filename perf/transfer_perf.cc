@@ -91,6 +91,8 @@ class TransferPerf {
     row.run_pair_calls = last.run_pair_calls;
     row.network_calls = last.network_calls;
     row.system_calls = last.system_calls;
+    row.doorbells = last.doorbells;
+    row.completions = last.completions;
     return row;
   }
 
@@ -178,7 +180,9 @@ std::vector<std::string> figure_cells(const TransferRow& row) {
           fmt::format("{}", row.paper_calls),
           fmt::format("{}", row.run_pair_calls),
           fmt::format("{}", row.network_calls),
-          row.system_calls ? fmt::format("{}", *row.system_calls) : "-"};
+          row.system_calls ? fmt::format("{}", *row.system_calls) : "-",
+          row.doorbells > 0 ? fmt::format("{}", row.doorbells) : "-",
+          row.completions > 0 ? fmt::format("{}", row.completions) : "-"};
 }
 
 /// What the rows differ in, which decides on columns and headings.
@@ -253,6 +257,8 @@ nlohmann::ordered_json to_json(const TransferRow& row) {
                {"run_pair_calls", row.run_pair_calls},
                {"network_calls", row.network_calls},
                {"system_calls", nullptr},
+               {"doorbells", row.doorbells},
+               {"completions", row.completions},
                {"bare", copies_bare(measured) ? "memcpy" : "stream"},
                {"bare_gb_per_s", to_json(row.bare_gb_per_s)},
                {"bare_cpu_s_per_gb", row.bare_cpu_s_per_gb},
@@ -280,7 +286,9 @@ TextTable transfer_table(const std::vector<TransferRow>& rows) {
                                        "paper",
                                        "run pairs",
                                        "network",
-                                       "system"};
+                                       "system",
+                                       "doorbells",
+                                       "completions"};
   const size_t figures = headings.size() - kCaseCells;
   if (form.transports) headings.insert(headings.begin(), "transport");
   if (form.refusals) headings.push_back("refused");

@@ -31,7 +31,9 @@ struct TransferRow {
   uint64_t paper_calls = 0;
   uint64_t run_pair_calls = 0;
   uint64_t network_calls = 0;
-  std::optional<uint64_t> system_calls;  // of the measured side's endpoint
+  std::optional<uint64_t> system_calls;  // of the measured side's endpoint, as the next two
+  uint64_t doorbells = 0;                // of a NIC; 0 of transports without one
+  uint64_t completions = 0;
   Spread bare_gb_per_s;
   double bare_cpu_s_per_gb = 0;
   double ratio_to_bare = 0;  // of the medians

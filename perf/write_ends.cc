@@ -126,7 +126,9 @@ class WritingEnd : public MovingEnd {
                       .paper_calls = report.paper_calls,
                       .run_pair_calls = report.run_pair_calls,
                       .network_calls = report.network_calls,
-                      .system_calls = report.system_calls};
+                      .system_calls = report.system_calls,
+                      .doorbells = report.doorbells,
+                      .completions = report.completions};
   }
 
   Status fill() {

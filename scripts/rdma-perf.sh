@@ -125,19 +125,24 @@ for transport in transports:
             summary.append({
                 "transport": transport, "op": row["op"], "pattern": row["pattern"],
                 "piece_bytes": row["piece_bytes"], "pieces": row["pieces"],
-                "network_calls": row["network_calls"], "mb_per_s": rate,
+                "network_calls": row["network_calls"], "doorbells": row["doorbells"],
+                "completions": row["completions"], "cpu_s_per_gb": row["cpu_s_per_gb"],
+                "pieces_per_request": round(row["run_pair_calls"] / row["network_calls"], 2),
+                "mb_per_s": rate,
                 "beside": NAMES[transport, row["op"]], "beside_mb_per_s": theirs,
                 "ratio": theirs and rate / theirs})
 summary.sort(key=lambda row: (row["transport"], row["op"], row["pattern"], row["piece_bytes"]))
 (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-print("| transport | op | pattern | piece | pieces | network calls | MB/s "
-      "| beside | MB/s | ratio |")
-print("|---|---|---|---|---|---|---|---|---|---|")
+print("| transport | op | pattern | piece | pieces | requests | pieces a request | doorbells "
+      "| completions | cpu s/GB | MB/s | beside | MB/s | ratio |")
+print("|" + "---|" * 14)
 for row in summary:
     beside = [f"{row[name]:.{digits}f}" if row[name] else "-"
               for name, digits in (("beside_mb_per_s", 1), ("ratio", 2))]
     print(f"| {row['transport']} | {row['op']} | {row['pattern']} | {row['piece_bytes']} "
-          f"| {row['pieces']} | {row['network_calls']} | {row['mb_per_s']:.1f} "
+          f"| {row['pieces']} | {row['network_calls']} | {row['pieces_per_request']} "
+          f"| {row['doorbells']} | {row['completions']} | {row['cpu_s_per_gb']:.1f} "
+          f"| {row['mb_per_s']:.1f} "
           f"| {row['beside']} | {beside[0]} | {beside[1]} |")
 PYTHON
 }

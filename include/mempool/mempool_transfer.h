@@ -52,7 +52,9 @@ typedef struct mempool_report {
   uint64_t system_calls;    // UINT64_MAX: not counted
   // From the call to the target's answer, to the last call posted, to the acknowledgement.
   uint64_t prepare_ns, post_ns, complete_ns;
-  char route[128];  // the devices it went over, cut to fit; empty where the transport has none
+  char route[128];       // the devices it went over, cut to fit; empty where the transport has none
+  uint64_t doorbells;    // lists of work requests handed to a NIC
+  uint64_t completions;  // entries taken from a NIC's completion queues
 } mempool_report;
 
 /// Move the KV of the prompt to `target` and make it matchable there. `blocks` cover all tokens,

@@ -34,7 +34,10 @@ struct TransferReport {
   uint64_t paper_calls = 0;     // pieces, unmerged
   uint64_t run_pair_calls = 0;  // ranges contiguous on both sides, merged
   uint64_t network_calls = 0;   // operations posted to the transport
-  std::optional<uint64_t> system_calls = 0;  // of the source's endpoint while the transfer ran
+  // Of the source's endpoint while the transfer ran, others' of the same session included:
+  std::optional<uint64_t> system_calls = 0;
+  uint64_t doorbells = 0;    // lists of work requests handed to a NIC
+  uint64_t completions = 0;  // entries taken from a NIC's completion queues
   double prepare_us = 0;                     // call to the target's answer
   double post_us = 0;                        // to the last call posted
   double complete_us = 0;                    // to the target's acknowledgement

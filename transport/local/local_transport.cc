@@ -36,8 +36,9 @@ Capabilities local_capabilities() {
 
 LocalTransport::LocalTransport(const TransportContext& context)
     : io_(*context.io),
-      port_(std::make_shared<LocalPort>(io_, std::make_shared<EventQueue>(*context.loop, *context.events),
-                                        context.incarnation)) {}
+      port_(std::make_shared<LocalPort>(
+          io_, std::make_shared<EventQueue>(*context.loop, *context.events), context.incarnation)) {
+}
 
 Result<std::unique_ptr<Transport>> LocalTransport::open(const TransportContext& context) {
   std::unique_ptr<LocalTransport> transport(new LocalTransport(context));

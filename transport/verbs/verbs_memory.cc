@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the threads that register, and the bytes of a key.
+// Owns the threads that register.
 #include "transport/verbs/verbs_memory.h"
 
 #include <fmt/format.h>
@@ -9,53 +9,14 @@
 
 #include "core/check.h"
 #include "core/log.h"
-#include "transport/little_endian.h"
 
 namespace mempool {
 namespace {
 
-constexpr size_t kFixedKeyBytes = 29;
 // Registration is silent for this long; then it says how far it is.
 constexpr std::chrono::seconds kProgressPause{2};
 
 }  // namespace
-
-std::vector<std::byte> encode_remote_key(uint64_t incarnation, uint32_t region,
-                                         const RemoteRegion& key) {
-  std::vector<std::byte> bytes(kFixedKeyBytes + key.keys.size() * sizeof(uint32_t));
-  LittleEndianWriter writer(bytes.data());
-  writer.put(incarnation).put(region).put(key.bytes).put(key.address);
-  writer.put(static_cast<uint8_t>(key.keys.size()));
-  for (const uint32_t one : key.keys) writer.put(one);
-  return bytes;
-}
-
-Result<RemoteRegion> decode_remote_key(std::span<const std::byte> bytes, uint64_t incarnation,
-                                       uint32_t region) {
-  const auto malformed = [&] {
-    return invalid_argument(fmt::format("key of region {}: {} bytes are none that verbs exports",
-                                        region, bytes.size()));
-  };
-  if (bytes.size() < kFixedKeyBytes) return malformed();
-  LittleEndianReader reader(bytes.data());
-  const auto owner = reader.get<uint64_t>();
-  const auto id = reader.get<uint32_t>();
-  RemoteRegion key;
-  key.bytes = reader.get<uint64_t>();
-  key.address = reader.get<uint64_t>();
-  const auto count = reader.get<uint8_t>();
-  if (bytes.size() != kFixedKeyBytes + count * sizeof(uint32_t)) return malformed();
-  if (owner != incarnation) {
-    return stale(
-        fmt::format("key of region {} is of incarnation {:x}, the peer is {:x}; ask it "
-                    "anew",
-                    region, owner, incarnation));
-  }
-  if (id != region) return invalid_argument(fmt::format("key is of region {}, not {}", id, region));
-  if (key.address > UINT64_MAX - key.bytes) return malformed();
-  for (uint8_t i = 0; i < count; ++i) key.keys.push_back(reader.get<uint32_t>());
-  return key;
-}
 
 Status VerbsMemory::add(const Region& region, uint8_t memory_kinds) {
   RegionTable rules;  // what holds for every backend's regions

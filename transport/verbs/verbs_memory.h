@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the registration of regions with every device, and the key by which a peer names one.
+// Owns the registration of regions with every device.
 #pragma once
 
 #include <cstddef>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "transport/region_table.h"
+#include "transport/verbs/remote_key.h"
 #include "transport/verbs/verbs_device.h"
 
 namespace mempool {
@@ -22,20 +23,6 @@ struct RegisteredRegion {
   std::vector<MemoryHandle> memories;  // one a device
   uint32_t uses = 0;                   // pieces of calls under way
 };
-
-/// What a peer's key says of its region.
-struct RemoteRegion {
-  uint64_t bytes = 0;
-  uint64_t address = 0;        // of its first byte, in the peer's process
-  std::vector<uint32_t> keys;  // one a device of the peer
-};
-
-/// Write and read a region's key: incarnation u64 | region u32 | bytes u64 | address u64 | count u8
-/// | count x key u32. Errors: as decode_region_key().
-std::vector<std::byte> encode_remote_key(uint64_t incarnation, uint32_t region,
-                                         const RemoteRegion& key);
-Result<RemoteRegion> decode_remote_key(std::span<const std::byte> bytes, uint64_t incarnation,
-                                       uint32_t region);
 
 /// Thread: confined. Registers with all devices at once, in threads of its own.
 class VerbsMemory {

@@ -10,6 +10,41 @@ namespace mempool {
 
 namespace {
 
+#ifdef MEMPOOL_HAS_UCX
+/// UCX needs no device over tcp; there a put is taken by the target's thread.
+Subject ucx_over_tcp() {
+  return {.label = "ucx_tcp",
+          .transport = "ucx",
+          .options = {{"tls", "tcp"},
+                      {"devices", "lo"},
+                      {"trust_peers", "1"},
+                      {"self_test", "0"},
+                      {"message_bytes", "262144"},
+                      {"calls_in_flight", "16"}},
+          .proves_token = true,
+          .may_stall = true,
+          .begins_at_post = true,
+          .flushes = true,
+          .peer_may_go = false};
+}
+
+Subject ucx_over_rc(const std::string& source, const std::string& target) {
+  const auto options = [](const std::string& device) -> std::map<std::string, std::string> {
+    return {{"devices", device + ":1"},
+            {"config", "IB_GID_INDEX=0"},
+            {"self_test", "0"},
+            {"message_bytes", "1048576"},
+            {"calls_in_flight", "16"}};
+  };
+  return {.label = "ucx_rc",
+          .transport = "ucx",
+          .options = options(source),
+          .target_options = options(target),
+          .proves_token = true,
+          .begins_at_post = true};
+}
+#endif
+
 /// Transports that need RDMA devices: of two, named by MEMPOOL_RDMA_DEVICES ("rxa,rxb"), one serves
 /// the source and the other one the target.
 void add_rdma_subjects(std::vector<Subject>& subjects) {
@@ -32,6 +67,9 @@ void add_rdma_subjects(std::vector<Subject>& subjects) {
   verbs("verbs_of_three_queue_pairs", {{"queue_pairs", "3"}});
   verbs("verbs_that_spins", {{"spin", "1"}});
   verbs("verbs_of_two_rails", {{"devices", both}});
+#ifdef MEMPOOL_HAS_UCX
+  subjects.push_back(ucx_over_rc(source, target));
+#endif
 }
 
 }  // namespace
@@ -77,6 +115,9 @@ std::vector<Subject> subjects() {
        .may_stall = true,
        .lands_at_once = true},
   };
+#ifdef MEMPOOL_HAS_UCX
+  subjects.push_back(ucx_over_tcp());
+#endif
   add_rdma_subjects(subjects);
   return subjects;
 }

@@ -26,6 +26,8 @@ struct Subject {
   bool begins_at_post = false;       // stop() finds every posted call begun
   bool begins_in_next_turn = false;  // or, where none is between, that nothing has begun
   bool lands_at_once = false;  // between two turns of the target's loop no call is half landed
+  bool flushes = false;        // a notification waits for the peer to answer its writes
+  bool peer_may_go = true;     // also amid its writes: else the library ends the target's process
 };
 
 inline void PrintTo(const Subject& subject, std::ostream* out) {
