@@ -38,16 +38,21 @@ ours() {
     --json "$transport-$size-$1.json" || echo "rdma-perf: $transport gives no row of $size" >&2
 }
 
-# Start a server, run its client on the same device, and print the last line of the client's that
-# begins with a word: beside SERVER-AND-CLIENT-COMMAND... WORD is the last argument.
+# Start a server, run its client on the same device, and print the client's last line that begins
+# with a word: beside WORD COMMAND... Nothing where there is none.
 beside() {
-  local word=${*: -1} command=("${@:1:$#-1}") server
-  "${command[@]}" >server.log 2>&1 &
+  local word=$1 server tries
+  shift
+  "$@" >server.log 2>&1 &
   server=$!
-  sleep 1  # it says nothing when it listens
-  timeout 120 "${command[@]}" 127.0.0.1 2>&1 | awk -v word="$word" '$1 == word { line = $0 }
-    END { print line }'
+  # The server says nothing when it listens; a client that comes too early is refused at once.
+  for ((tries = 0; tries < 20; tries++)); do
+    sleep 0.5
+    timeout 120 "$@" 127.0.0.1 >client.log 2>&1 && break
+  done
+  kill "$server" 2>/dev/null || true
   wait "$server" || true
+  awk -v word="$word" '$1 == word { line = $0 } END { print line }' client.log
 }
 
 # Print "SIZE OP MIB_PER_S" of perftest and of ucx_perftest, a line for each sample.
@@ -59,15 +64,15 @@ theirs() {
   for ((sample = 0; sample < 3; sample++)); do
     case $tool in
       verbs)
-        beside ib_write_bw -d rxe0 -x 1 -F -s "$size" -n "$count" "$size" |
+        beside "$size" ib_write_bw -d rxe0 -x 1 -F -s "$size" -n "$count" |
           awk -v size="$size" '{ print size, "write", $4 }'
-        beside ib_read_bw -d rxe0 -x 1 -F -s "$size" -n "$count" "$size" |
+        beside "$size" ib_read_bw -d rxe0 -x 1 -F -s "$size" -n "$count" |
           awk -v size="$size" '{ print size, "read", $4 }'
         ;;
       ucx)
-        beside ucx_perftest -t ucp_put_bw -s "$size" -n "$count" -w 4 Final: |
+        beside Final: ucx_perftest -t ucp_put_bw -s "$size" -n "$count" -w 4 |
           awk -v size="$size" '{ print size, "write", $7 }'
-        beside ucx_perftest -t ucp_get -s "$size" -n "$count" -w 4 Final: |
+        beside Final: ucx_perftest -t ucp_get -s "$size" -n "$count" -w 4 |
           awk -v size="$size" '{ print size, "read", $7 }'
         ;;
     esac

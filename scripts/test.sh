@@ -6,6 +6,7 @@
 #   scripts/test.sh --quick       release only
 #   scripts/test.sh --stage NAME  one of them; may be given more than once
 #   scripts/test.sh --soak        with the soak of release ten minutes long; goes with the others
+#   scripts/test.sh --faults      with every fault over RDMA in release; goes with the others
 #
 # MEMPOOL_FUZZ_SECONDS is the time of one fuzz target (60), MEMPOOL_SOAK_SECONDS that of the soak
 # (60), MEMPOOL_JOBS the parallel jobs (all cores). Ends with ctest's closing lines.
@@ -17,6 +18,7 @@ while (($#)); do
   case $1 in
     --quick) stages=(release) ;;
     --soak) export MEMPOOL_SOAK_SECONDS=${MEMPOOL_SOAK_SECONDS:-600} ;;
+    --faults) export MEMPOOL_RDMA_FAULTS=all ;;
     --stage)
       [[ ${2-} =~ ^(fuzz|tsan|asan|release)$ ]] || {
         echo "test.sh: --stage takes fuzz, tsan, asan or release" >&2
