@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "core/check.h"
+#include "core/log.h"
 #include "transport/ucx/ucx_words.h"
 #include "transport/ucx/ucx_worker.h"
 
@@ -44,6 +46,10 @@ constexpr std::string_view kInfiniBand = "IB_";
 bool is_set(const UcxOptions& options, const std::string& name) {
   return std::getenv(("UCX_" + name).c_str()) != nullptr ||
          std::ranges::any_of(options.config, [&](const auto& one) { return one.first == name; });
+}
+
+bool of_nic(const UcxResource& one) {
+  return one.transport.starts_with("rc_") || one.transport.starts_with("dc_");
 }
 
 struct ConfigRelease {
@@ -165,7 +171,27 @@ Result<std::unique_ptr<UcxContext>> UcxContext::open(const UcxOptions& options) 
 }
 
 UcxContext::~UcxContext() {
-  if (context_ != nullptr) ucp_cleanup(context_);
+  if (context_ != nullptr && set_aside_ == 0) ucp_cleanup(context_);
+}
+
+// Before 1.14 UCX ends the process where an answer to the peer is still to be sent over a transport
+// that needs no queue pair, when the worker is destroyed or makes progress. Left alone it does
+// nothing, and nothing can come of it: what was never greeted has no call.
+void UcxContext::take_half_made(UcxWorkerHandle worker) {
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned release = 0;
+  ucp_get_version(&major, &minor, &release);
+  const bool dies = std::pair(major, minor) < std::pair(1u, 14u) &&
+                    std::ranges::any_of(resources_, [](const UcxResource& one) {
+                      return !one.auxiliary && !of_nic(one);
+                    });
+  if (!dies) return;
+  (void)worker.release();
+  if (set_aside_++ > 0) return;
+  log().warning(
+      "ucx: a connection was given up half made; its descriptors stay open, as those of each one "
+      "more, until UCX is 1.14 or newer");
 }
 
 // UCX takes every name, and says of those that nothing has read when a worker is made:
@@ -191,9 +217,8 @@ Status UcxContext::check_settings(const UcxOptions& options) const {
 }
 
 bool UcxContext::has_rdma() const {
-  return std::ranges::any_of(resources_, [](const UcxResource& one) {
-    return !one.auxiliary && (one.transport.starts_with("rc_") || one.transport.starts_with("dc_"));
-  });
+  return std::ranges::any_of(resources_,
+                             [](const UcxResource& one) { return !one.auxiliary && of_nic(one); });
 }
 
 }  // namespace mempool

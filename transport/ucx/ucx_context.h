@@ -9,11 +9,17 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "transport/ucx/ucx_options.h"
 
 namespace mempool {
+
+struct UcxWorkerDestroy {
+  void operator()(ucp_worker_h worker) const { ucp_worker_destroy(worker); }
+};
+using UcxWorkerHandle = std::unique_ptr<std::remove_pointer_t<ucp_worker_h>, UcxWorkerDestroy>;
 
 /// A transport of UCX on a device.
 struct UcxResource {
@@ -43,6 +49,8 @@ class UcxContext {
   const std::vector<UcxResource>& resources() const { return resources_; }
   /// Tell whether a NIC may move the bytes by itself.
   bool has_rdma() const;
+  /// Take a worker whose connection was given up half made.
+  void take_half_made(UcxWorkerHandle worker);
 
  private:
   UcxContext() = default;
@@ -50,6 +58,7 @@ class UcxContext {
 
   ucp_context_h context_ = nullptr;
   std::vector<UcxResource> resources_;
+  size_t set_aside_ = 0;  // workers that are left as they are
 };
 
 }  // namespace mempool

@@ -69,7 +69,7 @@ Status UcxEndpoint::dial(std::span<const std::byte> address) {
 Status UcxEndpoint::greet() {
   const auto answered = [](void* self, const void*, size_t, void*, size_t,
                            const ucp_am_recv_param_t*) {
-    static_cast<UcxEndpoint*>(self)->greeted_ = true;
+    static_cast<UcxEndpoint*>(self)->hear_greeting();
     return UCS_OK;
   };
   MEMPOOL_RETURN_IF_ERROR(hear_ucx(worker_->handle(), UcxMessage::kHello, answered, this));
@@ -78,6 +78,11 @@ Status UcxEndpoint::greet() {
   if (sent != UCS_OK) return words.failure(sent, "greet the peer's worker");
   worker_->drive();
   return {};
+}
+
+void UcxEndpoint::hear_greeting() {
+  greeted_ = true;
+  worker_->greeted();
 }
 
 void UcxEndpoint::finish_opening(Status status) {

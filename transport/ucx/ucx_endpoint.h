@@ -22,7 +22,7 @@ class UcxEndpoint;
 /// What the endpoints of one transport share with it. Thread: confined.
 struct UcxSource {
   Loop& loop;
-  ucp_context_h context;
+  UcxContext& context;
   Capabilities capabilities;
   UcxMemory memory;
   std::shared_ptr<EventQueue> events;   // shared with what it has posted
@@ -86,6 +86,7 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
   Status on_note(std::span<const std::byte> note) override;
   Status dial(std::span<const std::byte> address);
   Status greet();
+  void hear_greeting();
   void finish_opening(Status status);
 
   // ---- calls ----

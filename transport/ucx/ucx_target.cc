@@ -81,6 +81,7 @@ void UcxTarget::Inbound::on_hello(const ucp_am_recv_param_t& param) {
   } else if (const ucs_status_t sent = send_ucx_hello(param.reply_ep); sent != UCS_OK) {
     failure_ = unavailable(fmt::format("answer the greeting: UCX: {}", ucs_status_string(sent)));
   } else {
+    worker_->greeted();
     link_->clear_deadline();
   }
 }
@@ -95,7 +96,7 @@ void UcxTarget::Inbound::on_notice(std::span<const std::byte> notice) {
   target_.events_.notified(peer_, {words[0], words[1]});
 }
 
-UcxTarget::UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
+UcxTarget::UcxTarget(UcxContext& context, Loop& loop, EventQueue& events,
                      std::chrono::milliseconds timeout)
     : context_(context), loop_(loop), events_(events), timeout_(timeout) {}
 

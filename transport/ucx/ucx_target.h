@@ -18,8 +18,7 @@ namespace mempool {
 class UcxTarget {
  public:
   /// A dialer has `timeout` to greet.
-  UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
-            std::chrono::milliseconds timeout);
+  UcxTarget(UcxContext& context, Loop& loop, EventQueue& events, std::chrono::milliseconds timeout);
   ~UcxTarget();
 
   /// Connections that one peer, and all together, may have open here: each costs descriptors.
@@ -35,7 +34,7 @@ class UcxTarget {
   class Inbound;
   void lose(const Inbound& inbound, const Status& why);
 
-  const ucp_context_h context_;
+  UcxContext& context_;
   Loop& loop_;
   EventQueue& events_;
   const std::chrono::milliseconds timeout_;

@@ -32,13 +32,13 @@ UcxTransport::UcxTransport(const TransportContext& context, const UcxOptions& op
     : options_(options),
       ucx_(std::move(ucx)),
       source_{*context.loop,
-              ucx_->handle(),
+              *ucx_,
               std::move(capabilities),
               {ucx_->handle(), context.incarnation},
               std::make_shared<EventQueue>(*context.loop, *context.events),
               {},
               {}},
-      target_(ucx_->handle(), *context.loop, *source_.events, options.handshake_timeout) {
+      target_(*ucx_, *context.loop, *source_.events, options.handshake_timeout) {
   source_.ended.system_calls.reset();  // UCX's are its own
 }
 

@@ -73,23 +73,24 @@ ucs_status_t send_ucx_hello(ucp_ep_h endpoint) {
   return UCS_OK;
 }
 
-Result<std::shared_ptr<UcxWorker>> UcxWorker::open(ucp_context_h context, Loop& loop,
+Result<std::shared_ptr<UcxWorker>> UcxWorker::open(UcxContext& context, Loop& loop,
                                                    UcxWorkerOwner& owner) {
-  MEMPOOL_ASSIGN_OR_RETURN(UcxWorkerHandle handle, make_ucx_worker(context));
+  MEMPOOL_ASSIGN_OR_RETURN(UcxWorkerHandle handle, make_ucx_worker(context.handle()));
   int events = -1;
   const UcxWords words;
   const ucs_status_t status = ucp_worker_get_efd(handle.get(), &events);
   if (status != UCS_OK) return words.failure(status, "give a worker's descriptor");
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor timer, make_timer());
-  auto worker =
-      std::make_shared<UcxWorker>(std::move(handle), events, std::move(timer), loop, owner);
+  auto worker = std::make_shared<UcxWorker>(context, std::move(handle), events, std::move(timer),
+                                            loop, owner);
   worker->drive();
   return worker;
 }
 
-UcxWorker::UcxWorker(UcxWorkerHandle worker, int events, Descriptor timer, Loop& loop,
-                     UcxWorkerOwner& owner)
-    : loop_(loop),
+UcxWorker::UcxWorker(UcxContext& context, UcxWorkerHandle worker, int events, Descriptor timer,
+                     Loop& loop, UcxWorkerOwner& owner)
+    : context_(context),
+      loop_(loop),
       worker_(std::move(worker)),
       events_(events),
       owner_(owner),
@@ -131,7 +132,8 @@ void UcxWorker::close() {
   task_.reset();
   watch_.reset();
   const UcxWords words;  // of requests that are cut off, as they are meant to be
-  worker_.reset();
+  UcxWorkerHandle ended = std::move(worker_);
+  if (ended && !greeted_) context_.take_half_made(std::move(ended));
 }
 
 }  // namespace mempool

@@ -11,20 +11,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "core/descriptor.h"
 #include "mempool/status.h"
 #include "transport/loop.h"
+#include "transport/ucx/ucx_context.h"
 
 namespace mempool {
-
-struct UcxWorkerDestroy {
-  void operator()(ucp_worker_h worker) const { ucp_worker_destroy(worker); }
-};
-using UcxWorkerHandle = std::unique_ptr<std::remove_pointer_t<ucp_worker_h>, UcxWorkerDestroy>;
 
 /// Put what UCX says of it into `said`, where given. Errors: kResourceExhausted, kUnavailable.
 Result<UcxWorkerHandle> make_ucx_worker(ucp_context_h context, std::string* said = nullptr);
@@ -59,15 +54,17 @@ class UcxWorkerOwner {
 class UcxWorker : public std::enable_shared_from_this<UcxWorker> {
  public:
   /// Errors: kResourceExhausted, kUnavailable.
-  static Result<std::shared_ptr<UcxWorker>> open(ucp_context_h context, Loop& loop,
+  static Result<std::shared_ptr<UcxWorker>> open(UcxContext& context, Loop& loop,
                                                  UcxWorkerOwner& owner);
-  UcxWorker(UcxWorkerHandle worker, int events, Descriptor timer, Loop& loop,
+  UcxWorker(UcxContext& context, UcxWorkerHandle worker, int events, Descriptor timer, Loop& loop,
             UcxWorkerOwner& owner);
   ~UcxWorker() { close(); }
 
   ucp_worker_h handle() const { return worker_.get(); }
   /// Make progress soon: something was posted.
   void drive() { task_->schedule(); }
+  /// Say that the peer's worker was heard: the connection is made.
+  void greeted() { greeted_ = true; }
   /// Destroy it: its queue pairs are in error and its sockets closed when this returns, so that no
   /// byte of the peer lands any more. What is posted is called back from inside.
   void close();
@@ -77,12 +74,14 @@ class UcxWorker : public std::enable_shared_from_this<UcxWorker> {
   void watch();
   void pause();
 
+  UcxContext& context_;
   Loop& loop_;
   UcxWorkerHandle worker_;  // null once closed
   const int events_;        // UCX's descriptor
   UcxWorkerOwner& owner_;   // not touched once closed
   const Descriptor timer_;  // of pauses
-  int idle_wakes_ = 0;      // in a row, without progress
+  bool greeted_ = false;
+  int idle_wakes_ = 0;  // in a row, without progress
   std::unique_ptr<LoopTask> task_;
   std::unique_ptr<LoopWatch> watch_;  // of its descriptor, or of the timer
 };
