@@ -111,7 +111,7 @@ void UcxWorker::turn(bool woken) {
   if (armed == UCS_ERR_BUSY) return drive();
   if (armed != UCS_OK) {
     owner_.on_broken(unavailable(fmt::format("wait: UCX: {}", ucs_status_string(armed))));
-  } else if (idle_wakes_ == kIdleWakesMost) {
+  } else if (idle_wakes_ >= kIdleWakesMost) {
     pause();
   }
 }
