@@ -12,6 +12,10 @@
 namespace mempool {
 namespace {
 
+// Without a NIC a put goes as messages of UCX 1.13, of which many at once collapse: between two
+// processes over tcp 64 KiB go at 240 MB/s, 1 MiB at 70 and 8 MiB at 15.
+constexpr uint64_t kMessagesOfUcxMost = uint64_t{64} << 10;
+
 Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) {
   Capabilities capabilities;
   capabilities.name = "ucx";
@@ -20,6 +24,9 @@ Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) 
   capabilities.notify = true;
   capabilities.rdma = ucx.has_rdma();
   capabilities.message_bytes = options.message_bytes;
+  if (!capabilities.rdma) {
+    capabilities.message_bytes = std::min(options.message_bytes, kMessagesOfUcxMost);
+  }
   capabilities.calls_in_flight = options.calls_in_flight;
   capabilities.reads_in_flight = options.calls_in_flight;
   return capabilities;

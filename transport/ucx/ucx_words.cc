@@ -19,7 +19,7 @@ thread_local UcxWords* taking = nullptr;
 }  // namespace
 
 struct UcxWordsTaker {
-  static ucs_log_func_rc_t take(const char*, unsigned, const char*, ucs_log_level_t level,
+  static ucs_log_func_rc_t take(const char* file, unsigned line, const char*, ucs_log_level_t level,
                                 const ucs_log_component_config_t*, const char* format,
                                 va_list arguments) {
     // What an operator asked for with UCX_LOG_LEVEL goes where UCX_LOG_FILE says.
@@ -27,12 +27,20 @@ struct UcxWordsTaker {
     char text[1024];
     std::vsnprintf(text, sizeof text, format, arguments);
     if (taking == nullptr) {
-      log().warning("ucx: {}", text);
-    } else {
-      if (!taking->said_.empty()) taking->said_ += '\n';
+      write(fmt::format("{}:{}", file, line), text);
+    } else if (taking->said_.size() < sizeof text) {  // it may say the same for ever
+      if (!taking->said_.empty()) taking->said_ += "; ";
       taking->said_ += text;
     }
     return UCS_LOG_FUNC_RC_STOP;
+  }
+
+  // UCX has a thread of its own, which writes too.
+  static void write(const std::string& cause, const char* text) {
+    static std::mutex mutex;
+    static BoundedLog bounded;
+    const std::lock_guard<std::mutex> lock(mutex);
+    bounded.warning(cause, "ucx: {}", text);
   }
 };
 

@@ -19,7 +19,7 @@ class UcxWords {
   UcxWords(const UcxWords&) = delete;
   UcxWords& operator=(const UcxWords&) = delete;
 
-  /// Give what was said, one record a line.
+  /// Give what was said first.
   const std::string& said() const { return said_; }
   /// Tell of a call that failed: what was asked for, UCX's name for it and what it said.
   Status failure(ucs_status_t status, const std::string& what) const;
