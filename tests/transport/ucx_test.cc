@@ -29,8 +29,13 @@ constexpr char kPeerPipe[] = "MEMPOOL_TEST_UCX_PEER";
 
 using Options = std::map<std::string, std::string>;
 
+// With room for more calls than sockets and turns of a loop take at once.
 Options over_tcp() {
-  return {{"tls", "tcp"}, {"devices", "lo"}, {"trust_peers", "1"}, {"self_test", "0"}};
+  return {{"tls", "tcp"},
+          {"devices", "lo"},
+          {"trust_peers", "1"},
+          {"self_test", "0"},
+          {"calls_in_flight", "1024"}};
 }
 
 // Over the first (of the source) or the second of the RDMA devices that there are, else over tcp.
