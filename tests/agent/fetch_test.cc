@@ -14,6 +14,7 @@ namespace mempool {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::all_transports;
 using testing::fill;
 using testing::filled_blocks;
 using testing::holds;

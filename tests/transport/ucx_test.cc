@@ -178,6 +178,8 @@ TEST_F(UcxPair, nothing_of_puts_under_way_lands_after_the_fence) {
   }
   target_->transport().fence(kSourceId);
   const std::vector<std::byte> at_fence = target_->memory();
+  std::fill(source_->memory().begin(), source_->memory().end(),
+            std::byte{0xa5});  // seen if it lands
   ASSERT_TRUE(mempool::run_until({target_.get()}, [&] { return !target_->fenced.empty(); }));
   // What the source still has to send meets nobody, and each of its calls ends.
   ASSERT_TRUE(run_until([&] { return !source_->lost.empty(); }));
@@ -318,7 +320,12 @@ TEST_F(UcxProcessPair, a_target_killed_amid_puts_ends_each_of_them) {
 
 TEST_F(UcxProcessPair, calls_to_a_stopped_target_end_with_its_endpoint) {
   kill(child_, SIGSTOP);
-  const std::vector<uint64_t> cookies = fill_pipe();
+  constexpr uint64_t kNotification = 1 << 20;
+  const RunPair one{kRegion, kRegion, 0, 0, 1};
+  ASSERT_TRUE(endpoint_->post({Operation::kWrite, kSlot, kNotification - 1, {&one, 1}}).ok());
+  ASSERT_TRUE(endpoint_->notify(kSlot, kNotification).ok());
+  std::vector<uint64_t> cookies = fill_pipe();
+  cookies.push_back(kNotification);
   endpoint_->stop(kSlot);
   endpoint_->close();
   ASSERT_TRUE(run_until({source_.get()}, [&] { return source_->completed(cookies.back()); }));
