@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "transport/ucx/ucx_self_test.h"
+#include "transport/ucx/ucx_words.h"
 
 namespace mempool {
 namespace {
@@ -18,7 +19,7 @@ Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) 
   capabilities.write = true;
   capabilities.read = true;
   capabilities.notify = true;
-  capabilities.rdma = ucx.has_rdma();
+  capabilities.rdma = all_rdma(ucx.resources());
   capabilities.message_bytes = options.message_bytes;
   capabilities.calls_in_flight = options.calls_in_flight;
   capabilities.reads_in_flight = options.calls_in_flight;
@@ -52,7 +53,10 @@ Result<std::unique_ptr<Transport>> UcxTransport::open(const TransportContext& co
   MEMPOOL_ASSIGN_OR_RETURN(const UcxOptions options, UcxOptions::parse(context.options));
   MEMPOOL_ASSIGN_OR_RETURN(std::unique_ptr<UcxContext> ucx, UcxContext::open(options));
   Capabilities capabilities = ucx_capabilities(options, *ucx);
-  if (options.self_test) MEMPOOL_RETURN_IF_ERROR(test_ucx(ucx->handle(), capabilities));
+  if (options.self_test) {
+    const Status tested = test_ucx(ucx->handle(), capabilities);
+    if (!tested.ok()) return with_mend(tested, kSelfTestMend);
+  }
   std::unique_ptr<UcxTransport> transport(
       new UcxTransport(context, options, std::move(ucx), std::move(capabilities)));
   const SetupTerms terms{
