@@ -189,6 +189,33 @@ TEST_F(UcxPair, nothing_of_puts_under_way_lands_after_the_fence) {
   EXPECT_TRUE(target_->memory() == at_fence);
 }
 
+// A get is cut into fragments that wait for each other, and each of them reads the key.
+TEST_F(UcxPair, a_key_that_comes_again_is_not_taken_from_a_get_under_way) {
+  const Options options = over_anything(true);
+  if (!options.contains("config")) GTEST_SKIP() << "over tcp UCX has no keys; needs RDMA devices";
+  source_ = make_node(kSourceId,
+                      with(options, "config",
+                           options.at("config") + ",RC_MAX_GET_ZCOPY=64K,RC_TX_NUM_GET_BYTES=64K"));
+  const std::unique_ptr<Endpoint> endpoint = source_->connect(*target_);
+  ASSERT_NE(endpoint, nullptr);
+  const std::vector<std::byte> key = target_->transport().export_key(kRegion).value();
+  // Of other memory under the same name, as after a region has gone and come again.
+  const std::unique_ptr<TransportNode> double_of_target =
+      make_node(kTargetId, over_anything(false));
+  const std::vector<std::byte> other = double_of_target->transport().export_key(kRegion).value();
+  ASSERT_NE(key, other);
+  std::fill(target_->memory().begin(), target_->memory().end(), std::byte{0x5a});
+  const RunPair all{kRegion, kRegion, 0, 0, kBytes};
+  ASSERT_TRUE(endpoint->post({Operation::kRead, kSlot, 1, {&all, 1}}).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, key).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, other).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, other).ok());
+  EXPECT_FALSE(source_->completed(1));
+  ASSERT_TRUE(run_until([&] { return source_->completed(1); }));
+  EXPECT_TRUE(source_->completion_of(1).ok()) << source_->completion_of(1).to_string();
+  EXPECT_TRUE(source_->memory() == std::vector<std::byte>(target_->memory()));
+}
+
 /// A set-up port by hand, as of a peer that says what it likes. Thread: confined.
 class HostilePort {
  public:

@@ -37,9 +37,9 @@ Result<std::span<const std::byte>> opened(std::span<const std::byte> bytes, size
   return invalid_argument(fmt::format("{} bytes that are not as they were given", bytes.size()));
 }
 
-// What UCX packs since 1.9 at least: a map of the peer's memory domains, the kind of memory, and
-// for each domain of the map a length and as many bytes. It reads them by the map alone. A newer
-// UCX may put more behind them.
+// What UCX packs, in 1.13 and until today: a map of the peer's memory domains, the kind of memory,
+// and for each domain of the map a length and as many bytes. It reads them by the map alone. A
+// newer UCX may put more behind them.
 bool is_packed_key(std::span<const std::byte> packed) {
   uint64_t domains = 0;
   constexpr size_t kHead = sizeof domains + 1;
