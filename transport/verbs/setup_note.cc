@@ -118,6 +118,7 @@ std::vector<RailAddress> read_rails(NoteReader& reader) {
       rail.queues.push_back({reader.get<uint32_t>(), reader.get<uint32_t>()});
     }
   }
+  if (rails.size() != count) reader.fail();
   return rails;
 }
 
