@@ -32,8 +32,10 @@ function(mempool_module name)
   target_link_libraries(${target} PRIVATE mempool_transport mempool_flags fmt::fmt ${arg_DEPENDS})
   target_link_options(${target} PRIVATE
     -Wl,--exclude-libs,ALL
-    $<$<NOT:$<BOOL:${MEMPOOL_SANITIZE}>>:-Wl,-z,defs>
     -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/transport_module.map)
+  if(NOT MEMPOOL_SANITIZE)  # a sanitizer's own symbols come with the program
+    target_link_options(${target} PRIVATE -Wl,-z,defs)
+  endif()
   set_target_properties(${target} PROPERTIES
     PREFIX "" OUTPUT_NAME mempool_transport_${name} LIBRARY_OUTPUT_DIRECTORY ${folder}
     LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/transport_module.map)

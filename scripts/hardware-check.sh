@@ -116,7 +116,8 @@ cpus = [line.partition(": ")[2] for line in pathlib.Path("/proc/cpuinfo").read_t
 document = {
     "made": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     "version": version,
-    "machine": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
+    "machine": {"cpu": cpus[0] if cpus else platform.machine(), "cores": os.cpu_count(),
+                "kernel": platform.release(),
                 "devices": [name for name in devices.split(",") if name]},
     "doctor": load(work / "doctor.json") or {"errors": (work / "doctor.errors").read_text()},
     "conformance": conformance,

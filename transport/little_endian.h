@@ -23,7 +23,7 @@ class LittleEndianWriter {
     return *this;
   }
   LittleEndianWriter& put(std::span<const std::byte> bytes) {
-    std::memcpy(at_, bytes.data(), bytes.size());
+    if (!bytes.empty()) std::memcpy(at_, bytes.data(), bytes.size());
     at_ += bytes.size();
     return *this;
   }

@@ -19,6 +19,7 @@ namespace mempool {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr uint64_t kSourceId = 0xa1;
 constexpr uint64_t kTargetId = 0xb2;
@@ -193,6 +194,33 @@ TEST_F(UcxPair, nothing_of_puts_under_way_lands_after_the_fence) {
   EXPECT_TRUE(target_->memory() == at_fence);
 }
 
+// A get is cut into fragments that wait for each other, and each of them reads the key.
+TEST_F(UcxPair, a_key_that_comes_again_is_not_taken_from_a_get_under_way) {
+  const Options options = over_anything(true);
+  if (!options.contains("config")) GTEST_SKIP() << "over tcp UCX has no keys; needs RDMA devices";
+  source_ = make_node(kSourceId,
+                      with(options, "config",
+                           options.at("config") + ",RC_MAX_GET_ZCOPY=64K,RC_TX_NUM_GET_BYTES=64K"));
+  const std::unique_ptr<Endpoint> endpoint = source_->connect(*target_);
+  ASSERT_NE(endpoint, nullptr);
+  const std::vector<std::byte> key = target_->transport().export_key(kRegion).value();
+  // Of other memory under the same name, as after a region has gone and come again.
+  const std::unique_ptr<TransportNode> double_of_target =
+      make_node(kTargetId, over_anything(false));
+  const std::vector<std::byte> other = double_of_target->transport().export_key(kRegion).value();
+  ASSERT_NE(key, other);
+  std::fill(target_->memory().begin(), target_->memory().end(), std::byte{0x5a});
+  const RunPair all{kRegion, kRegion, 0, 0, kBytes};
+  ASSERT_TRUE(endpoint->post({Operation::kRead, kSlot, 1, {&all, 1}}).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, key).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, other).ok());
+  ASSERT_TRUE(endpoint->import_key(kRegion, other).ok());
+  EXPECT_FALSE(source_->completed(1));
+  ASSERT_TRUE(run_until([&] { return source_->completed(1); }));
+  EXPECT_TRUE(source_->completion_of(1).ok()) << source_->completion_of(1).to_string();
+  EXPECT_TRUE(source_->memory() == std::vector<std::byte>(target_->memory()));
+}
+
 /// A set-up port by hand, as of a peer that says what it likes. Thread: confined.
 class HostilePort {
  public:
@@ -225,8 +253,9 @@ TEST_F(UcxPair, a_peer_that_gives_no_worker_address_is_refused) {
                                    done = true;
                                  });
     ASSERT_TRUE(run_until([&] { return done; }));
-    EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(why.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(why.message()), HasSubstr("worker address"));
+    EXPECT_THAT(std::string(why.message()), Not(HasSubstr("GID"))) << "nothing was tried to reach";
   }
   EXPECT_NE(source_->connect(*target_), nullptr) << "others are still served";
 }
@@ -243,6 +272,59 @@ TEST_F(UcxPair, a_dialer_that_sends_notes_is_cut_off) {
   ASSERT_TRUE(run_until([&] { return !target_->lost.empty(); }));
   EXPECT_EQ(target_->lost[0].code(), StatusCode::kInvalidArgument);
   EXPECT_NE(source_->connect(*target_), nullptr) << "others are still served";
+}
+
+TEST_F(UcxPair, a_peer_without_room_says_so) {
+  std::vector<std::unique_ptr<Endpoint>> endpoints;
+  Status why;
+  for (int i = 0; i < 9 && why.ok(); ++i) {
+    endpoints.push_back(source_->connect(*target_, &why));
+  }
+  EXPECT_EQ(endpoints.size(), 9u) << "eight of a peer are served";
+  EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(why.message()), HasSubstr("the peer refuses: 8 connections"));
+  EXPECT_THAT(std::string(why.message()), Not(HasSubstr("GID")));
+  endpoints.clear();
+  ASSERT_TRUE(run_until([&] { return target_->lost.size() == 8; }));
+  EXPECT_NE(source_->connect(*target_), nullptr) << "there is room again";
+}
+
+TEST_F(UcxPair, a_fence_ends_connects_to_the_peer_wherever_they_are) {
+  for (int turns = 0; turns < 12; ++turns) {
+    Status why;
+    int told = 0;
+    source_->transport().connect(kTargetId, "127.0.0.1",
+                                 target_->transport().address_for(kSourceId).value(),
+                                 [&](Result<std::unique_ptr<Endpoint>> connected) {
+                                   why = connected.status();
+                                   ++told;
+                                 });
+    for (int turn = 0; turn < turns && told == 0; ++turn) {
+      source_->step();
+      target_->step();
+    }
+    if (told > 0) break;  // it was there sooner
+    source_->transport().fence(kTargetId);
+    EXPECT_EQ(told, 0) << "fence() may not answer from inside";
+    ASSERT_TRUE(run_until([&] { return told > 0; }));
+    settle({source_.get(), target_.get()});
+    EXPECT_EQ(told, 1);
+    EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(why.message()), HasSubstr("fenced")) << "after turns: " << turns;
+  }
+  EXPECT_NE(source_->connect(*target_), nullptr);
+}
+
+TEST_F(UcxPair, a_notification_of_no_open_slot_is_counted_as_a_stray) {
+  const std::unique_ptr<Endpoint> endpoint = source_->connect(*target_);
+  ASSERT_NE(endpoint, nullptr);
+  ASSERT_TRUE(target_->transport().open_slot(kSourceId, kSlot).ok());
+  ASSERT_TRUE(endpoint->notify({kSlot.index, kSlot.generation + 1}, 1).ok());
+  ASSERT_TRUE(endpoint->notify(kSlot, 2).ok());
+  ASSERT_TRUE(run_until([&] { return !target_->notified.empty(); }));
+  ASSERT_TRUE(run_until([&] { return target_->transport().counts().strays > 0; }));
+  EXPECT_EQ(target_->notified, std::vector<Slot>{kSlot});
+  EXPECT_EQ(target_->transport().counts().strays, 1u);
 }
 
 // ---- processes -------------------------------------------------------------------------------

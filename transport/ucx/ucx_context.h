@@ -8,11 +8,11 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "transport/ucx/ucx_options.h"
+#include "transport/ucx/ucx_resources.h"
 
 namespace mempool {
 
@@ -21,17 +21,6 @@ struct UcxWorkerDestroy {
 };
 using UcxWorkerHandle = std::unique_ptr<std::remove_pointer_t<ucp_worker_h>, UcxWorkerDestroy>;
 
-/// A transport of UCX on a device.
-struct UcxResource {
-  std::string transport;   // "rc_verbs"
-  std::string device;      // "mlx5_0:1"
-  bool auxiliary = false;  // for setting up connections only
-};
-
-/// Read "TRANSPORT/DEVICE" lines of what UCX prints of a context.
-std::vector<UcxResource> parse_ucx_resources(std::string_view printed);
-/// Read the transports, as "rc_verbs/mlx5_0:1, tcp/lo", of what UCX prints of an endpoint.
-std::string parse_ucx_route(std::string_view printed);
 /// Give what `print` writes to a stream.
 std::string printed(const std::function<void(FILE*)>& print);
 
@@ -47,8 +36,6 @@ class UcxContext {
 
   ucp_context_h handle() const { return context_; }
   const std::vector<UcxResource>& resources() const { return resources_; }
-  /// Tell whether a NIC may move the bytes by itself.
-  bool has_rdma() const;
   /// Take a worker whose connection was given up half made.
   void take_half_made(UcxWorkerHandle worker);
 

@@ -16,10 +16,19 @@ namespace {
 
 thread_local UcxWords* taking = nullptr;
 
+// What UCX says outside of our calls, which peers can cause, and on threads of its own. Its formats
+// are the causes: there are as many as its source has. Never destroyed, as those threads may go on.
+void log_bounded(const char* format, const char* text) {
+  static std::mutex& mutex = *new std::mutex;
+  static BoundedLog& records = *new BoundedLog;
+  const std::lock_guard lock(mutex);
+  records.warning(format, "ucx: {}", text);
+}
+
 }  // namespace
 
 struct UcxWordsTaker {
-  static ucs_log_func_rc_t take(const char* file, unsigned line, const char*, ucs_log_level_t level,
+  static ucs_log_func_rc_t take(const char*, unsigned, const char*, ucs_log_level_t level,
                                 const ucs_log_component_config_t*, const char* format,
                                 va_list arguments) {
     // What an operator asked for with UCX_LOG_LEVEL goes where UCX_LOG_FILE says.
@@ -27,20 +36,12 @@ struct UcxWordsTaker {
     char text[1024];
     std::vsnprintf(text, sizeof text, format, arguments);
     if (taking == nullptr) {
-      write(fmt::format("{}:{}", file, line), text);
+      log_bounded(format, text);
     } else if (taking->said_.size() < sizeof text) {  // it may say the same for ever
       if (!taking->said_.empty()) taking->said_ += "; ";
       taking->said_ += text;
     }
     return UCS_LOG_FUNC_RC_STOP;
-  }
-
-  // UCX has a thread of its own, which writes too.
-  static void write(const std::string& cause, const char* text) {
-    static std::mutex mutex;
-    static BoundedLog bounded;
-    const std::lock_guard<std::mutex> lock(mutex);
-    bounded.warning(cause, "ucx: {}", text);
   }
 };
 
@@ -69,6 +70,10 @@ Status UcxWords::failure(ucs_status_t status, const std::string& what) const {
     default:
       return unavailable(text);
   }
+}
+
+Status with_mend(const Status& failure, std::string_view mend) {
+  return {failure.code(), fmt::format("{}; {}", failure.message(), mend)};
 }
 
 void log_ucx_as_ours() {

@@ -71,6 +71,12 @@ TEST(SetupNote, cut_or_longer_it_is_none) {
   }
 }
 
+TEST(SetupNote, fewer_rails_than_it_counts_are_refused) {
+  std::vector<std::byte> bytes = encode_note(ConnectNote{{rail_of(1, 8)}});
+  bytes[2] = std::byte{2};
+  EXPECT_EQ(decode_note(bytes).status().code(), StatusCode::kInvalidArgument);
+}
+
 TEST(SetupNote, another_version_says_so) {
   std::vector<std::byte> bytes = encode_note(RailLostNote{1});
   bytes[0] = std::byte{2};
