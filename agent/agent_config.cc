@@ -266,10 +266,15 @@ uint64_t descriptors_at_start(const AgentOptions& options) {
 
 uint64_t descriptors_of_peers(const AgentOptions& options) {
   const auto streams = options.transport_options.find("tcp.streams");
-  const bool tcp = std::ranges::count(options.transports, "tcp") > 0;
-  const uint64_t data = tcp && streams != options.transport_options.end()
-                            ? std::strtoull(streams->second.c_str(), nullptr, 10)
-                            : 1;
+  const auto uses = [&](const char* name) {
+    return std::ranges::count(options.transports, name) > 0;
+  };
+  constexpr uint64_t kOfUcx = 7;  // a set-up link, and what UCX opens for a worker
+  const bool tcp = uses("tcp");
+  const bool set = tcp && streams != options.transport_options.end();
+  // A session has one of the transports, and which is not known before.
+  const uint64_t data = std::max<uint64_t>(
+      set ? std::strtoull(streams->second.c_str(), nullptr, 10) : 1, uses("ucx") ? kOfUcx : 1);
   return options.max_connections * (1 + data);
 }
 

@@ -191,6 +191,7 @@ Status DataMover::post_one(Link& link, Send& send) {
     send.pending_pairs = 0;
   }
   ++send.outstanding;
+  ++link.outstanding;
   return {};
 }
 
@@ -206,6 +207,9 @@ void DataMover::post_turns(SessionId session) {
       link.turns.pop_front();
       continue;
     }
+    // Known here, so that a full pipe is not asked for words at each completion.
+    const bool ends = send.pending_pairs == 0 && send.operation == Operation::kRead;
+    if (!ends && link.outstanding >= link.offers.calls_in_flight) return;
     const Status posted = post_one(link, send);
     if (posted.code() == StatusCode::kResourceExhausted) return;  // a completion makes room
     link.turns.pop_front();
@@ -227,6 +231,7 @@ void DataMover::on_completion(uint64_t cookie, const Status& status) {
   Send& send = *it->second;
   const SessionId session = send.session;
   --send.outstanding;
+  --links_.at(session).outstanding;
   if (!status.ok() && send.failure.ok()) {
     send.failure = status;
     Link& link = links_.at(session);

@@ -79,6 +79,7 @@ class DataMover {
     std::deque<TransferId> turns;
     bool closing = false;
     uint32_t sends = 0;
+    uint32_t outstanding = 0;  // calls and notifications, of all of them
   };
 
   Result<std::vector<GatherPlan>> make_plans(const Link& link, const PostData& data) const;

@@ -171,17 +171,18 @@ constexpr ConfigKey kKeys[] = {
     integer("verbs.handshake_timeout_ms", 1, 600000, "5000",
             "Time that a connection has to be set up."),
 
-    text("ucx.tls", "rc,tcp", "UCX_TLS: the transports that UCX may choose from."),
+    text("ucx.tls", "rc",
+         "UCX_TLS: the transports that UCX may choose from; others than NICs need trust_peers."),
     text("ucx.devices", "all", "UCX_NET_DEVICES: the devices that UCX may choose from."),
     list("ucx.config", "", "More settings of UCX, each \"NAME=VALUE\" without UCX_ in front."),
     integer("ucx.port", 0, kPortMost, "0", "TCP port of the set-up connections; 0 picks one."),
     size("ucx.message_bytes", int64_t{1} << 30, "8MiB", "The most bytes of one put or get."),
     integer("ucx.calls_in_flight", 1, 4096, "64", "Puts and gets posted to one peer at once."),
     of_type(ConfigType::kBool, "ucx.trust_peers", "false",
-            "Allow transports by which a peer's process writes here itself (sysv, posix, cma); one "
-            "that was stopped may do so late."),
+            "Allow transports over which other processes write here unchecked, and late when they "
+            "were stopped (tcp, sysv, posix, cma)."),
     of_type(ConfigType::kBool, "ucx.self_test", "true",
-            "Move patterns at start, and turn off or cut what fails."),
+            "Move patterns at start; turn off what changes them, cut calls to what goes fast."),
     integer("ucx.handshake_timeout_ms", 1, 600000, "5000",
             "Time that a connection has to be set up."),
 

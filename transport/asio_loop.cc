@@ -42,19 +42,25 @@ class AsioTask final : public LoopTask {
 /// Thread: confined.
 class AsioWatch final : public LoopWatch {
  public:
-  AsioWatch(boost::asio::io_context& io, int descriptor, std::function<void()> action)
-      : state_(std::make_shared<State>(io, descriptor, std::move(action))) {
-    wait(state_);
-  }
+  AsioWatch(boost::asio::io_context& io, std::function<void()> action)
+      : state_(std::make_shared<State>(io, std::move(action))) {}
   ~AsioWatch() override {
     state_->ended = true;
-    state_->descriptor.release();  // it is another's, and so is its closing
+    // It is another's, and so is its closing.
+    if (state_->descriptor.is_open()) state_->descriptor.release();
+  }
+
+  bool begin(int descriptor) {
+    boost::system::error_code error;
+    state_->descriptor.assign(descriptor, error);
+    if (!error) wait(state_);
+    return !error;
   }
 
  private:
   struct State {
-    State(boost::asio::io_context& io, int number, std::function<void()> what)
-        : descriptor(io, number), action(std::move(what)) {}
+    State(boost::asio::io_context& io, std::function<void()> what)
+        : descriptor(io), action(std::move(what)) {}
     boost::asio::posix::stream_descriptor descriptor;
     std::function<void()> action;
     bool ended = false;
@@ -79,7 +85,9 @@ std::unique_ptr<LoopTask> AsioLoop::make_task(std::function<void()> action) {
 }
 
 std::unique_ptr<LoopWatch> AsioLoop::watch(int descriptor, std::function<void()> action) {
-  return std::make_unique<AsioWatch>(io_, descriptor, std::move(action));
+  auto watch = std::make_unique<AsioWatch>(io_, std::move(action));
+  if (!watch->begin(descriptor)) return nullptr;
+  return watch;
 }
 
 Result<std::unique_ptr<SetupPort>> AsioLoop::open_setup_port(const SetupTerms& terms,

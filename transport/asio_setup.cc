@@ -26,6 +26,11 @@ using boost::system::error_code;
 constexpr int kKeepIdleSeconds = 2;
 constexpr int kKeepIntervalSeconds = 1;
 constexpr int kKeepProbes = 3;
+constexpr unsigned kUnacknowledgedMilliseconds = 5000;
+// Notes that wait for a peer that does not read; one more ends the link.
+constexpr size_t kNotesWaitingMost = 64;
+// What a closed link may still take to send its last notes.
+constexpr std::chrono::seconds kLastWords{5};
 
 void keep_alive(asio::ip::tcp::socket& socket) {
   error_code ignored;  // without it the agent's signs of life are what finds the loss
@@ -35,6 +40,8 @@ void keep_alive(asio::ip::tcp::socket& socket) {
   setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &kKeepIntervalSeconds,
              sizeof kKeepIntervalSeconds);
   setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &kKeepProbes, sizeof kKeepProbes);
+  setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUnacknowledgedMilliseconds,
+             sizeof kUnacknowledgedMilliseconds);
 }
 
 }  // namespace
@@ -83,6 +90,8 @@ void AsioSetupLink::send(std::span<const std::byte> note) {
   LittleEndianWriter(frame.data()).put(static_cast<uint32_t>(note.size()));
   std::copy(note.begin(), note.end(), frame.begin() + sizeof(uint32_t));
   if (outgoing_.size() == 1) write();
+  // Not from inside this call: the time is over at once.
+  if (outgoing_.size() > kNotesWaitingMost) set_deadline(std::chrono::milliseconds(0));
 }
 
 void AsioSetupLink::write() {
@@ -96,6 +105,7 @@ void AsioSetupLink::write() {
                       if (self->closed()) {
                         error_code ignored;
                         self->socket_.close(ignored);
+                        self->clear_deadline();
                       }
                     });
 }
@@ -120,6 +130,11 @@ void AsioSetupLink::close() {
     socket_.close(ignored);
   } else {
     socket_.shutdown(asio::ip::tcp::socket::shutdown_receive, ignored);
+    deadline_.expires_after(kLastWords);
+    deadline_.async_wait([self = shared_from_this()](const error_code& error) {
+      error_code unheard;
+      if (!error) self->socket_.close(unheard);
+    });
   }
 }
 

@@ -94,7 +94,7 @@ class Loop {
  public:
   virtual ~Loop() = default;
   virtual std::unique_ptr<LoopTask> make_task(std::function<void()> action) = 0;
-  /// Call whenever there is something to read.
+  /// Call whenever there is something to read. Null where the kernel cannot watch it.
   virtual std::unique_ptr<LoopWatch> watch(int descriptor, std::function<void()> action) = 0;
   /// Listen. Errors: kPermissionDenied for a host beyond loopback without a token; kInvalidArgument
   /// for a bad host; kUnavailable when the port is taken.

@@ -33,12 +33,27 @@ inline AgentOptions small_options(const std::string& name, const std::string& tr
   options.content = small_spec();
   options.segment_blocks = {24, 40};
   options.transports = {transport};
+  if (transport == "ucx") {  // needs no device over tcp
+    options.transport_options = {{"ucx.tls", "tcp"},
+                                 {"ucx.devices", "lo"},
+                                 {"ucx.trust_peers", "1"},
+                                 {"ucx.self_test", "0"}};
+  }
   options.verify = "always";
   options.heartbeat = std::chrono::milliseconds(50);
   options.peer_timeout = std::chrono::milliseconds(5000);
   options.retransmit = std::chrono::milliseconds(50);
   options.fence_timeout = std::chrono::milliseconds(500);
   return options;
+}
+
+/// The transports of agents on one host, as far as they are built.
+inline std::vector<std::string> all_transports() {
+  std::vector<std::string> names = {"local", "shm", "tcp"};
+#ifdef MEMPOOL_HAS_UCX
+  names.emplace_back("ucx");
+#endif
+  return names;
 }
 
 inline std::unique_ptr<Agent> start_agent(const AgentOptions& options) {

@@ -14,6 +14,7 @@ namespace mempool {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::all_transports;
 using testing::fill;
 using testing::filled_blocks;
 using testing::holds;
@@ -361,7 +362,7 @@ TEST_P(TransferTest, a_cancelled_transfer_ends_and_gives_everything_back) {
 
 std::vector<PairCase> all_cases() {
   std::vector<PairCase> cases;
-  for (const char* transport : {"local", "shm", "tcp"}) {
+  for (const std::string& transport : all_transports()) {
     for (BlockForm source : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
       for (BlockForm target : {BlockForm::kDiscrete, BlockForm::kAggregated}) {
         cases.push_back({transport, source, target});

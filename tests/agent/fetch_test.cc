@@ -14,6 +14,7 @@ namespace mempool {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::all_transports;
 using testing::fill;
 using testing::filled_blocks;
 using testing::holds;
@@ -165,7 +166,7 @@ TEST_P(FetchTest, a_holder_that_is_gone_gives_the_places_back) {
   holder_ = start_agent(small_options("holder", GetParam()));
 }
 
-INSTANTIATE_TEST_SUITE_P(Over, FetchTest, ::testing::Values("local", "shm", "tcp"),
+INSTANTIATE_TEST_SUITE_P(Over, FetchTest, ::testing::ValuesIn(testing::all_transports()),
                          [](const auto& info) { return info.param; });
 
 }  // namespace

@@ -56,16 +56,20 @@ TransportNode::TransportNode(NodeOptions options)
                        : test_registry().open(options_.transport, context());
   EXPECT_TRUE(opened.ok()) << opened.status().to_string();
   transport_ = std::move(opened).value();
+  EXPECT_TRUE(transport_->register_region(region()).ok());
+}
+
+TransportNode::~TransportNode() = default;
+
+Region TransportNode::region() const {
   Region region;
   region.id = kRegion;
   region.base = memory_.data();
   region.bytes = memory_.size();
   if (!options_.anonymous) region.descriptor = host_memory_.descriptor();
   region.generations = options_.generations;
-  EXPECT_TRUE(transport_->register_region(region).ok());
+  return region;
 }
-
-TransportNode::~TransportNode() = default;
 
 TransportContext TransportNode::context() {
   TransportContext context;

@@ -60,6 +60,8 @@ class TransportNode final : public TransportEvents {
   const Capabilities& capabilities() const { return transport_->capabilities(); }
   uint64_t incarnation() const { return options_.incarnation; }
   NodeMemory& memory() { return memory_; }
+  /// Its one region, as it was registered.
+  Region region() const;
   /// The context that this node's transport was opened with.
   TransportContext context();
   /// Run what is ready, without waiting. True when there was something.

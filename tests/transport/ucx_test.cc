@@ -19,6 +19,7 @@ namespace mempool {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr uint64_t kSourceId = 0xa1;
 constexpr uint64_t kTargetId = 0xb2;
@@ -178,6 +179,8 @@ TEST_F(UcxPair, nothing_of_puts_under_way_lands_after_the_fence) {
   }
   target_->transport().fence(kSourceId);
   const std::vector<std::byte> at_fence = target_->memory();
+  std::fill(source_->memory().begin(), source_->memory().end(),
+            std::byte{0xa5});  // seen if it lands
   ASSERT_TRUE(mempool::run_until({target_.get()}, [&] { return !target_->fenced.empty(); }));
   // What the source still has to send meets nobody, and each of its calls ends.
   ASSERT_TRUE(run_until([&] { return !source_->lost.empty(); }));
@@ -218,8 +221,9 @@ TEST_F(UcxPair, a_peer_that_gives_no_worker_address_is_refused) {
                                    done = true;
                                  });
     ASSERT_TRUE(run_until([&] { return done; }));
-    EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+    EXPECT_EQ(why.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(why.message()), HasSubstr("worker address"));
+    EXPECT_THAT(std::string(why.message()), Not(HasSubstr("GID"))) << "nothing was tried to reach";
   }
   EXPECT_NE(source_->connect(*target_), nullptr) << "others are still served";
 }
@@ -236,6 +240,59 @@ TEST_F(UcxPair, a_dialer_that_sends_notes_is_cut_off) {
   ASSERT_TRUE(run_until([&] { return !target_->lost.empty(); }));
   EXPECT_EQ(target_->lost[0].code(), StatusCode::kInvalidArgument);
   EXPECT_NE(source_->connect(*target_), nullptr) << "others are still served";
+}
+
+TEST_F(UcxPair, a_peer_without_room_says_so) {
+  std::vector<std::unique_ptr<Endpoint>> endpoints;
+  Status why;
+  for (int i = 0; i < 9 && why.ok(); ++i) {
+    endpoints.push_back(source_->connect(*target_, &why));
+  }
+  EXPECT_EQ(endpoints.size(), 9u) << "eight of a peer are served";
+  EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(why.message()), HasSubstr("the peer refuses: 8 connections"));
+  EXPECT_THAT(std::string(why.message()), Not(HasSubstr("GID")));
+  endpoints.clear();
+  ASSERT_TRUE(run_until([&] { return target_->lost.size() == 8; }));
+  EXPECT_NE(source_->connect(*target_), nullptr) << "there is room again";
+}
+
+TEST_F(UcxPair, a_fence_ends_connects_to_the_peer_wherever_they_are) {
+  for (int turns = 0; turns < 12; ++turns) {
+    Status why;
+    int told = 0;
+    source_->transport().connect(kTargetId, "127.0.0.1",
+                                 target_->transport().address_for(kSourceId).value(),
+                                 [&](Result<std::unique_ptr<Endpoint>> connected) {
+                                   why = connected.status();
+                                   ++told;
+                                 });
+    for (int turn = 0; turn < turns && told == 0; ++turn) {
+      source_->step();
+      target_->step();
+    }
+    if (told > 0) break;  // it was there sooner
+    source_->transport().fence(kTargetId);
+    EXPECT_EQ(told, 0) << "fence() may not answer from inside";
+    ASSERT_TRUE(run_until([&] { return told > 0; }));
+    settle({source_.get(), target_.get()});
+    EXPECT_EQ(told, 1);
+    EXPECT_EQ(why.code(), StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(why.message()), HasSubstr("fenced")) << "after turns: " << turns;
+  }
+  EXPECT_NE(source_->connect(*target_), nullptr);
+}
+
+TEST_F(UcxPair, a_notification_of_no_open_slot_is_counted_as_a_stray) {
+  const std::unique_ptr<Endpoint> endpoint = source_->connect(*target_);
+  ASSERT_NE(endpoint, nullptr);
+  ASSERT_TRUE(target_->transport().open_slot(kSourceId, kSlot).ok());
+  ASSERT_TRUE(endpoint->notify({kSlot.index, kSlot.generation + 1}, 1).ok());
+  ASSERT_TRUE(endpoint->notify(kSlot, 2).ok());
+  ASSERT_TRUE(run_until([&] { return !target_->notified.empty(); }));
+  ASSERT_TRUE(run_until([&] { return target_->transport().counts().strays > 0; }));
+  EXPECT_EQ(target_->notified, std::vector<Slot>{kSlot});
+  EXPECT_EQ(target_->transport().counts().strays, 1u);
 }
 
 // ---- processes -------------------------------------------------------------------------------
@@ -318,7 +375,12 @@ TEST_F(UcxProcessPair, a_target_killed_amid_puts_ends_each_of_them) {
 
 TEST_F(UcxProcessPair, calls_to_a_stopped_target_end_with_its_endpoint) {
   kill(child_, SIGSTOP);
-  const std::vector<uint64_t> cookies = fill_pipe();
+  constexpr uint64_t kNotification = 1 << 20;
+  const RunPair one{kRegion, kRegion, 0, 0, 1};
+  ASSERT_TRUE(endpoint_->post({Operation::kWrite, kSlot, kNotification - 1, {&one, 1}}).ok());
+  ASSERT_TRUE(endpoint_->notify(kSlot, kNotification).ok());
+  std::vector<uint64_t> cookies = fill_pipe();
+  cookies.push_back(kNotification);
   endpoint_->stop(kSlot);
   endpoint_->close();
   ASSERT_TRUE(run_until({source_.get()}, [&] { return source_->completed(cookies.back()); }));

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the opening of UCX and the reading of what it prints of itself.
+// Owns the opening of UCX with its settings.
 #include "transport/ucx/ucx_context.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include "core/check.h"
+#include "core/log.h"
 #include "transport/ucx/ucx_words.h"
 #include "transport/ucx/ucx_worker.h"
 
@@ -19,29 +20,53 @@ namespace {
 struct Default {
   const char* name;
   const char* value;
-  const char* other;  // a name of which the environment may set it too
+  const char* other = nullptr;  // names by which the environment may set it too
+  const char* another = nullptr;
 };
+
+constexpr std::string_view kRetries = "RC_RETRY_COUNT";
 
 constexpr Default kDefaults[] = {
     // 7 means for ever to some devices: a connection to a dead peer would then never end.
-    {"RC_RETRY_COUNT", "6", "RC_VERBS_RETRY_COUNT"},
+    {"RC_RETRY_COUNT", "6", "RC_VERBS_RETRY_COUNT", "RC_MLX5_RETRY_COUNT"},
     // Takes a lane of its own, of which UCX 1.13 dies when a connection is taken down half made.
     // That a peer has gone is told by the set-up connection.
-    {"KEEPALIVE_INTERVAL", "inf", "KEEPALIVE_INTERVAL"},
+    {"KEEPALIVE_INTERVAL", "inf"},
     // Each connection has queues of its own, for notifications alone; by default they hold 70 MB.
-    {"RC_RX_QUEUE_LEN", "256", "RC_VERBS_RX_QUEUE_LEN"},
-    {"UD_RX_QUEUE_LEN", "256", "UD_VERBS_RX_QUEUE_LEN"},
-    {"RC_TX_BUFS_GROW", "128", "RC_VERBS_TX_BUFS_GROW"},
-    {"UD_TX_BUFS_GROW", "128", "UD_VERBS_TX_BUFS_GROW"},
+    {"RC_RX_QUEUE_LEN", "256", "RC_VERBS_RX_QUEUE_LEN", "RC_MLX5_RX_QUEUE_LEN"},
+    {"UD_RX_QUEUE_LEN", "256", "UD_VERBS_RX_QUEUE_LEN", "UD_MLX5_RX_QUEUE_LEN"},
+    {"RC_TX_BUFS_GROW", "128", "RC_VERBS_TX_BUFS_GROW", "RC_MLX5_TX_BUFS_GROW"},
+    {"UD_TX_BUFS_GROW", "128", "UD_VERBS_TX_BUFS_GROW", "UD_MLX5_TX_BUFS_GROW"},
+    // A notification says that what was written before it is there.
+    {"PCI_RELAXED_ORDERING", "n", "IB_PCI_RELAXED_ORDERING"},
     // The transports of one host look for a peer's death only where they are told to.
     {"ERROR_HANDLING", "y", "POSIX_ERROR_HANDLING"},
 };
 
 constexpr std::string_view kInfiniBand = "IB_";
 
-bool is_set(const UcxOptions& options, const std::string& name) {
-  return std::getenv(("UCX_" + name).c_str()) != nullptr ||
-         std::ranges::any_of(options.config, [&](const auto& one) { return one.first == name; });
+// What the config or the environment says of a setting, the config first.
+std::optional<std::string> value_of(const UcxOptions& options, const char* name) {
+  const auto given =
+      std::ranges::find_if(options.config, [&](const auto& one) { return one.first == name; });
+  if (given != options.config.end()) return given->second;
+  const char* const value = std::getenv(fmt::format("UCX_{}", name).c_str());
+  return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
+}
+
+bool is_set(const UcxOptions& options, const Default& one) {
+  for (const char* const name : {one.name, one.other, one.another}) {
+    if (name == nullptr) continue;
+    const std::optional<std::string> value = value_of(options, name);
+    if (value == "7" && one.name == kRetries) {
+      log().warning(
+          "ucx: {} is 7, which means for ever to some devices (soft-RoCE): calls to a peer that "
+          "is gone may then never end; give at most 6",
+          name);
+    }
+    if (value) return true;
+  }
+  return false;
 }
 
 struct ConfigRelease {
@@ -54,20 +79,22 @@ Status modify(ucp_config_t* config, const std::string& name, const std::string& 
   const ucs_status_t status = ucp_config_modify(config, name.c_str(), value.c_str());
   if (status == UCS_OK) return {};
   const std::string what = fmt::format("setting {}={}", name, value);
-  return invalid_argument(std::string(words.failure(status, what).message()));
+  return invalid_argument(fmt::format("{}; see `ucx_info -cf` for what it takes",
+                                      words.failure(status, what).message()));
 }
 
 Result<Config> configure(const UcxOptions& options) {
   ucp_config_t* read = nullptr;
   const UcxWords words;
   if (const ucs_status_t status = ucp_config_read(nullptr, nullptr, &read); status != UCS_OK) {
-    return words.failure(status, "read the settings UCX_*");
+    return with_mend(words.failure(status, "read the settings UCX_*"),
+                     "look at what of UCX_* the environment has");
   }
   Config config(read);
   MEMPOOL_RETURN_IF_ERROR(modify(read, "TLS", options.tls));
   MEMPOOL_RETURN_IF_ERROR(modify(read, "NET_DEVICES", options.devices));
   for (const Default& one : kDefaults) {
-    if (is_set(options, one.name) || is_set(options, one.other)) continue;
+    if (is_set(options, one)) continue;
     MEMPOOL_RETURN_IF_ERROR(modify(read, one.name, one.value));
   }
   for (const auto& [name, value] : options.config) {
@@ -80,53 +107,7 @@ Result<Config> configure(const UcxOptions& options) {
   return config;
 }
 
-// Give the first word of `line` that has a '/'; empty where none has.
-std::string_view word_with_slash(std::string_view line) {
-  const size_t slash = line.find('/');
-  if (slash == std::string_view::npos) return {};
-  const size_t begin = line.find_last_of(" \t", slash) + 1;  // npos + 1 is 0
-  const size_t end = std::min(line.find_first_of(" \t\r", slash), line.size());
-  return line.substr(begin, end - begin);
-}
-
-template <typename Each>
-void for_each_line(std::string_view text, const Each& each) {
-  for (size_t from = 0; from < text.size();) {
-    const size_t to = std::min(text.find('\n', from), text.size());
-    each(text.substr(from, to - from));
-    from = to + 1;
-  }
-}
-
 }  // namespace
-
-// "#      resource 0  :  md 0  dev 0  flags a- rc_verbs/mlx5_0:1"
-std::vector<UcxResource> parse_ucx_resources(std::string_view printed) {
-  std::vector<UcxResource> resources;
-  for_each_line(printed, [&](std::string_view line) {
-    if (line.find("resource") == std::string_view::npos) return;
-    const std::string_view word = word_with_slash(line);
-    const size_t slash = word.find('/');
-    if (slash == std::string_view::npos) return;
-    resources.push_back({std::string(word.substr(0, slash)), std::string(word.substr(slash + 1)),
-                         line.find("flags a") != std::string_view::npos});
-  });
-  return resources;
-}
-
-// "#   lane[0]:  2:rc_verbs/mlx5_0:1.0 md[1]  -> ..."; the number behind the dot is of the path.
-std::string parse_ucx_route(std::string_view printed) {
-  std::vector<std::string> route;
-  for_each_line(printed, [&](std::string_view line) {
-    const size_t lane = line.find("lane[");
-    if (lane == std::string_view::npos) return;
-    std::string_view word = word_with_slash(line.substr(0, line.find("->")));
-    word.remove_prefix(std::min(word.find(':') + 1, word.find('/')));
-    word = word.substr(0, word.rfind('.'));
-    if (!word.empty() && std::ranges::find(route, word) == route.end()) route.emplace_back(word);
-  });
-  return fmt::format("{}", fmt::join(route, ", "));
-}
 
 std::string printed(const std::function<void(FILE*)>& print) {
   char* text = nullptr;
@@ -152,9 +133,9 @@ Result<std::unique_ptr<UcxContext>> UcxContext::open(const UcxOptions& options) 
   const ucs_status_t status = ucp_init(&params, config.get(), &context->context_);
   if (status != UCS_OK) {
     context->context_ = nullptr;
-    return words.failure(status,
-                         fmt::format("ucx.tls = \"{}\" on ucx.devices = \"{}\", see `ucx_info -d`",
-                                     options.tls, options.devices));
+    return with_mend(words.failure(status, fmt::format("ucx.tls = \"{}\" on ucx.devices = \"{}\"",
+                                                       options.tls, options.devices)),
+                     "name what `ucx_info -d` shows");
   }
   context->resources_ = parse_ucx_resources(
       printed([&](FILE* stream) { ucp_context_print_info(context->context_, stream); }));
@@ -186,12 +167,6 @@ Status UcxContext::check_settings(const UcxOptions& options) const {
         name, value, options.tls));
   }
   return {};
-}
-
-bool UcxContext::has_rdma() const {
-  return std::ranges::any_of(resources_, [](const UcxResource& one) {
-    return !one.auxiliary && (one.transport.starts_with("rc_") || one.transport.starts_with("dc_"));
-  });
 }
 
 }  // namespace mempool

@@ -8,24 +8,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "transport/ucx/ucx_options.h"
+#include "transport/ucx/ucx_resources.h"
 
 namespace mempool {
 
-/// A transport of UCX on a device.
-struct UcxResource {
-  std::string transport;   // "rc_verbs"
-  std::string device;      // "mlx5_0:1"
-  bool auxiliary = false;  // for setting up connections only
-};
-
-/// Read "TRANSPORT/DEVICE" lines of what UCX prints of a context.
-std::vector<UcxResource> parse_ucx_resources(std::string_view printed);
-/// Read the transports, as "rc_verbs/mlx5_0:1, tcp/lo", of what UCX prints of an endpoint.
-std::string parse_ucx_route(std::string_view printed);
 /// Give what `print` writes to a stream.
 std::string printed(const std::function<void(FILE*)>& print);
 
@@ -41,8 +30,6 @@ class UcxContext {
 
   ucp_context_h handle() const { return context_; }
   const std::vector<UcxResource>& resources() const { return resources_; }
-  /// Tell whether a NIC may move the bytes by itself.
-  bool has_rdma() const;
 
  private:
   UcxContext() = default;

@@ -39,7 +39,7 @@ UcxEndpoint::~UcxEndpoint() {
 
 Status UcxEndpoint::on_note(std::span<const std::byte> note) {
   if (worker_) return invalid_argument("a second note, where one is expected");
-  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, decode_worker_address(note));
+  MEMPOOL_ASSIGN_OR_RETURN(const std::vector<std::byte> address, decode_worker_note(note));
   MEMPOOL_ASSIGN_OR_RETURN(
       worker_, UcxWorker::open(source_.context, source_.loop, static_cast<UcxWorkerOwner&>(*this)));
   MEMPOOL_RETURN_IF_ERROR(dial(address));
@@ -93,23 +93,32 @@ void UcxEndpoint::finish_opening(Status status) {
 
 // ---- calls -----------------------------------------------------------------------------------
 
+// A peer tells its keys again while calls are under way, and UCX reads the key of a call for as
+// long as it has fragments to send: what it unpacked before stays until the last call with it has
+// ended.
 Status UcxEndpoint::import_key(uint32_t remote_region, std::span<const std::byte> key) {
   MEMPOOL_ASSIGN_OR_RETURN(const UcxKey parsed, decode_ucx_key(key, peer_, remote_region));
-  if (closed_) return unavailable(fmt::format("the connection to peer {:x} is closed", peer_));
-  Remote fresh{parsed.base, parsed.bytes, nullptr};
+  MEMPOOL_RETURN_IF_ERROR(check_open());
+  const auto known = remotes_.find(remote_region);
+  if (known != remotes_.end() && std::ranges::equal(known->second.told, key)) return {};
+  ucp_rkey_h fresh = nullptr;
   const UcxWords words;
-  const ucs_status_t status = ucp_ep_rkey_unpack(endpoint_, parsed.key.data(), &fresh.key);
+  const ucs_status_t status = ucp_ep_rkey_unpack(endpoint_, parsed.key.data(), &fresh);
   if (status != UCS_OK) {
     return words.failure(status, fmt::format("key of region {}", remote_region));
   }
-  Remote& remote = remotes_[remote_region];
-  if (remote.key != nullptr) ucp_rkey_destroy(remote.key);
-  remote = fresh;
+  remotes_[remote_region] = {
+      parsed.base, parsed.bytes, {key.begin(), key.end()}, Key(fresh, &ucp_rkey_destroy)};
   return {};
 }
 
+Status UcxEndpoint::check_open() const {
+  if (closed_.ok()) return {};
+  return unavailable(fmt::format("the connection to peer {:x} is closed", peer_));
+}
+
 Status UcxEndpoint::check_room() const {
-  if (closed_) return unavailable(fmt::format("the connection to peer {:x} is closed", peer_));
+  MEMPOOL_RETURN_IF_ERROR(check_open());
   if (*in_flight_ < pending_.size()) return {};
   return resource_exhausted(
       fmt::format("{} calls to peer {:x} are under way", pending_.size(), peer_));
@@ -186,12 +195,14 @@ Status UcxEndpoint::post(const Call& call) {
   MEMPOOL_ASSIGN_OR_RETURN(const Run run, run_of(call));
   Pending& pending = begin(Step::kMoving, call.slot, call.cookie);
   pending.region = call.pairs.front().local_region;
+  pending.key = run.remote->key;
   ucp_request_param_t param = parameters(pending);
   param.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
   param.memh = source_.memory.handle_of(pending.region);
   const uint64_t to = run.remote->base + run.remote_offset;
-  take(pending, write ? ucp_put_nbx(endpoint_, run.local, run.bytes, to, run.remote->key, &param)
-                      : ucp_get_nbx(endpoint_, run.local, run.bytes, to, run.remote->key, &param));
+  const ucp_rkey_h key = run.remote->key.get();
+  take(pending, write ? ucp_put_nbx(endpoint_, run.local, run.bytes, to, key, &param)
+                      : ucp_get_nbx(endpoint_, run.local, run.bytes, to, key, &param));
   worker_->drive();
 
   ++counts_.network_calls;
@@ -222,7 +233,9 @@ void UcxEndpoint::send_notice(Pending& pending) {
 }
 
 void UcxEndpoint::ended(Pending& pending, ucs_status_t status) {
-  if (status != UCS_OK || closed_) {
+  if (!closed_.ok()) {
+    finish(pending, closed_);
+  } else if (status != UCS_OK) {
     finish(pending, unavailable(fmt::format("the connection to peer {:x}: UCX: {}", peer_,
                                             ucs_status_string(status))));
   } else if (pending.step != Step::kFlushing) {
@@ -236,6 +249,7 @@ void UcxEndpoint::ended(Pending& pending, ucs_status_t status) {
 
 void UcxEndpoint::finish(Pending& pending, Status status) {
   pending.step = Step::kIdle;
+  pending.key.reset();
   idle_.push_back(&pending);
   source_.events->completed(pending.cookie, std::move(status), in_flight_);
 }
@@ -266,28 +280,31 @@ void UcxEndpoint::fail(ucs_status_t status) {
 
 // The connection ends by itself. `this` may be gone after it.
 void UcxEndpoint::lose(Status why) {
-  if (opened_) {
-    return finish_opening(unavailable(fmt::format(
-        "{}; does a device of ucx.devices reach one of the peer's, with the GID that it needs "
-        "(ucx.config, \"IB_GID_INDEX=...\")?",
-        why.message())));
+  // With a worker there was an address to reach, and UCX, or the time, has told that it was not.
+  if (opened_ && worker_ && why.code() == StatusCode::kUnavailable) {
+    why = unavailable(fmt::format(
+        "{}; does a device of ucx.devices reach one of the peer's, with the GID that it "
+        "needs (ucx.config, \"IB_GID_INDEX=...\")?",
+        why.message()));
   }
+  if (opened_) return finish_opening(why);
   const Status lost = why.with_context(fmt::format("connection to peer {:x}", peer_));
   tear_down(unavailable(std::string(lost.message())));
   source_.events->lost(peer_, Direction::kOutbound, lost);
 }
 
 void UcxEndpoint::close() {
-  if (closed_) return;
+  if (!closed_.ok()) return;
   opened_ = nullptr;
   tear_down(unavailable(fmt::format("the connection to peer {:x} was closed here", peer_)));
 }
 
 void UcxEndpoint::tear_down(const Status& why) {
-  closed_ = true;
+  closed_ = why;
   link_->close();
-  for (const auto& [region, remote] : remotes_) ucp_rkey_destroy(remote.key);
+  // The worker owns the memory of its keys, and reads none of them while it goes.
   remotes_.clear();
+  for (Pending& pending : pending_) pending.key.reset();
   // Not by ucp_ep_close_nbx(): UCX 1.13 ends the process when that meets a connection half made.
   if (worker_) worker_->close();
   endpoint_ = nullptr;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
 #include <vector>
 
@@ -58,6 +59,7 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
 
  private:
   enum class Step : uint8_t { kIdle, kMoving, kFlushing, kNotifying };
+  using Key = std::shared_ptr<std::remove_pointer_t<ucp_rkey_h>>;
   // A call or notification posted and not completed.
   struct Pending {
     UcxEndpoint* endpoint = nullptr;
@@ -67,12 +69,14 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
     UcxNotice notice{};
     uint64_t cookie = 0;
     uint32_t region = 0;  // of ours, while moving
+    Key key;              // the peer's, while moving: UCX reads it at each fragment
   };
   // A region of the peer.
   struct Remote {
     uint64_t base = 0;
     uint64_t bytes = 0;
-    ucp_rkey_h key = nullptr;
+    std::vector<std::byte> told;  // the key as the peer gave it
+    Key key;
   };
   // What the pairs of a call are together.
   struct Run {
@@ -89,6 +93,7 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
   void finish_opening(Status status);
 
   // ---- calls ----
+  Status check_open() const;
   Status check_room() const;
   Result<Run> run_of(const Call& call) const;
   Pending& begin(Step step, Slot slot, uint64_t cookie);
@@ -112,7 +117,7 @@ class UcxEndpoint final : public Endpoint, private SetupLinkOwner, private UcxWo
   std::shared_ptr<UcxWorker> worker_;  // null before the peer's note has come
   OpenHandler opened_;                 // empty once it was called
   bool greeted_ = false;               // the peer's worker has answered
-  bool closed_ = false;
+  Status closed_;                      // why the connection is closed, once it is
   ucp_ep_h endpoint_ = nullptr;
   Status failure_;  // what UCX said of the peer, to be acted on outside of its calls
   std::string route_;

@@ -3,11 +3,11 @@
 #include "transport/ucx/ucx_examine.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <ucp/api/ucp.h>
-#include <unistd.h>
 
 #include <map>
+#include <memory>
+#include <string>
 
 #include "transport/ucx/ucx_context.h"
 #include "transport/ucx/ucx_self_test.h"
@@ -15,32 +15,24 @@
 namespace mempool {
 namespace {
 
-DeviceFinding locked_memory(uint64_t pool_bytes) {
-  rlimit limit{};
-  getrlimit(RLIMIT_MEMLOCK, &limit);
-  const bool enough =
-      geteuid() == 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= pool_bytes;
-  const std::string found =
-      limit.rlim_cur == RLIM_INFINITY ? "no limit" : fmt::format("{} bytes", limit.rlim_cur);
-  return {"locked memory", enough, found,
-          enough ? ""
-                 : fmt::format("raise it (`ulimit -l`, LimitMEMLOCK) to the pool's {} bytes",
-                               pool_bytes)};
-}
-
-DeviceFinding self_test(const UcxContext& ucx, const UcxOptions& options) {
+// Test one device by itself: with all of them UCX would choose.
+DeviceFinding examine_device(const std::string& device, const std::string& transports,
+                             UcxOptions options) {
+  if (!options.self_test) return {device, true, transports, ""};
+  options.devices = device;
+  const Result<std::unique_ptr<UcxContext>> ucx = UcxContext::open(options);
   Capabilities capabilities;
   capabilities.write = true;
   capabilities.read = true;
   capabilities.message_bytes = options.message_bytes;
-  const Status tested = test_ucx(ucx.handle(), capabilities);
+  const Status tested = ucx.ok() ? test_ucx((*ucx)->handle(), capabilities) : ucx.status();
   if (!tested.ok()) {
-    return {"self-test", false, std::string(tested.message()),
-            "look at `ucx_info -d` and ucx.config; ucx.self_test = false goes without"};
+    return {device, false, fmt::format("{}: {}", transports, tested.message()), kSelfTestMend};
   }
-  return {"self-test", true,
-          fmt::format("{}{}right, calls of at most {} bytes", capabilities.write ? "puts " : "",
-                      capabilities.read ? "gets " : "", capabilities.message_bytes),
+  return {device, true,
+          fmt::format("{}: {}{}right, calls of at most {} bytes", transports,
+                      capabilities.write ? "puts " : "", capabilities.read ? "gets " : "",
+                      capabilities.message_bytes),
           ""};
 }
 
@@ -60,17 +52,17 @@ std::vector<DeviceFinding> examine_ucx(const DeviceQuery& query) {
                         "name what there is in ucx.tls and ucx.devices"});
     return findings;
   }
-  std::map<std::string, std::string> devices;  // to what reaches them
+  std::map<std::string, std::string> devices;  // "mlx5_0:1", device and port, to what reaches it
   for (const UcxResource& one : (*ucx)->resources()) {
+    // Memory of one host has no device to be chosen by.
+    if (one.device.starts_with("memory")) continue;
     std::string& transports = devices[one.device];
     if (!transports.empty()) transports += ", ";
     transports += one.transport + (one.auxiliary ? " (for setting up)" : "");
   }
   for (const auto& [device, transports] : devices) {
-    findings.push_back({device, true, transports, ""});
+    findings.push_back(examine_device(device, transports, *options));
   }
-  if ((*ucx)->has_rdma()) findings.push_back(locked_memory(query.pool_bytes));
-  if (options->self_test) findings.push_back(self_test(**ucx, *options));
   return findings;
 }
 

@@ -8,7 +8,7 @@
 
 namespace mempool {
 
-/// Tell of UCX, of each device that it would use, and of the limit on locked memory.
+/// Tell of UCX and of each device that it would use, which is tested by itself.
 std::vector<DeviceFinding> examine_ucx(const DeviceQuery& query);
 
 }  // namespace mempool

@@ -13,13 +13,14 @@
 namespace mempool {
 namespace {
 
-// Over these a peer reaches memory through a NIC alone, which the fence takes away from it, or the
-// bytes stay in this process. Over all others the peer's own process writes here (sysv, posix, cma,
-// knem, xpmem, cuda_ipc), or UCX writes here whatever address a message from anywhere names (tcp).
-constexpr std::string_view kSafe[] = {"rc",        "rc_v",     "rc_x",      "rc_verbs", "rc_mlx5",
-                                      "dc",        "dc_x",     "dc_mlx5",   "ud",       "ud_v",
-                                      "ud_x",      "ud_verbs", "ud_mlx5",   "ib",       "self",
-                                      "cuda_copy", "gdr_copy", "rocm_copy", "ze_copy"};
+// What a peer does over these ends with the worker that served it, so that the fence holds: over rc
+// and dc its NIC writes here, under keys; over ud, which rc takes too for setting up, its messages
+// are put in place here, whatever address they name, for any host of the fabric. Bytes of self stay
+// in this process. Over all others the peer's own process writes here (sysv, posix, cma, knem,
+// xpmem, cuda_ipc), or whoever reaches a port may (tcp).
+constexpr std::string_view kSafe[] = {"rc",   "rc_v",     "rc_x",    "rc_verbs", "rc_mlx5",
+                                      "dc",   "dc_x",     "dc_mlx5", "ud",       "ud_v",
+                                      "ud_x", "ud_verbs", "ud_mlx5", "ib",       "self"};
 
 std::vector<std::string> split(const std::string& list) {
   std::vector<std::string> parts;
@@ -50,14 +51,15 @@ Status read_config(const std::map<std::string, std::string>& options, UcxOptions
       out.config.back().second += "," + part;
     } else if (equals == 0 || equals == std::string::npos) {
       return invalid_argument(
-          fmt::format("config: \"{}\" is no setting, give NAME=VALUE as `ucx_info -c` prints them, "
+          fmt::format("config: \"{}\" is no setting; give NAME=VALUE as `ucx_info -c` prints them, "
                       "without UCX_",
                       part));
     } else if (part.starts_with("UCX_")) {
-      return invalid_argument(fmt::format("config: leave UCX_ away from \"{}\"", part));
+      return invalid_argument(
+          fmt::format("config: \"{}\" is named as in the environment; leave UCX_ away", part));
     } else if (part.starts_with("TLS=") || part.starts_with("NET_DEVICES=")) {
       return invalid_argument(
-          fmt::format("config: \"{}\" has a key of its own, ucx.tls or ucx.devices", part));
+          fmt::format("config: \"{}\" has a key of its own; give ucx.tls or ucx.devices", part));
     } else {
       out.config.emplace_back(part.substr(0, equals), part.substr(equals + 1));
     }
@@ -67,7 +69,7 @@ Status read_config(const std::map<std::string, std::string>& options, UcxOptions
 
 Status check_trust(const UcxOptions& options) {
   const std::vector<std::string> transports = split(options.tls);
-  if (transports.empty()) return invalid_argument("tls: name a transport, as rc");
+  if (transports.empty()) return invalid_argument("tls: it is empty; name a transport, as rc");
   for (const std::string& transport : transports) {
     const std::string plain = transport.substr(0, transport.find(':'));  // rc:aux
     if (options.trust_peers || std::ranges::find(kSafe, plain) != std::end(kSafe)) continue;
@@ -82,7 +84,7 @@ Status check_trust(const UcxOptions& options) {
   });
   if (tcp && options.devices == "all") {
     return permission_denied(
-        "devices: over tcp UCX listens on every device that it may use, and asks for no token: "
+        "devices: over tcp UCX listens on every device that it may use, and asks for no token; "
         "name them, as \"lo\"");
   }
   return {};

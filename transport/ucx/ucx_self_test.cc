@@ -8,12 +8,16 @@
 #include <chrono>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
 #include "core/log.h"
 #include "core/random.h"
+#include "transport/ucx/ucx_verdict.h"
 #include "transport/ucx/ucx_words.h"
 #include "transport/ucx/ucx_worker.h"
 
@@ -25,15 +29,8 @@ using Steady = std::chrono::steady_clock;
 constexpr std::chrono::seconds kHang{5};             // for one operation
 constexpr std::chrono::milliseconds kMeasured{100};  // no larger size is begun after that
 constexpr int kPuts = 3;                             // the best one counts
-constexpr double kFarSlower = 4;                     // than the best size: past what load explains
 constexpr uint64_t kSmallest = 4001;                 // no multiple of anything
 constexpr uint64_t kFirstMeasured = uint64_t{64} << 10;
-
-struct Sample {
-  Status put;
-  Status get;
-  double bytes_per_second = 0;
-};
 
 /// Memory that UCX has registered, for one size. Thread: confined.
 class TestMemory {
@@ -65,28 +62,36 @@ class TestMemory {
   ucp_mem_h handle_ = nullptr;
 };
 
-/// Two workers of which one is connected to the other. Thread: confined.
+/// Two workers of which one is connected to the other. What hangs may still write: its workers go
+/// before the memory does, and nothing follows. Thread: confined.
 class TestPair {
  public:
   explicit TestPair(ucp_context_h context) : context_(context) {}
 
   Status connect();
   Status send_notice();
-  Sample move(uint64_t bytes, bool put, bool get);
+  /// Errors: kUnavailable where an operation did not end.
+  Result<UcxSample> move(uint64_t bytes, bool puts, bool gets);
 
  private:
+  struct KeyDestroy {
+    void operator()(ucp_rkey_h key) const { ucp_rkey_destroy(key); }
+  };
+  using Key = std::unique_ptr<std::remove_pointer_t<ucp_rkey_h>, KeyDestroy>;
+
   static ucp_request_param_t plain() { return {}; }
   Status done(ucs_status_ptr_t answer, const char* what);
   bool progress_until(const std::function<bool()>& condition);
   Status put(TestMemory& from, TestMemory& to, ucp_rkey_h key, double& bytes_per_second);
   Status get(TestMemory& into, TestMemory& from, ucp_rkey_h key);
-  Result<ucp_rkey_h> key_of(const TestMemory& memory);
+  Result<Key> key_of(const TestMemory& memory);
 
   const ucp_context_h context_;
   UcxWorkerHandle near_;
   UcxWorkerHandle far_;
   ucp_ep_h endpoint_ = nullptr;
   UcxNotice heard_{};
+  bool hung_ = false;
 };
 
 bool TestPair::progress_until(const std::function<bool()>& condition) {
@@ -104,14 +109,14 @@ Status TestPair::done(ucs_status_ptr_t answer, const char* what) {
   const UcxWords words;
   ucs_status_t status = UCS_PTR_IS_PTR(answer) ? UCS_INPROGRESS : UCS_PTR_STATUS(answer);
   if (status == UCS_INPROGRESS) {
-    progress_until([&] {
+    hung_ = !progress_until([&] {
       status = ucp_request_check_status(answer);
       return status != UCS_INPROGRESS;
     });
+    if (hung_) return words.failure(UCS_ERR_TIMED_OUT, what);  // the worker has the request
     ucp_request_free(answer);
   }
   if (status == UCS_OK) return {};
-  if (status == UCS_INPROGRESS) status = UCS_ERR_TIMED_OUT;
   return words.failure(status, what);
 }
 
@@ -151,7 +156,7 @@ Status TestPair::send_notice() {
   return unavailable("a message came changed or not at all");
 }
 
-Result<ucp_rkey_h> TestPair::key_of(const TestMemory& memory) {
+Result<TestPair::Key> TestPair::key_of(const TestMemory& memory) {
   void* packed = nullptr;
   size_t bytes = 0;
   const UcxWords words;
@@ -161,7 +166,7 @@ Result<ucp_rkey_h> TestPair::key_of(const TestMemory& memory) {
   status = ucp_ep_rkey_unpack(endpoint_, packed, &key);
   ucp_rkey_buffer_release(packed);
   if (status != UCS_OK) return words.failure(status, "unpack a key");
-  return key;
+  return Key(key);
 }
 
 Status TestPair::put(TestMemory& from, TestMemory& to, ucp_rkey_h key, double& bytes_per_second) {
@@ -178,7 +183,7 @@ Status TestPair::put(TestMemory& from, TestMemory& to, ucp_rkey_h key, double& b
         std::max(bytes_per_second, static_cast<double>(from.bytes().size()) / taken.count());
   }
   if (from.bytes() == to.bytes()) return {};
-  return unsupported(fmt::format("a put of {} bytes changed them", from.bytes().size()));
+  return corruption(fmt::format("a put of {} bytes changed them", from.bytes().size()));
 }
 
 Status TestPair::get(TestMemory& into, TestMemory& from, ucp_rkey_h key) {
@@ -188,28 +193,32 @@ Status TestPair::get(TestMemory& into, TestMemory& from, ucp_rkey_h key) {
                        reinterpret_cast<uint64_t>(from.bytes().data()), key, &param),
            "get"));
   if (from.bytes() == into.bytes()) return {};
-  return unsupported(fmt::format("a get of {} bytes changed them", from.bytes().size()));
+  return corruption(fmt::format("a get of {} bytes changed them", from.bytes().size()));
 }
 
-Sample TestPair::move(uint64_t bytes, bool puts, bool gets) {
+Result<UcxSample> TestPair::move(uint64_t bytes, bool puts, bool gets) {
   TestMemory near(context_, bytes);
   TestMemory far(context_, bytes);
   Status ready = near.map();
   if (ready.ok()) ready = far.map();
-  if (!ready.ok()) return {ready, ready};
-  const Result<ucp_rkey_h> key = key_of(far);
-  if (!key.ok()) return {key.status(), key.status()};
+  if (!ready.ok()) return UcxSample{bytes, ready, ready};
+  Result<Key> key = key_of(far);
+  if (!key.ok()) return UcxSample{bytes, key.status(), key.status()};
   Random random(bytes);
   for (std::byte& byte : near.bytes()) byte = static_cast<std::byte>(random.next());
-  Sample sample;
-  if (puts) sample.put = put(near, far, *key, sample.bytes_per_second);
-  if (!puts) far.bytes() = near.bytes();
-  if (gets) {
+  const std::vector<std::byte> pattern = near.bytes();
+  UcxSample sample{bytes};
+  if (puts) sample.put = put(near, far, key->get(), sample.put_bytes_per_second);
+  if (gets && !hung_) {
+    far.bytes() = pattern;  // whatever a put has left there
     std::ranges::fill(near.bytes(), std::byte{0});
-    sample.get = get(near, far, *key);
+    sample.get = get(near, far, key->get());
   }
-  ucp_rkey_destroy(*key);
-  return sample;
+  if (!hung_) return sample;
+  key->reset();
+  near_.reset();
+  far_.reset();
+  return sample.put.ok() ? sample.get : sample.put;
 }
 
 std::vector<uint64_t> sizes_up_to(uint64_t most) {
@@ -226,35 +235,27 @@ Status test_ucx(ucp_context_h context, Capabilities& capabilities) {
   MEMPOOL_RETURN_IF_ERROR(pair.connect().with_context("self-test"));
   MEMPOOL_RETURN_IF_ERROR(pair.send_notice().with_context("self-test"));
   const Steady::time_point begun = Steady::now();
-  uint64_t good = 0;
-  double best = 0;
-  std::string why = "no larger one was tried";
+  std::vector<UcxSample> samples;
+  UcxVerdict verdict;
   for (const uint64_t bytes : sizes_up_to(capabilities.message_bytes)) {
-    if (good > kSmallest && Steady::now() - begun > kMeasured) break;
-    const Sample sample = pair.move(bytes, capabilities.write, capabilities.read);
-    const Status wrong = sample.put.ok() ? sample.get : sample.put;
-    if (!wrong.ok() && good > 0) {
-      why = wrong.message();
-      break;
-    }
-    if (!wrong.ok()) {
-      capabilities.write &= sample.put.ok();
-      capabilities.read &= sample.get.ok();
-      log().warning("ucx: self-test: {}; it is not used", wrong.to_string());
-      if (!capabilities.write && !capabilities.read) return wrong.with_context("self-test");
-    }
-    if (sample.bytes_per_second * kFarSlower < best) {
-      why = fmt::format("puts of {} bytes go at {:.0f} MB/s, smaller ones at {:.0f}", bytes,
-                        sample.bytes_per_second / 1e6, best / 1e6);
-      break;
-    }
-    best = std::max(best, sample.bytes_per_second);
-    good = bytes;
+    if (verdict.bytes > kSmallest && Steady::now() - begun > kMeasured) break;
+    Result<UcxSample> sample = pair.move(bytes, verdict.put, verdict.get);
+    if (!sample.ok()) return sample.status().with_context("self-test");
+    samples.push_back(std::move(sample).value());
+    verdict = judge_ucx(samples);
+    if (verdict.final) break;
   }
-  if (good < capabilities.message_bytes) {
-    log().info("ucx: a call takes at most {} bytes, of {}: {}", good, capabilities.message_bytes,
-               why);
-    capabilities.message_bytes = good;
+  if (!verdict.put && !verdict.get) return verdict.turned_off.back().with_context("self-test");
+  for (const Status& wrong : verdict.turned_off) {
+    log().warning("ucx: self-test: {}; it is not used", wrong.to_string());
+  }
+  capabilities.write = verdict.put;
+  capabilities.read = verdict.get;
+  if (verdict.bytes < capabilities.message_bytes) {
+    log().info("ucx: a call takes at most {} bytes, of {}: {}", verdict.bytes,
+               capabilities.message_bytes,
+               verdict.why.empty() ? "no larger one was tried" : verdict.why);
+    capabilities.message_bytes = verdict.bytes;
   }
   return {};
 }

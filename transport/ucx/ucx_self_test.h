@@ -14,4 +14,8 @@ namespace mempool {
 /// kUnavailable or kUnsupported, where nothing is left to use.
 Status test_ucx(ucp_context_h context, Capabilities& capabilities);
 
+/// What to do where it fails.
+inline constexpr char kSelfTestMend[] =
+    "look at `ucx_info -d` and ucx.config; ucx.self_test = false goes without";
+
 }  // namespace mempool

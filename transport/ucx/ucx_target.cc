@@ -92,7 +92,12 @@ void UcxTarget::Inbound::on_notice(std::span<const std::byte> notice) {
     return;
   }
   std::memcpy(words.data(), notice.data(), sizeof words);
-  target_.events_.notified(peer_, {words[0], words[1]});
+  const Slot slot{words[0], words[1]};
+  if (!target_.events_.slots().is_open(peer_, slot)) {
+    ++target_.strays_;
+    return;
+  }
+  target_.events_.notified(peer_, slot);
 }
 
 UcxTarget::UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
@@ -101,18 +106,26 @@ UcxTarget::UcxTarget(ucp_context_h context, Loop& loop, EventQueue& events,
 
 UcxTarget::~UcxTarget() = default;
 
-bool UcxTarget::adopt(std::shared_ptr<SetupLink> link, uint64_t peer) {
+Status UcxTarget::check_room(uint64_t peer) const {
   const auto of_peer =
       std::ranges::count_if(inbound_, [&](const auto& one) { return one->peer() == peer; });
-  if (static_cast<size_t>(of_peer) >= kPerPeerMax || inbound_.size() >= kInboundMax) return false;
-  auto inbound = std::make_unique<Inbound>(*this, std::move(link), peer);
-  if (const Status opened = inbound->open(); opened.ok()) {
+  if (static_cast<size_t>(of_peer) < kPerPeerMax && inbound_.size() < kInboundMax) return {};
+  return resource_exhausted(
+      fmt::format("{} connections of this peer and {} in all are open, of {} and {}; close some",
+                  of_peer, inbound_.size(), kPerPeerMax, kInboundMax));
+}
+
+void UcxTarget::adopt(std::shared_ptr<SetupLink> link, uint64_t peer) {
+  auto inbound = std::make_unique<Inbound>(*this, link, peer);
+  Status opened = check_room(peer);
+  if (opened.ok()) opened = inbound->open();
+  if (opened.ok()) {
     inbound_.push_back(std::move(inbound));
-  } else {
-    refusals_.warning(status_code_name(opened.code()), "ucx: cannot serve peer {:x}: {}", peer,
-                      opened.message());
+    return;
   }
-  return true;
+  refusals_.warning(status_code_name(opened.code()), "ucx: cannot serve peer {:x}: {}", peer,
+                    opened.message());
+  link->send(encode_worker_refusal(opened));  // and its end closes the link behind it
 }
 
 void UcxTarget::drop(uint64_t peer) {

@@ -23,16 +23,19 @@ class UcxTarget {
   ~UcxTarget();
 
   /// Connections that one peer, and all together, may have open here: each costs descriptors.
-  static constexpr size_t kPerPeerMax = 16;
+  static constexpr size_t kPerPeerMax = 8;
   static constexpr size_t kInboundMax = 1024;
 
-  /// Serve a connection whose dialer has proven itself; false, where there is no room for it.
-  bool adopt(std::shared_ptr<SetupLink> link, uint64_t peer);
+  /// Serve a connection whose dialer has proven itself, or tell it why not.
+  void adopt(std::shared_ptr<SetupLink> link, uint64_t peer);
   /// Close all connections and slots of a peer, without a word. Nothing of it lands afterwards.
   void drop(uint64_t peer);
+  /// Notifications that came for no open slot.
+  uint64_t strays() const { return strays_; }
 
  private:
   class Inbound;
+  Status check_room(uint64_t peer) const;
   void lose(const Inbound& inbound, const Status& why);
 
   const ucp_context_h context_;
@@ -40,6 +43,7 @@ class UcxTarget {
   EventQueue& events_;
   const std::chrono::milliseconds timeout_;
   BoundedLog refusals_;
+  uint64_t strays_ = 0;
   std::vector<std::unique_ptr<Inbound>> inbound_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "core/check.h"
 #include "transport/ucx/ucx_self_test.h"
+#include "transport/ucx/ucx_words.h"
 
 namespace mempool {
 namespace {
@@ -18,7 +19,7 @@ Capabilities ucx_capabilities(const UcxOptions& options, const UcxContext& ucx) 
   capabilities.write = true;
   capabilities.read = true;
   capabilities.notify = true;
-  capabilities.rdma = ucx.has_rdma();
+  capabilities.rdma = all_rdma(ucx.resources());
   capabilities.message_bytes = options.message_bytes;
   capabilities.calls_in_flight = options.calls_in_flight;
   capabilities.reads_in_flight = options.calls_in_flight;
@@ -38,7 +39,13 @@ UcxTransport::UcxTransport(const TransportContext& context, const UcxOptions& op
               std::make_shared<EventQueue>(*context.loop, *context.events),
               {},
               {}},
-      target_(ucx_->handle(), *context.loop, *source_.events, options.handshake_timeout) {
+      target_(ucx_->handle(), *context.loop, *source_.events, options.handshake_timeout),
+      tell_fenced_(context.loop->make_task([this] {
+        for (const Opening& opening : std::exchange(fenced_, {})) {
+          opening.handler(unavailable(
+              fmt::format("connect to peer {:x}: it was fenced here meanwhile", opening.peer)));
+        }
+      })) {
   source_.ended.system_calls.reset();  // UCX's are its own
 }
 
@@ -46,7 +53,10 @@ Result<std::unique_ptr<Transport>> UcxTransport::open(const TransportContext& co
   MEMPOOL_ASSIGN_OR_RETURN(const UcxOptions options, UcxOptions::parse(context.options));
   MEMPOOL_ASSIGN_OR_RETURN(std::unique_ptr<UcxContext> ucx, UcxContext::open(options));
   Capabilities capabilities = ucx_capabilities(options, *ucx);
-  if (options.self_test) MEMPOOL_RETURN_IF_ERROR(test_ucx(ucx->handle(), capabilities));
+  if (options.self_test) {
+    const Status tested = test_ucx(ucx->handle(), capabilities);
+    if (!tested.ok()) return with_mend(tested, kSelfTestMend);
+  }
   std::unique_ptr<UcxTransport> transport(
       new UcxTransport(context, options, std::move(ucx), std::move(capabilities)));
   const SetupTerms terms{
@@ -56,7 +66,8 @@ Result<std::unique_ptr<Transport>> UcxTransport::open(const TransportContext& co
       transport->port_,
       context.loop->open_setup_port(
           terms, [target = &transport->target_](std::shared_ptr<SetupLink> link, uint64_t peer) {
-            return target->adopt(std::move(link), peer);
+            target->adopt(std::move(link), peer);
+            return true;
           }));
   return std::unique_ptr<Transport>(std::move(transport));
 }
@@ -87,25 +98,44 @@ Result<std::vector<std::byte>> UcxTransport::address_for(uint64_t) {
 
 void UcxTransport::connect(uint64_t peer, const std::string& host,
                            std::span<const std::byte> address, ConnectHandler handler) {
-  port_->dial(peer, host, address,
-              [this, peer, handler = std::move(handler)](Result<std::shared_ptr<SetupLink>> link) {
-                if (!link.ok()) return handler(link.status());
-                begin(peer, std::move(link).value(), handler);
-              });
+  const uint64_t number = next_opening_++;
+  opening_[number] = {peer, nullptr, std::move(handler)};
+  port_->dial(peer, host, address, [this, number](Result<std::shared_ptr<SetupLink>> link) {
+    begin(number, std::move(link));
+  });
 }
 
-void UcxTransport::begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler) {
-  const uint64_t number = next_opening_++;
-  const auto opened = [this, number, peer](const Status& status) {
-    Opening opening = std::move(opening_.extract(number).mapped());
-    if (!status.ok()) {
-      return opening.handler(status.with_context(fmt::format("connect to peer {:x}", peer)));
+void UcxTransport::begin(uint64_t number, Result<std::shared_ptr<SetupLink>> link) {
+  const auto found = opening_.find(number);
+  if (found == opening_.end()) return;  // its peer was fenced
+  if (!link.ok()) {
+    const Opening opening = std::move(opening_.extract(found).mapped());
+    return opening.handler(link.status());
+  }
+  found->second.endpoint = std::make_unique<UcxEndpoint>(
+      source_, found->second.peer, std::move(link).value(), options_.handshake_timeout,
+      [this, number](const Status& status) { finish(number, status); });
+}
+
+void UcxTransport::finish(uint64_t number, const Status& status) {
+  Opening opening = std::move(opening_.extract(number).mapped());
+  if (!status.ok()) {
+    return opening.handler(status.with_context(fmt::format("connect to peer {:x}", opening.peer)));
+  }
+  opening.handler(std::unique_ptr<Endpoint>(std::move(opening.endpoint)));
+}
+
+void UcxTransport::end_openings(uint64_t peer) {
+  for (auto at = opening_.begin(); at != opening_.end();) {
+    if (at->second.peer != peer) {
+      ++at;
+      continue;
     }
-    opening.handler(std::unique_ptr<Endpoint>(std::move(opening.endpoint)));
-  };
-  opening_[number] = {std::make_unique<UcxEndpoint>(source_, peer, std::move(link),
-                                                    options_.handshake_timeout, opened),
-                      std::move(handler)};
+    at->second.endpoint.reset();
+    fenced_.push_back(std::move(at->second));
+    at = opening_.erase(at);
+  }
+  if (!fenced_.empty()) tell_fenced_->schedule();
 }
 
 Status UcxTransport::open_slot(uint64_t peer, Slot slot) {
@@ -121,12 +151,14 @@ void UcxTransport::fence(uint64_t peer) {
   for (UcxEndpoint* endpoint : source_.endpoints) {
     if (endpoint->peer() == peer) endpoint->close();
   }
+  end_openings(peer);
   // Its way to our memory was through workers of its own, which are destroyed.
   source_.events->fenced(peer);
 }
 
 CallCounts UcxTransport::counts() const {
   CallCounts counts = source_.ended;
+  counts.strays = target_.strays();
   for (const UcxEndpoint* endpoint : source_.endpoints) counts += endpoint->counts();
   return counts;
 }

@@ -39,13 +39,16 @@ class UcxTransport final : public Transport {
 
  private:
   struct Opening {
-    std::unique_ptr<UcxEndpoint> endpoint;
+    uint64_t peer = 0;
+    std::unique_ptr<UcxEndpoint> endpoint;  // null until the peer has been dialed
     ConnectHandler handler;
   };
 
   UcxTransport(const TransportContext& context, const UcxOptions& options,
                std::unique_ptr<UcxContext> ucx, Capabilities capabilities);
-  void begin(uint64_t peer, std::shared_ptr<SetupLink> link, ConnectHandler handler);
+  void begin(uint64_t number, Result<std::shared_ptr<SetupLink>> link);
+  void finish(uint64_t number, const Status& status);
+  void end_openings(uint64_t peer);
 
   const UcxOptions options_;
   const std::unique_ptr<UcxContext> ucx_;  // outlives all that is made of it below
@@ -53,6 +56,8 @@ class UcxTransport final : public Transport {
   UcxTarget target_;
   std::map<uint64_t, Opening> opening_;  // by a number of their own
   uint64_t next_opening_ = 0;
+  std::vector<Opening> fenced_;  // have yet to be told
+  std::unique_ptr<LoopTask> tell_fenced_;
   std::unique_ptr<SetupPort> port_;
 };
 

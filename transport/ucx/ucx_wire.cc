@@ -5,6 +5,11 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <string>
+
 #include "core/check.h"
 #include "transport/little_endian.h"
 
@@ -13,6 +18,9 @@ namespace {
 
 constexpr size_t kSumBytes = sizeof(uint64_t);
 constexpr size_t kKeyHeadBytes = 3 * sizeof(uint64_t) + sizeof(uint32_t);
+constexpr size_t kReasonBytesMax = 512;
+
+enum class Note : uint8_t { kAddress = 1, kRefusal = 2 };
 
 std::vector<std::byte> sealed(std::span<const std::byte> body) {
   std::vector<std::byte> bytes(kSumBytes + body.size());
@@ -27,6 +35,45 @@ Result<std::span<const std::byte>> opened(std::span<const std::byte> bytes, size
     if (sum == XXH3_64bits(body.data(), body.size())) return body;
   }
   return invalid_argument(fmt::format("{} bytes that are not as they were given", bytes.size()));
+}
+
+// What UCX packs since 1.9 at least: a map of the peer's memory domains, the kind of memory, and
+// for each domain of the map a length and as many bytes. It reads them by the map alone. A newer
+// UCX may put more behind them.
+bool is_packed_key(std::span<const std::byte> packed) {
+  uint64_t domains = 0;
+  constexpr size_t kHead = sizeof domains + 1;
+  if (packed.size() < kHead) return false;
+  std::memcpy(&domains, packed.data(), sizeof domains);
+  if (packed[sizeof domains] != std::byte{0}) return false;  // UCS_MEMORY_TYPE_HOST
+  size_t at = kHead;
+  for (int left = std::popcount(domains); left > 0; --left) {
+    if (at >= packed.size()) return false;
+    at += 1 + std::to_integer<size_t>(packed[at]);
+  }
+  return at <= packed.size();
+}
+
+std::vector<std::byte> with_slack(std::span<const std::byte> bytes) {
+  std::vector<std::byte> copy(bytes.size() + kUcxSlackBytes);
+  std::ranges::copy(bytes, copy.begin());
+  return copy;
+}
+
+std::vector<std::byte> sealed_note(Note kind, std::span<const std::byte> content) {
+  std::vector<std::byte> body(1 + content.size(), static_cast<std::byte>(kind));
+  std::ranges::copy(content, body.begin() + 1);
+  return sealed(body);
+}
+
+// A peer's words, for a message of ours.
+std::string readable(std::span<const std::byte> words) {
+  std::string text;
+  for (const std::byte byte : words.first(std::min(words.size(), kReasonBytesMax))) {
+    const char letter = std::to_integer<char>(byte);
+    text += letter >= ' ' && letter <= '~' ? letter : '?';
+  }
+  return text;
 }
 
 }  // namespace
@@ -66,18 +113,36 @@ Result<UcxKey> decode_ucx_key(std::span<const std::byte> bytes, uint64_t incarna
     return invalid_argument(fmt::format("key is of region {}, not {}", key.region, region));
   }
   const std::span<const std::byte> packed = body->subspan(kKeyHeadBytes);
-  key.key.assign(packed.begin(), packed.end());
+  if (!is_packed_key(packed)) {
+    return invalid_argument(
+        fmt::format("key of region {}: no key of host memory that UCX would "
+                    "pack; do both ends have one version of UCX?",
+                    region));
+  }
+  key.key = with_slack(packed);
   return key;
 }
 
 std::vector<std::byte> encode_worker_address(std::span<const std::byte> address) {
-  return sealed(address);
+  return sealed_note(Note::kAddress, address);
 }
 
-Result<std::vector<std::byte>> decode_worker_address(std::span<const std::byte> note) {
-  const Result<std::span<const std::byte>> body = opened(note, 1);
+std::vector<std::byte> encode_worker_refusal(const Status& why) {
+  const std::string_view words = why.message().substr(0, kReasonBytesMax);
+  return sealed_note(Note::kRefusal, std::as_bytes(std::span(words)));
+}
+
+Result<std::vector<std::byte>> decode_worker_note(std::span<const std::byte> note) {
+  const Result<std::span<const std::byte>> body = opened(note, 2);
   if (!body.ok()) return body.status().with_context("worker address");
-  return std::vector(body->begin(), body->end());
+  const std::span<const std::byte> content = body->subspan(1);
+  switch (static_cast<Note>(body->front())) {
+    case Note::kAddress:
+      return with_slack(content);
+    case Note::kRefusal:
+      return unavailable(fmt::format("the peer refuses: {}", readable(content)));
+  }
+  return invalid_argument("worker address: a note of an unknown kind");
 }
 
 }  // namespace mempool

@@ -16,6 +16,15 @@ namespace {
 
 thread_local UcxWords* taking = nullptr;
 
+// What UCX says outside of our calls, which peers can cause, and on threads of its own. Its formats
+// are the causes: there are as many as its source has. Never destroyed, as those threads may go on.
+void log_bounded(const char* format, const char* text) {
+  static std::mutex& mutex = *new std::mutex;
+  static BoundedLog& records = *new BoundedLog;
+  const std::lock_guard lock(mutex);
+  records.warning(format, "ucx: {}", text);
+}
+
 }  // namespace
 
 struct UcxWordsTaker {
@@ -27,7 +36,7 @@ struct UcxWordsTaker {
     char text[1024];
     std::vsnprintf(text, sizeof text, format, arguments);
     if (taking == nullptr) {
-      log().warning("ucx: {}", text);
+      log_bounded(format, text);
     } else {
       if (!taking->said_.empty()) taking->said_ += '\n';
       taking->said_ += text;
@@ -61,6 +70,10 @@ Status UcxWords::failure(ucs_status_t status, const std::string& what) const {
     default:
       return unavailable(text);
   }
+}
+
+Status with_mend(const Status& failure, std::string_view mend) {
+  return {failure.code(), fmt::format("{}; {}", failure.message(), mend)};
 }
 
 void log_ucx_as_ours() {

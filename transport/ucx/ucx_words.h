@@ -5,6 +5,7 @@
 #include <ucs/type/status.h>
 
 #include <string>
+#include <string_view>
 
 #include "mempool/status.h"
 
@@ -29,6 +30,9 @@ class UcxWords {
   std::string said_;
   UcxWords* const outer_;
 };
+
+/// Say behind a failure what mends it.
+Status with_mend(const Status& failure, std::string_view mend);
 
 /// Let UCX log through us; it would write to the standard output. May be called again.
 void log_ucx_as_ours();

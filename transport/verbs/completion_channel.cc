@@ -25,7 +25,7 @@ void make_nonblocking(int descriptor) {
 
 Result<std::unique_ptr<CompletionQueue>> CompletionQueue::create(const VerbsDevice& device,
                                                                  CompletionChannel& channel,
-                                                                 uint32_t entries,
+                                                                 uint32_t entries, bool wakes,
                                                                  CompletionHandler& handler) {
   std::unique_ptr<CompletionQueue> made(new CompletionQueue(channel, handler));
   made->handle_.reset(
@@ -35,6 +35,7 @@ Result<std::unique_ptr<CompletionQueue>> CompletionQueue::create(const VerbsDevi
                        fmt::format("{}: a completion queue of {} entries", device.name(), entries),
                        errno);
   }
+  if (!wakes) return made;
   if (const int error = ibv_req_notify_cq(made->get(), 0); error != 0) {
     return verbs_error(StatusCode::kUnavailable,
                        fmt::format("{}: completion events", device.name()), error);
@@ -97,7 +98,9 @@ Status CompletionChannel::open(Loop& loop) {
   events_ = loop.watch(handle_->fd, [this] { take_events(); });
   reports_ = loop.watch(device_.context()->async_fd, [this] { take_reports(); });
   spinning_ = loop.make_task([this] { spin(); });
-  return {};
+  if (events_ && reports_) return {};
+  return resource_exhausted(fmt::format(
+      "{}: its events cannot be watched; raise the limit of descriptors", device_.name()));
 }
 
 void CompletionChannel::take_events() {
@@ -106,6 +109,8 @@ void CompletionChannel::take_events() {
   while (ibv_get_cq_event(get(), &queue, &context) == 0) {
     static_cast<CompletionQueue*>(context)->on_event();
   }
+  // A device that has been taken away is readable for ever, with an error each time.
+  if (errno != EAGAIN && errno != EINTR) events_.reset();
 }
 
 void CompletionChannel::take_reports() {
@@ -123,12 +128,14 @@ void CompletionChannel::take_reports() {
         break;
       case IBV_EVENT_DEVICE_FATAL:
         log().error("verbs: {} has failed; look at the kernel log", device_.name());
+        if (failed_) failed_();
         break;
       default:  // of a queue pair: its work requests say more
         log().debug("verbs: {}: {}", device_.name(), ibv_event_type_str(event.event_type));
     }
     ibv_ack_async_event(&event);
   }
+  if (errno != EAGAIN && errno != EINTR) reports_.reset();
 }
 
 void CompletionChannel::spin() {

@@ -2,6 +2,7 @@
 // Owns the waiting for a device: completion events, and what the device says of itself.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -27,10 +28,11 @@ class CompletionHandler {
 /// Thread: confined to the loop's thread.
 class CompletionQueue {
  public:
+  /// Make one whose entries wake the loop; without `wakes` it is looked at while set_due() alone.
   /// Errors: kResourceExhausted with the device's reason.
   static Result<std::unique_ptr<CompletionQueue>> create(const VerbsDevice& device,
                                                          CompletionChannel& channel,
-                                                         uint32_t entries,
+                                                         uint32_t entries, bool wakes,
                                                          CompletionHandler& handler);
   ~CompletionQueue();
 
@@ -61,6 +63,8 @@ class CompletionChannel {
   static Result<std::unique_ptr<CompletionChannel>> create(const VerbsDevice& device, Loop& loop,
                                                            bool spin);
 
+  /// Call when the device has failed as a whole; nothing comes from it any more.
+  void on_failure(std::function<void()> action) { failed_ = std::move(action); }
   ibv_comp_channel* get() const { return handle_.get(); }
   bool spins() const { return spin_; }
 
@@ -79,6 +83,7 @@ class CompletionChannel {
   std::unique_ptr<LoopWatch> events_;   // of the channel
   std::unique_ptr<LoopWatch> reports_;  // of the device: ports up and down, failures
   std::unique_ptr<LoopTask> spinning_;
+  std::function<void()> failed_;
   std::vector<CompletionQueue*> due_;
 };
 

@@ -63,24 +63,28 @@ Result<QueuePair> QueuePair::create(const VerbsDevice& device, const VerbsOption
                                    shape.sends, shape.pieces),
                        errno);
   }
-  MEMPOOL_RETURN_IF_ERROR(made.initialize());
+  MEMPOOL_RETURN_IF_ERROR(made.initialize(shape.reached));
   return made;
 }
 
-void QueuePair::destroy() {
+void QueuePair::stop() {
   if (!handle_) return;
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_ERR;
   (void)ibv_modify_qp(get(), &attributes, IBV_QP_STATE);  // what refuses it here is broken already
+}
+
+void QueuePair::destroy() {
+  stop();
   handle_.reset();
 }
 
-Status QueuePair::initialize() {
+Status QueuePair::initialize(bool reached) {
   ibv_qp_attr attributes{};
   attributes.qp_state = IBV_QPS_INIT;
   attributes.pkey_index = options_->pkey_index;
   attributes.port_num = device_->port();
-  attributes.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ;
+  attributes.qp_access_flags = reached ? IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ : 0;
   const int error = ibv_modify_qp(
       get(), &attributes, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
   if (error == 0) return {};
@@ -141,6 +145,14 @@ Status QueuePair::ready_to_send(const PortAddress& port) {
 }
 
 Result<GrantedPieces> granted_pieces(const VerbsDevice& device, const VerbsOptions& options) {
+  const uint64_t entries = uint64_t{options.queue_depth} * options.queue_pairs;
+  const auto most = static_cast<uint64_t>(
+      std::min(device.limits().max_qp_wr, static_cast<int>(device.limits().max_cqe)));
+  if (entries > most) {
+    return invalid_argument(fmt::format(
+        "{}: verbs.queue_depth = {} x verbs.queue_pairs = {} is above the device's {}; lower them",
+        device.name(), options.queue_depth, options.queue_pairs, most));
+  }
   const CompletionHandle completions(
       ibv_create_cq(device.context(), static_cast<int>(options.queue_depth), nullptr, nullptr, 0));
   if (!completions) {

@@ -18,6 +18,7 @@ struct QueueAddress {
 struct QueueShape {
   uint32_t sends = 1;
   uint32_t pieces = 1;  // of one send
+  bool reached = true;  // the other side may write and read our memory by it
 };
 
 /// Thread: confined.
@@ -32,8 +33,11 @@ class QueuePair {
   /// Connect it to the other side's queue pair. Errors: kUnsupported where the two ports do not
   /// match, saying how; kUnavailable with the device's reason.
   Status connect(const PortAddress& port, const QueueAddress& queue);
-  /// Break it: nothing is sent, served or landed by it any more when this returns. Of what was
-  /// posted on it and has not completed nothing is told.
+  /// Move it to error: nothing is sent or served by it any more. What it had received is still to
+  /// be taken from its completion queue.
+  void stop();
+  /// Break it: nothing of it lands any more when this returns, and of what was posted on it and has
+  /// not been taken from its completion queue nothing is told.
   void destroy();
 
   explicit operator bool() const { return handle_ != nullptr; }
@@ -41,7 +45,7 @@ class QueuePair {
   QueueAddress address() const { return {handle_->qp_num, sequence_}; }
 
  private:
-  Status initialize();
+  Status initialize(bool reached);
   Status ready_to_receive(const PortAddress& port, const QueueAddress& queue, uint32_t mtu);
   Status ready_to_send(const PortAddress& port);
 
@@ -51,12 +55,13 @@ class QueuePair {
   QueueHandle handle_;
 };
 
-/// Give how many pieces a send and a read of this device may have, by making a queue pair of that
-/// shape. Errors: those of create().
+/// How many pieces a send and a read may have.
 struct GrantedPieces {
   uint32_t send = 1;
   uint32_t read = 1;
 };
+/// Ask the device, by making a queue pair of that shape. Errors: kInvalidArgument, naming the key,
+/// for a deeper queue than it has; those of create().
 Result<GrantedPieces> granted_pieces(const VerbsDevice& device, const VerbsOptions& options);
 
 }  // namespace mempool

@@ -29,7 +29,8 @@ Result<std::unique_ptr<ReceiveSide>> ReceiveSide::create(const VerbsDevice& devi
 }
 
 Status ReceiveSide::open(CompletionChannel& channel) {
-  MEMPOOL_ASSIGN_OR_RETURN(completions_, CompletionQueue::create(device_, channel, room_, *this));
+  MEMPOOL_ASSIGN_OR_RETURN(completions_,
+                           CompletionQueue::create(device_, channel, room_, true, *this));
   ibv_srq_init_attr wanted{};
   wanted.attr.max_wr = room_;
   wanted.attr.max_sge = 1;
@@ -39,23 +40,27 @@ Status ReceiveSide::open(CompletionChannel& channel) {
                        fmt::format("{}: a queue of {} receives", device_.name(), room_), errno);
   }
   requests_.resize(kReceivesPerPost);
-  return post(room_);
+  owed_ = room_;
+  return post_owed();
 }
 
 // A notification has no bytes, so a receive for it has no memory.
-Status ReceiveSide::post(uint32_t count) {
-  while (count > 0) {
-    const uint32_t now = std::min(count, kReceivesPerPost);
+Status ReceiveSide::post_owed() {
+  while (owed_ > 0) {
+    const uint32_t now = std::min(owed_, kReceivesPerPost);
     for (uint32_t i = 0; i < now; ++i) {
       requests_[i] = {};
       requests_[i].next = i + 1 < now ? &requests_[i + 1] : nullptr;
     }
     ibv_recv_wr* refused = nullptr;
-    if (const int error = ibv_post_srq_recv(receives(), requests_.data(), &refused); error != 0) {
+    const int error = ibv_post_srq_recv(receives(), requests_.data(), &refused);
+    const auto taken =
+        error == 0 || refused == nullptr ? now : static_cast<uint32_t>(refused - requests_.data());
+    owed_ -= taken;
+    if (error != 0) {
       return verbs_error(StatusCode::kUnavailable, fmt::format("{}: post receives", device_.name()),
                          error);
     }
-    count -= now;
   }
   return {};
 }
@@ -77,6 +82,10 @@ void ReceiveSide::add(const QueuePair& queue, NotificationHandler& handler) {
 void ReceiveSide::end(QueuePair& queue) {
   if (!queue) return;
   const uint32_t number = queue.address().number;
+  // Taken before it is destroyed: some drivers wipe what a queue pair has left in its queue. And
+  // after it, for those that do not.
+  queue.stop();
+  completions_->drain();
   queue.destroy();
   completions_->drain();
   handlers_.erase(number);
@@ -96,7 +105,7 @@ void ReceiveSide::on_work(const ibv_wc& work) {
 }
 
 void ReceiveSide::on_drained() {
-  const Status posted = post(std::exchange(owed_, 0));
+  const Status posted = post_owed();
   if (!posted.ok()) log_.warning("receives", "verbs: {}", posted.message());
 }
 

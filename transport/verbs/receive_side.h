@@ -48,7 +48,7 @@ class ReceiveSide final : private CompletionHandler {
  private:
   ReceiveSide(const VerbsDevice& device, uint32_t receives) : device_(device), room_(receives) {}
   Status open(CompletionChannel& channel);
-  Status post(uint32_t count);
+  Status post_owed();
   void on_work(const ibv_wc& work) override;
   void on_drained() override;
 

@@ -23,9 +23,9 @@ constexpr std::chrono::seconds kPatience{5};
 constexpr std::chrono::microseconds kPause{50};
 
 /// Two queue pairs of a device, connected to each other. Thread: confined.
-class Loop {
+class LoopedPair {
  public:
-  Loop(const VerbsDevice& device, const VerbsOptions& options)
+  LoopedPair(const VerbsDevice& device, const VerbsOptions& options)
       : device_(device), options_(options), memory_(3 * kBytes) {}
 
   Status open(uint32_t pieces) {
@@ -98,7 +98,7 @@ class Loop {
 
 Status test_device(const VerbsDevice& device, const VerbsOptions& options,
                    const GrantedPieces& granted) {
-  Loop loop(device, options);
+  LoopedPair loop(device, options);
   MEMPOOL_RETURN_IF_ERROR(loop.open(granted.send));
   Random random(random_word());
   std::generate_n(loop.place(0), kBytes, [&] { return static_cast<std::byte>(random.next()); });

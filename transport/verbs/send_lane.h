@@ -18,7 +18,10 @@ class WorkRing {
 
   bool empty() const { return size_ == 0; }
   size_t size() const { return size_; }
-  uint32_t front() const { return places_[first_]; }
+  uint32_t front() const {
+    MEMPOOL_CHECK(size_ > 0);
+    return places_[first_];
+  }
   void push_back(uint32_t work) {
     MEMPOOL_CHECK(size_ < places_.size());
     places_[(first_ + size_++) % places_.size()] = work;
@@ -35,7 +38,10 @@ class WorkRing {
     --size_;
     return work;
   }
-  uint32_t pop_back() { return places_[(first_ + --size_) % places_.size()]; }
+  uint32_t pop_back() {
+    MEMPOOL_CHECK(size_ > 0);
+    return places_[(first_ + --size_) % places_.size()];
+  }
 
  private:
   std::vector<uint32_t> places_;
@@ -58,6 +64,7 @@ struct SendLane {
   WorkRing waiting;      // for room, in order
   WorkRing posted;       // in order
   uint64_t bytes = 0;    // of both
+  uint32_t rounds = 0;   // of notifications of this lane, by whichever queue pair they went
   uint32_t notices = 0;  // posted
 };
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <bit>
+#include <cstring>
 
 #include "core/check.h"
 #include "transport/little_endian.h"
@@ -95,6 +96,7 @@ PortAddress read_port(NoteReader& reader) {
   if (!std::has_single_bit(port.mtu) || port.mtu < 256 || port.mtu > 4096) reader.fail();
   port.reads_out = reader.get<uint8_t>();
   port.reads_in = reader.get<uint8_t>();
+  if (port.reads_out == 0 || port.reads_in == 0) reader.fail();  // a read would wait for ever
   return port;
 }
 

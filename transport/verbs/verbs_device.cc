@@ -85,11 +85,12 @@ const char* state_words(ibv_port_state state) {
 Status memory_error(const std::string& name, uint64_t bytes, int error) {
   rlimit limit{};
   getrlimit(RLIMIT_MEMLOCK, &limit);
-  if ((error == ENOMEM || error == EAGAIN) && limit.rlim_cur < bytes) {
-    return resource_exhausted(
-        fmt::format("{}: {} bytes cannot be registered, RLIMIT_MEMLOCK allows {}; set "
-                    "LimitMEMLOCK=infinity (systemd) or `ulimit -l unlimited`",
-                    name, bytes, limit.rlim_cur));
+  if ((error == ENOMEM || error == EAGAIN) && limit.rlim_cur != RLIM_INFINITY) {
+    return resource_exhausted(fmt::format(
+        "{}: {} bytes cannot be registered; RLIMIT_MEMLOCK allows {} for all regions on "
+        "all devices together; set LimitMEMLOCK=infinity (systemd) or `ulimit -l "
+        "unlimited`",
+        name, bytes, limit.rlim_cur));
   }
   return verbs_error(StatusCode::kUnavailable, fmt::format("{}: register {} bytes", name, bytes),
                      error);

@@ -101,7 +101,7 @@ uint32_t VerbsEndpoint::take_work(Kind kind, Slot slot) {
   MEMPOOL_CHECK(!free_works_.empty());  // as many as calls and notices can be
   const uint32_t index = free_works_.back();
   free_works_.pop_back();
-  works_[index] = {.kind = kind, .busy = true, .slot = slot};
+  works_[index] = {.kind = kind, .slot = slot};
   return index;
 }
 
@@ -170,11 +170,10 @@ Status VerbsEndpoint::notify(Slot slot, uint64_t cookie) {
   const uint32_t place = free_notices_.back();
   free_notices_.pop_back();
   notices_[place] = {cookie, lanes(), {}};
-  ++round_;
   for (uint32_t i = 0; i < lanes(); ++i) {
     const uint32_t index = take_work(Kind::kNotice, slot);
     works_[index].cookie = place;
-    works_[index].immediate = Immediate{i, round_, slot.generation, slot.index}.bits();
+    works_[index].lane = i;
     enqueue(heir_of(lanes_[i]), index);
   }
   counts_.network_calls += lanes();
@@ -211,7 +210,10 @@ void VerbsEndpoint::flush(SendLane& lane) {
     const std::string& device = shared_.devices[lane.rail]->name();
     rail_lost(lane.rail, verbs_error(StatusCode::kUnavailable, device + ": post", error));
   }
-  if (lane.queue) rails_[lane.rail].completions->set_due(!lane.posted.empty());
+  if (!shared_.options.spin || !lane.queue) return;
+  rails_[lane.rail].completions->set_due(std::ranges::any_of(lanes_, [&](const SendLane& other) {
+    return other.rail == lane.rail && !other.posted.empty();
+  }));
 }
 
 // Fill the list with what there is room for: a window. The last request of each half of it asks for
@@ -222,9 +224,12 @@ size_t VerbsEndpoint::make_requests(SendLane& lane) {
   ibv_sge* pieces = shared_.pieces.data();
   while (!lane.waiting.empty() && lane.posted.size() < window) {
     const uint32_t index = lane.waiting.front();
-    const bool notice = works_[index].kind == Kind::kNotice;
-    if (notice && lane.notices == notices_most_) break;  // the peer has no receive for more
-    lane.notices += notice ? 1 : 0;
+    Work& work = works_[index];
+    if (work.kind == Kind::kNotice) {
+      if (lane.notices == notices_most_) break;  // the peer has no receive for more
+      ++lane.notices;
+      if (!std::exchange(work.numbered, true)) work.round = ++lanes_[work.lane].rounds;
+    }
     lane.posted.push_back(lane.waiting.pop_front());
     ibv_send_wr& request = shared_.requests[count];
     make_request(lane, index, request, pieces);
@@ -250,10 +255,12 @@ void VerbsEndpoint::make_request(const SendLane& lane, uint32_t index, ibv_send_
     case Kind::kRead:
       request.opcode = IBV_WR_RDMA_READ;
       break;
-    case Kind::kNotice:
+    case Kind::kNotice: {
+      const Immediate said{work.lane, work.round, work.slot.generation, work.slot.index};
       request.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
-      request.imm_data = htonl(work.immediate);
+      request.imm_data = htonl(said.bits());
       return;
+    }
     case Kind::kProbe:  // of no bytes, for which the peer's device asks no key
       request.opcode = IBV_WR_RDMA_WRITE;
       return;
@@ -292,10 +299,8 @@ void VerbsEndpoint::finish(SendLane& lane, uint32_t index, Status status) {
   lane.bytes -= work.bytes;
   Piece* piece = &pieces_[index * (pieces_.size() / works_.size())];
   for (uint32_t i = 0; i < work.pieces; ++i) --piece[i].region->uses;
-  work.busy = false;
   free_works_.push_back(index);
   if (work.kind == Kind::kProbe) {
-    if (probe_failure_.ok()) probe_failure_ = std::move(status);
     probe_ended();
     return;
   }

@@ -40,6 +40,8 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   void close() override;
 
   uint64_t peer() const { return peer_; }
+  /// The device of this rail gives no completions any more.
+  void device_failed(size_t rail);
 
  private:
   enum class Kind : uint8_t { kWrite, kRead, kNotice, kProbe };
@@ -53,7 +55,6 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   // A work request, from post() to its end. Its pieces lie at pieces_[index * gather pieces].
   struct Work {
     Kind kind = Kind::kWrite;
-    bool busy = false;
     bool stopped = false;  // stranded on a lost rail, and nobody wants it any more
     Slot slot;
     uint64_t cookie = 0;  // of a notice: its place in notices_
@@ -61,7 +62,9 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
     const RemoteRegion* remote = nullptr;
     uint64_t remote_offset = 0;
     uint32_t pieces = 0;
-    uint32_t immediate = 0;  // of a notice
+    uint32_t lane = 0;   // of a notice: for whose writes it is
+    uint32_t round = 0;  // likewise, from its first posting on
+    bool numbered = false;
   };
   // One notify(), until it has left by every lane.
   struct Notice {
@@ -117,9 +120,7 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   std::vector<Notice> notices_;
   std::vector<uint32_t> free_notices_;
   uint32_t notices_most_ = 0;  // under way on one queue pair, as the peer has granted
-  uint32_t round_ = 0;
   uint32_t probes_ = 0;
-  Status probe_failure_;
   CallsInFlight in_flight_ = std::make_shared<uint32_t>(0);
   CallCounts counts_;
   std::unique_ptr<LoopTask> flushing_;

@@ -32,14 +32,14 @@ Status VerbsEndpoint::begin(std::shared_ptr<SetupLink> link, ReadyHandler ready)
 
 Status VerbsEndpoint::make_rails() {
   const VerbsOptions& options = shared_.options;
-  const QueueShape shape{options.queue_depth, shared_.capabilities.gather_pieces};
+  const QueueShape shape{options.queue_depth, shared_.capabilities.gather_pieces, false};
   for (uint32_t i = 0; i < shared_.devices.size(); ++i) {
     const VerbsDevice& device = *shared_.devices[i];
     Rail& rail = rails_.emplace_back();
     MEMPOOL_ASSIGN_OR_RETURN(
         rail.completions,
         CompletionQueue::create(device, *shared_.channels[i],
-                                options.queue_depth * options.queue_pairs, *this));
+                                options.queue_depth * options.queue_pairs, !options.spin, *this));
     for (uint32_t q = 0; q < options.queue_pairs; ++q) {
       MEMPOOL_ASSIGN_OR_RETURN(
           QueuePair queue,
@@ -88,7 +88,6 @@ Status VerbsEndpoint::on_accepted(const AcceptedNote& note) {
       enqueue(lane, take_work(Kind::kProbe, {}));
       continue;
     }
-    if (probe_failure_.ok()) probe_failure_ = connected;
     rail_lost(lane.rail, connected);
     if (!link_) return {};
   }
@@ -100,15 +99,17 @@ Status VerbsEndpoint::on_accepted(const AcceptedNote& note) {
 // peer is found out here, and not by the first transfer.
 void VerbsEndpoint::probe_ended() {
   if (--probes_ > 0 || !link_) return;
-  link_->clear_deadline();
+  const bool awaited =
+      std::ranges::any_of(rails_, [](const Rail& rail) { return rail.state == RailState::kLost; });
+  if (!awaited) link_->clear_deadline();
   tell({});
 }
 
 // Later: who is told may end this endpoint, and a completion queue may be being drained.
 void VerbsEndpoint::tell(const Status& outcome) {
-  if (!ready_ || told_) return;
+  if (!ready_) return;
+  if (!told_ || outcome_.ok()) outcome_ = outcome;  // it may still fail before it is told
   told_ = true;
-  outcome_ = outcome;
   telling_->schedule();
 }
 
@@ -133,6 +134,13 @@ void VerbsEndpoint::rail_lost(uint32_t rail, const Status& why) {
   break_rail(rail);
   const auto number = static_cast<uint8_t>(rail);
   link_->send(encode_note(RailLostNote{number}));
+  link_->set_deadline(shared_.options.handshake_timeout);  // of its answer
+}
+
+void VerbsEndpoint::device_failed(size_t rail) {
+  if (!link_ || rail >= rails_.size()) return;
+  const std::string& device = shared_.devices[rail]->name();
+  rail_lost(static_cast<uint32_t>(rail), unavailable(device + " has failed"));
 }
 
 // Break this side's end. What was under way waits again, in its order.
@@ -155,6 +163,10 @@ void VerbsEndpoint::break_rail(uint32_t rail) {
 
 void VerbsEndpoint::rail_gone(uint32_t rail) {
   rails_[rail].state = RailState::kGone;
+  if (!ready_ && std::ranges::none_of(
+                     rails_, [](const Rail& other) { return other.state == RailState::kLost; })) {
+    link_->clear_deadline();
+  }
   for (SendLane& lane : lanes_) {
     if (lane.rail != rail) continue;
     SendLane& heir = lane_for_call();

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <future>
+#include <system_error>
 
 #include "core/check.h"
 #include "core/log.h"
@@ -36,14 +37,19 @@ Status VerbsMemory::register_everywhere(const Region& region,
   const int dmabuf = region.kind == MemoryKind::kDevice ? region.descriptor : -1;
   std::vector<std::future<Registered>> work;
   for (const auto& device : devices_) {
-    work.push_back(std::async(std::launch::async, [&region, dmabuf, one = device.get()] {
+    const auto begin = [&region, dmabuf, one = device.get()] {
       return one->register_memory(region.base, region.bytes, dmabuf);
-    }));
+    };
+    try {
+      work.push_back(std::async(std::launch::async, begin));
+    } catch (const std::system_error&) {  // no thread to be had: in this one, when it is asked for
+      work.push_back(std::async(std::launch::deferred, begin));
+    }
   }
   const auto begun = std::chrono::steady_clock::now();
   Status status;
   for (std::future<Registered>& one : work) {
-    while (one.wait_for(kProgressPause) != std::future_status::ready) {
+    while (one.wait_for(kProgressPause) == std::future_status::timeout) {
       const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begun;
       log().info("verbs: registering region {} of {} MiB: {} of {} devices after {:.0f} s",
                  region.id, region.bytes >> 20, memories.size(), devices_.size(), passed.count());

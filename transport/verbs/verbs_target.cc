@@ -15,6 +15,7 @@ namespace {
 
 // More than one while a peer connects anew before the loss of the old one is seen.
 constexpr size_t kConnectionsOfOnePeer = 8;
+constexpr size_t kConnectionsMost = 1024;
 // Notifications under way on one queue pair; fewer than half the rounds of an Immediate.
 constexpr uint16_t kNotificationsGranted = 16;
 
@@ -35,7 +36,6 @@ class VerbsTarget::Inbound final : public NotificationHandler, private SetupLink
   }
 
   uint64_t peer() const { return peer_; }
-  bool connected() const { return !rails_.empty(); }
 
   bool on_notification(Immediate immediate) override {
     const std::optional<Slot> slot = shared_.events->slots().open_at(peer_, immediate.slot);
@@ -56,14 +56,14 @@ class VerbsTarget::Inbound final : public NotificationHandler, private SetupLink
 
   Status on_note(std::span<const std::byte> bytes) override {
     MEMPOOL_ASSIGN_OR_RETURN(const SetupNote note, decode_note(bytes));
-    if (const auto* connect = std::get_if<ConnectNote>(&note); connect && !connected()) {
+    if (const auto* connect = std::get_if<ConnectNote>(&note); connect && rails_.empty()) {
       link_->clear_deadline();
       const Status made = accept(*connect);
       if (!made.ok()) link_->send(encode_note(RefusedNote{made}));
       return made;
     }
     const auto* lost = std::get_if<RailLostNote>(&note);
-    if (lost == nullptr || lost->rail >= rails_.size()) {
+    if (lost == nullptr || lost->rail >= rails_.size() || rails_[lost->rail].granted == 0) {
       return invalid_argument("a note that makes no sense here");
     }
     break_rail(lost->rail);
@@ -86,6 +86,7 @@ class VerbsTarget::Inbound final : public NotificationHandler, private SetupLink
       if (!made.ok() && why.ok()) why = made;
     }
     if (connected == 0) return why;
+    connected_ = true;
     link_->send(encode_note(answer));
     return {};
   }
@@ -115,11 +116,12 @@ class VerbsTarget::Inbound final : public NotificationHandler, private SetupLink
   }
 
   void on_closed(const Status& why) override {
-    if (connected()) {
-      shared_.events->lost(peer_, Direction::kInbound,
-                           why.with_context(fmt::format("verbs peer {:x}", peer_)));
-    }
-    target_.remove(this);
+    const std::shared_ptr<EventQueue> events = shared_.events;
+    const uint64_t peer = peer_;
+    const bool connected = connected_;
+    target_.remove(this);  // hands over the notifications that have come
+    if (!connected) return;
+    events->lost(peer, Direction::kInbound, why.with_context(fmt::format("verbs peer {:x}", peer)));
   }
 
   VerbsTarget& target_;
@@ -127,6 +129,7 @@ class VerbsTarget::Inbound final : public NotificationHandler, private SetupLink
   const uint64_t peer_;
   std::shared_ptr<SetupLink> link_;
   std::vector<Rail> rails_;
+  bool connected_ = false;
   std::array<std::optional<uint32_t>, kLanesMost> last_rounds_;  // by lane
 };
 
@@ -148,6 +151,7 @@ bool VerbsTarget::adopt(std::shared_ptr<SetupLink> link, uint64_t peer) {
   const auto of_peer =
       std::ranges::count(inbound_, peer, [](const auto& inbound) { return inbound->peer(); });
   if (static_cast<size_t>(of_peer) >= kConnectionsOfOnePeer) return false;
+  if (inbound_.size() >= kConnectionsMost) return false;
   inbound_.push_back(std::make_unique<Inbound>(*this, std::move(link), peer));
   return true;
 }

@@ -14,6 +14,9 @@
 namespace mempool {
 namespace {
 
+// Of one endpoint over all of its lanes; each call keeps the places of its pieces.
+constexpr uint32_t kCallsInFlightMost = 512;
+
 /// What all devices grant. Errors: those of granted_pieces().
 Result<GrantedPieces> granted_by_all(const VerbsDevices& devices, const VerbsOptions& options) {
   GrantedPieces all{UINT32_MAX, UINT32_MAX};
@@ -36,8 +39,10 @@ Capabilities capabilities_of(const VerbsDevices& devices, const VerbsOptions& op
   offers.gather_pieces = granted.send;
   offers.scatter_pieces = granted.read;
   offers.message_bytes = options.message_bytes;
-  offers.calls_in_flight = options.queue_depth;
-  offers.reads_in_flight = options.queue_depth;
+  const auto lanes = static_cast<uint32_t>(devices.size() * options.queue_pairs);
+  offers.calls_in_flight =
+      std::min(options.queue_depth * lanes, std::max(options.queue_depth, kCallsInFlightMost));
+  offers.reads_in_flight = offers.calls_in_flight;
   bool dmabuf = true;
   for (const auto& device : devices) {
     offers.message_bytes = std::min(offers.message_bytes, device->message_bytes());
@@ -105,6 +110,11 @@ Result<std::unique_ptr<Transport>> VerbsTransport::open(const TransportContext& 
   shared->requests.resize(options.queue_depth);
   shared->pieces.resize(size_t{options.queue_depth} * std::max(granted.send, granted.read));
   std::unique_ptr<VerbsTransport> transport(new VerbsTransport(std::move(shared)));
+  for (size_t i = 0; i < transport->shared_->devices.size(); ++i) {
+    transport->shared_->channels[i]->on_failure([shared = transport->shared_.get(), i] {
+      for (VerbsEndpoint* endpoint : shared->endpoints) endpoint->device_failed(i);
+    });
+  }
   MEMPOOL_RETURN_IF_ERROR(transport->target_.open());
   const SetupTerms terms{"verbs",           context.incarnation,
                          context.token,     options.handshake_timeout,

@@ -2,6 +2,7 @@
 // Owns the list of transports that the conformance suite runs on, and its fixture.
 #include "tests/transport/conformance/conformance.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "core/random.h"
@@ -188,7 +189,7 @@ void Conformance::notify_and_wait(Slot slot) {
   EXPECT_EQ(target_->notified.back(), slot);
 }
 
-std::vector<uint64_t> Conformance::stall() {
+std::vector<uint64_t> Conformance::fill_pipe() {
   std::vector<uint64_t> cookies;
   const uint64_t bytes = std::min<uint64_t>(capabilities().message_bytes, source_->memory().size());
   for (bool progress = true; progress;) {
@@ -197,10 +198,32 @@ std::vector<uint64_t> Conformance::stall() {
       cookies.push_back(next_cookie_ - 1);
       progress = true;
     }
+    if (!GetParam().may_stall) break;  // who does not wait for the peer would never be full
     while (source_->poll()) {
     }
   }
+  EXPECT_FALSE(cookies.empty());
   return cookies;
+}
+
+bool Conformance::run_until_ended(const std::vector<uint64_t>& cookies) {
+  return run_until([&] {
+    return std::ranges::all_of(cookies,
+                               [&](uint64_t cookie) { return source_->completed(cookie); });
+  });
+}
+
+void Conformance::expect_ended(const std::vector<uint64_t>& cookies) const {
+  for (const uint64_t cookie : cookies) {
+    size_t times = 0;
+    for (const TransportNode::Completion& one : source_->completions) {
+      if (one.cookie != cookie) continue;
+      ++times;
+      EXPECT_TRUE(one.status.ok() || one.status.code() == StatusCode::kUnavailable)
+          << one.status.to_string();
+    }
+    EXPECT_EQ(times, 1u) << "completions of call " << cookie;
+  }
 }
 
 }  // namespace mempool

@@ -70,8 +70,13 @@ class Conformance : public testing::TestWithParam<Subject> {
   bool run_until(const std::function<bool()>& condition) {
     return mempool::run_until({source_.get(), target_.get()}, condition);
   }
-  /// Post full calls until the transport takes no more or the socket is full. Gives the cookies.
-  std::vector<uint64_t> stall();
+  /// Post full calls until none is taken, so that some are under way: where a call can wait for the
+  /// peer, until the socket is full too. Gives the cookies.
+  std::vector<uint64_t> fill_pipe();
+  /// Expect of each of these calls that it completed once, well or with kUnavailable.
+  void expect_ended(const std::vector<uint64_t>& cookies) const;
+  /// Wait for all of these calls.
+  bool run_until_ended(const std::vector<uint64_t>& cookies);
   static RunPair pair(uint64_t local_offset, uint64_t remote_offset, uint64_t bytes) {
     return {TransportNode::kRegion, TransportNode::kRegion, local_offset, remote_offset, bytes};
   }

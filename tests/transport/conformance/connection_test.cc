@@ -67,13 +67,12 @@ TEST_P(ConnectionConformance, the_target_learns_that_an_endpoint_has_closed) {
 
 TEST_P(ConnectionConformance, the_source_learns_that_its_peer_has_gone) {
   connect();
-  std::vector<uint64_t> cookies;
-  if (GetParam().may_stall) cookies = stall();
+  const std::vector<uint64_t> cookies = fill_pipe();
   target_->destroy_transport();
   ASSERT_TRUE(run_until([&] { return !source_->lost.empty(); }));
   EXPECT_EQ(source_->lost.size(), 1u);
-  for (const uint64_t cookie : cookies) EXPECT_TRUE(source_->completed(cookie));
-  if (!cookies.empty()) {
+  expect_ended(cookies);
+  if (GetParam().may_stall) {
     EXPECT_EQ(source_->completion_of(cookies.back()).code(), StatusCode::kUnavailable);
   }
   EXPECT_EQ(post(Operation::kWrite, {pair(0, 0, 1)}).code(), StatusCode::kUnavailable);
@@ -82,13 +81,11 @@ TEST_P(ConnectionConformance, the_source_learns_that_its_peer_has_gone) {
 TEST_P(ConnectionConformance, closing_an_endpoint_completes_its_calls) {
   if (!GetParam().peer_may_go) GTEST_SKIP() << "its library dies of a peer that goes amid writes";
   connect();
-  const std::vector<uint64_t> cookies = GetParam().may_stall ? stall() : std::vector<uint64_t>();
+  const std::vector<uint64_t> cookies = fill_pipe();
   endpoint_.reset();
-  ASSERT_TRUE(run_until([&] {
-    return std::all_of(cookies.begin(), cookies.end(),
-                       [&](uint64_t cookie) { return source_->completed(cookie); });
-  }));
-  if (!cookies.empty()) {
+  ASSERT_TRUE(run_until_ended(cookies));
+  expect_ended(cookies);
+  if (GetParam().may_stall) {
     EXPECT_EQ(source_->completion_of(cookies.back()).code(), StatusCode::kUnavailable);
   }
 }
@@ -102,7 +99,7 @@ TEST_P(ConnectionConformance, a_fence_is_told_even_of_a_peer_that_never_connecte
 
 TEST_P(ConnectionConformance, nothing_lands_after_the_fence) {
   connect();
-  const std::vector<uint64_t> cookies = GetParam().may_stall ? stall() : std::vector<uint64_t>();
+  const std::vector<uint64_t> cookies = fill_pipe();
   target_->transport().fence(kSourceId);
   ASSERT_TRUE(mempool::run_until({target_.get()}, [&] { return !target_->fenced.empty(); }));
   EXPECT_EQ(target_->fenced, std::vector<uint64_t>{kSourceId});
@@ -112,7 +109,7 @@ TEST_P(ConnectionConformance, nothing_lands_after_the_fence) {
   (void)post(Operation::kWrite, {pair(0, 0, 4096)});  // may be taken until the loss is seen
   (void)endpoint_->notify(kSlot, 999999);
   ASSERT_TRUE(run_until([&] { return !source_->lost.empty(); }));
-  for (const uint64_t cookie : cookies) EXPECT_TRUE(source_->completed(cookie));
+  expect_ended(cookies);
   EXPECT_EQ(post(Operation::kWrite, {pair(0, 0, 1)}).code(), StatusCode::kUnavailable);
   EXPECT_TRUE(target_->memory() == at_fence);
   EXPECT_TRUE(target_->notified.empty());

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tests what every transport owes to memory: registration, keys, and calls outside of them.
+#include <algorithm>
+
 #include "tests/transport/conformance/conformance.h"
 
 namespace mempool {
@@ -69,6 +71,30 @@ TEST_P(MemoryConformance, a_key_of_another_incarnation_is_stale) {
   const std::vector<std::byte> key =
       source_->transport().export_key(TransportNode::kRegion).value();
   EXPECT_EQ(endpoint_->import_key(TransportNode::kRegion, key).code(), StatusCode::kStale);
+}
+
+// A peer tells its keys again whenever it says hello; also late, after it has made a new one.
+TEST_P(MemoryConformance, a_key_that_comes_again_amid_calls_changes_nothing_for_them) {
+  connect();
+  const std::vector<std::byte> old =
+      target_->transport().export_key(TransportNode::kRegion).value();
+  const Region region = target_->region();
+  ASSERT_TRUE(target_->transport().deregister_region(region.id).ok());
+  ASSERT_TRUE(target_->transport().register_region(region).ok());
+  const std::vector<std::byte> key = target_->transport().export_key(region.id).value();
+  ASSERT_TRUE(endpoint_->import_key(region.id, key).ok());
+  const std::vector<uint64_t> cookies = fill_pipe();
+  ASSERT_TRUE(endpoint_->import_key(region.id, key).ok());
+  (void)endpoint_->import_key(region.id, old);  // some know that it is no more
+  ASSERT_TRUE(endpoint_->import_key(region.id, key).ok());
+  ASSERT_TRUE(run_until_ended(cookies));
+  for (const uint64_t cookie : cookies) EXPECT_TRUE(source_->completion_of(cookie).ok());
+  ASSERT_TRUE(complete(Operation::kWrite, {pair(0, 0, 100)}).ok());
+  notify_and_wait(kSlot);
+  EXPECT_TRUE(source_->lost.empty());
+  const uint64_t bytes = std::min<uint64_t>(capabilities().message_bytes, source_->memory().size());
+  EXPECT_TRUE(std::equal(source_->memory().begin(), source_->memory().begin() + bytes,
+                         target_->memory().begin()));
 }
 
 TEST_P(MemoryConformance, a_call_outside_of_known_memory_starts_nothing) {

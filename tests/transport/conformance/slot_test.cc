@@ -101,7 +101,7 @@ TEST_P(SlotConformance, after_a_stopped_call_has_completed_its_source_may_be_reu
   connect();
   const std::vector<std::byte> old = target_->memory();
   const std::vector<std::byte> source = source_->memory();
-  const std::vector<uint64_t> cookies = stall();
+  const std::vector<uint64_t> cookies = fill_pipe();
   EXPECT_FALSE(source_->completed(cookies.back())) << "the pipe was not filled";
   endpoint_->stop(kSlot);
   const auto all_completed = [&] {
@@ -131,7 +131,7 @@ TEST_P(SlotConformance, a_stopped_slot_can_be_followed_by_another_at_once) {
   connect();
   constexpr uint32_t kRounds = 20;
   for (uint32_t round = 0; round < kRounds; ++round) {
-    if (GetParam().may_stall) stall();
+    if (GetParam().may_stall) fill_pipe();
     endpoint_->stop(kSlot);
     const uint64_t cookie = next_cookie_++;
     ASSERT_TRUE(run_until([&] { return endpoint_->notify(kOtherSlot, cookie).ok(); }));
@@ -169,7 +169,7 @@ TEST_P(SlotConformance, a_read_of_a_slot_that_is_not_open_is_cancelled) {
 TEST_P(SlotConformance, closing_a_slot_in_the_middle_of_a_call_discards_the_rest) {
   if (!capabilities().target_checks) GTEST_SKIP() << "does not claim target_checks";
   connect();
-  const std::vector<uint64_t> cookies = stall();
+  const std::vector<uint64_t> cookies = fill_pipe();
   while (target_->poll()) {
   }
   target_->transport().close_slot(kSourceId, kSlot);
@@ -296,7 +296,7 @@ TEST_P(SlotConformance, neighbouring_regions_in_one_call_are_both_in_use) {
 TEST_P(SlotConformance, a_region_in_use_is_not_taken_away) {
   if (!GetParam().may_stall) GTEST_SKIP() << "its calls end before post() returns";
   connect();
-  stall();
+  fill_pipe();
   while (target_->poll()) {
   }
   EXPECT_EQ(source_->transport().deregister_region(TransportNode::kRegion).code(),

@@ -149,6 +149,7 @@ TEST_F(VerbsHostile, more_peers_than_there_are_receives_for_are_refused) {
   EXPECT_EQ(source.connect(*target_, &why), nullptr);
   EXPECT_EQ(why.code(), StatusCode::kResourceExhausted) << why.to_string();
   EXPECT_NE(std::string(why.message()).find("verbs.receives"), std::string::npos);
+  EXPECT_TRUE(target_->lost.empty()) << "who was refused was never connected";
   peer_.reset();
   ASSERT_TRUE(run_until({target_.get()}, [&] { return !target_->lost.empty(); }));
   expect_others_served();
