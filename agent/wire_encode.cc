@@ -9,6 +9,7 @@
 #include "agent/wire.h"
 #include "agent/wire_generated.h"
 #include "core/check.h"
+#include "core/readable.h"
 
 namespace mempool {
 namespace {
@@ -17,21 +18,13 @@ namespace fb = flatbuffers;
 
 static_assert(FLATBUFFERS_LITTLEENDIAN, "lists are copied as they lie in memory");
 
-/// Cut what is only for people to its bound, with '?' for what is not printable.
-std::string fit(std::string_view text, size_t most) {
-  std::string out(text.substr(0, most));
-  std::ranges::replace_if(
-      out, [](char c) { return c < ' ' || c > '~'; }, '?');
-  return out;
-}
-
 /// Builds one frame; a call for each kind. Thread: confined.
 class Encoder {
  public:
   std::vector<std::byte> finish(const Frame& frame) {
     const Packed packed = std::visit(*this, frame);
     fb::Offset<fb::String> trace;
-    if (!trace_.empty()) trace = text(fit(trace_, kTraceBytesMax));
+    if (!trace_.empty()) trace = text(readable(trace_, kTraceBytesMax));
     wire::FinishFrameBuffer(builder_, wire::CreateFrame(builder_, packed.kind, packed.body, trace));
     const uint32_t size = builder_.GetSize();
     MEMPOOL_CHECK(size <= kFrameBytesMax);
@@ -164,7 +157,7 @@ class Encoder {
 
   fb::Offset<wire::Status> add(const Status& status) {
     return wire::CreateStatus(builder_, static_cast<uint8_t>(status.code()),
-                              text(fit(status.message(), kStatusBytesMax)),
+                              text(readable(status.message(), kStatusBytesMax)),
                               status.retry_after_ms());
   }
 
@@ -189,7 +182,7 @@ class Encoder {
 
   fb::Offset<wire::ClosedTransport> add(const ClosedTransport& closed) {
     return wire::CreateClosedTransport(builder_, text(closed.name),
-                                       text(fit(closed.why, kStatusBytesMax)));
+                                       text(readable(closed.why, kStatusBytesMax)));
   }
 
   fb::FlatBufferBuilder builder_;

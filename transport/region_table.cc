@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/check.h"
 #include "transport/little_endian.h"
 
 namespace mempool {
@@ -31,18 +32,22 @@ Result<RegionKey> decode_region_key(std::span<const std::byte> bytes, uint64_t i
   key.incarnation = reader.get<uint64_t>();
   key.region = reader.get<uint32_t>();
   key.bytes = reader.get<uint64_t>();
-  if (key.incarnation != incarnation) {
-    return stale(
-        fmt::format("key of region {} is of incarnation {:x}, the peer is {:x}; ask it anew",
-                    region, key.incarnation, incarnation));
-  }
-  if (key.region != region) {
-    return invalid_argument(fmt::format("key is of region {}, not {}", key.region, region));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_key_names(key.incarnation, key.region, incarnation, region));
   return key;
 }
 
-Status RegionTable::add(const Region& region, uint8_t memory_kinds) {
+Status check_key_names(uint64_t key_incarnation, uint32_t key_region, uint64_t incarnation,
+                       uint32_t region) {
+  if (key_incarnation != incarnation) {
+    return stale(
+        fmt::format("key of region {} is of incarnation {:x}, the peer is {:x}; ask it anew",
+                    region, key_incarnation, incarnation));
+  }
+  if (key_region == region) return {};
+  return invalid_argument(fmt::format("key is of region {}, not {}", key_region, region));
+}
+
+Status check_region(const Region& region, uint8_t memory_kinds) {
   if (region.base == nullptr || region.bytes == 0) {
     return invalid_argument(fmt::format("region {} is empty", region.id));
   }
@@ -50,6 +55,11 @@ Status RegionTable::add(const Region& region, uint8_t memory_kinds) {
     return unsupported(
         fmt::format("region {} is of a memory kind that this transport cannot reach", region.id));
   }
+  return {};
+}
+
+Status RegionTable::add(const Region& region, uint8_t memory_kinds) {
+  MEMPOOL_RETURN_IF_ERROR(check_region(region, memory_kinds));
   if (!regions_.emplace(region.id, region).second) {
     return {StatusCode::kAlreadyExists, fmt::format("region {} is registered already", region.id)};
   }

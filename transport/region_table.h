@@ -27,6 +27,15 @@ std::vector<std::byte> encode_region_key(const RegionKey& key);
 Result<RegionKey> decode_region_key(std::span<const std::byte> bytes, uint64_t incarnation,
                                     uint32_t region);
 
+/// Check whose key it is that a peer gave, in every backend's form of one. Errors: kStale for one
+/// of another incarnation; kInvalidArgument for one of another region.
+Status check_key_names(uint64_t key_incarnation, uint32_t key_region, uint64_t incarnation,
+                       uint32_t region);
+
+/// Check what holds for every backend's regions. Errors: kInvalidArgument for an empty one;
+/// kUnsupported for a kind outside `memory_kinds`.
+Status check_region(const Region& region, uint8_t memory_kinds);
+
 /// Tell whether [offset, offset + bytes) lies inside a region of `size` bytes.
 inline bool lies_inside(uint64_t size, uint64_t offset, uint64_t bytes) {
   return offset <= size && bytes <= size - offset;
@@ -41,8 +50,7 @@ inline bool overlap(const void* at, uint64_t size, const std::byte* base, uint64
 /// Thread: confined.
 class RegionTable {
  public:
-  /// Errors: kAlreadyExists; kInvalidArgument for an empty region; kUnsupported for a kind outside
-  /// `memory_kinds`.
+  /// Errors: those of check_region(); kAlreadyExists.
   Status add(const Region& region, uint8_t memory_kinds);
   /// Errors: kNotFound.
   Status remove(uint32_t id);

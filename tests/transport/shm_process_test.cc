@@ -10,6 +10,7 @@
 #include <array>
 #include <utility>
 
+#include "tests/transport/pipe_bytes.h"
 #include "tests/transport/transport_node.h"
 
 namespace mempool {
@@ -27,20 +28,6 @@ std::unique_ptr<TransportNode> make_node(uint64_t incarnation) {
   options.incarnation = incarnation;
   options.region_bytes = kBytes;
   return std::make_unique<TransportNode>(options);
-}
-
-void send_all(int descriptor, const std::vector<std::byte>& bytes) {
-  const auto count = static_cast<uint32_t>(bytes.size());
-  EXPECT_EQ(::write(descriptor, &count, sizeof count), static_cast<ssize_t>(sizeof count));
-  EXPECT_EQ(::write(descriptor, bytes.data(), count), static_cast<ssize_t>(count));
-}
-
-std::vector<std::byte> receive_all(int descriptor) {
-  uint32_t count = 0;
-  EXPECT_EQ(::read(descriptor, &count, sizeof count), static_cast<ssize_t>(sizeof count));
-  std::vector<std::byte> bytes(count);
-  EXPECT_EQ(::read(descriptor, bytes.data(), count), static_cast<ssize_t>(count));
-  return bytes;
 }
 
 // Say where to connect, then each slot that is notified, until killed.

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdlib>
 
+#include "tests/transport/pipe_bytes.h"
 #include "tests/transport/transport_node.h"
 #include "transport/loop.h"
 
@@ -328,20 +329,6 @@ TEST_F(UcxPair, a_notification_of_no_open_slot_is_counted_as_a_stray) {
 }
 
 // ---- processes -------------------------------------------------------------------------------
-
-void send_all(int descriptor, const std::vector<std::byte>& bytes) {
-  const auto count = static_cast<uint32_t>(bytes.size());
-  EXPECT_EQ(::write(descriptor, &count, sizeof count), static_cast<ssize_t>(sizeof count));
-  EXPECT_EQ(::write(descriptor, bytes.data(), count), static_cast<ssize_t>(count));
-}
-
-std::vector<std::byte> receive_all(int descriptor) {
-  uint32_t count = 0;
-  EXPECT_EQ(::read(descriptor, &count, sizeof count), static_cast<ssize_t>(sizeof count));
-  std::vector<std::byte> bytes(count);
-  EXPECT_EQ(::read(descriptor, bytes.data(), count), static_cast<ssize_t>(count));
-  return bytes;
-}
 
 // Not a test but the other process of the tests below: UCX cannot go on in a fork.
 TEST(UcxProcess, serves_until_it_is_killed) {

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "transport/number_option.h"
+#include "transport/option_list.h"
 
 namespace mempool {
 namespace {
@@ -22,17 +23,6 @@ constexpr std::string_view kSafe[] = {"rc",   "rc_v",     "rc_x",    "rc_verbs",
                                       "dc",   "dc_x",     "dc_mlx5", "ud",       "ud_v",
                                       "ud_x", "ud_verbs", "ud_mlx5", "ib",       "self"};
 
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  size_t from = 0;
-  while (from <= list.size()) {
-    const size_t to = std::min(list.find(',', from), list.size());
-    if (to > from) parts.push_back(list.substr(from, to - from));
-    from = to + 1;
-  }
-  return parts;
-}
-
 Status read_flag(const std::map<std::string, std::string>& options, const std::string& key,
                  bool& out) {
   uint32_t flag = out ? 1 : 0;
@@ -45,7 +35,7 @@ Status read_flag(const std::map<std::string, std::string>& options, const std::s
 Status read_config(const std::map<std::string, std::string>& options, UcxOptions& out) {
   const auto found = options.find("config");
   if (found == options.end()) return {};
-  for (const std::string& part : split(found->second)) {
+  for (const std::string& part : split_option(found->second)) {
     const size_t equals = part.find('=');
     if (equals == std::string::npos && !out.config.empty()) {
       out.config.back().second += "," + part;
@@ -68,7 +58,7 @@ Status read_config(const std::map<std::string, std::string>& options, UcxOptions
 }
 
 Status check_trust(const UcxOptions& options) {
-  const std::vector<std::string> transports = split(options.tls);
+  const std::vector<std::string> transports = split_option(options.tls);
   if (transports.empty()) return invalid_argument("tls: it is empty; name a transport, as rc");
   for (const std::string& transport : transports) {
     const std::string plain = transport.substr(0, transport.find(':'));  // rc:aux

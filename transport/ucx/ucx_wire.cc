@@ -11,7 +11,9 @@
 #include <string>
 
 #include "core/check.h"
+#include "core/readable.h"
 #include "transport/little_endian.h"
+#include "transport/region_table.h"
 
 namespace mempool {
 namespace {
@@ -66,16 +68,6 @@ std::vector<std::byte> sealed_note(Note kind, std::span<const std::byte> content
   return sealed(body);
 }
 
-// A peer's words, for a message of ours.
-std::string readable(std::span<const std::byte> words) {
-  std::string text;
-  for (const std::byte byte : words.first(std::min(words.size(), kReasonBytesMax))) {
-    const char letter = std::to_integer<char>(byte);
-    text += letter >= ' ' && letter <= '~' ? letter : '?';
-  }
-  return text;
-}
-
 }  // namespace
 
 Result<std::vector<std::byte>> encode_ucx_key(const UcxKey& key) {
@@ -104,14 +96,7 @@ Result<UcxKey> decode_ucx_key(std::span<const std::byte> bytes, uint64_t incarna
   key.region = reader.get<uint32_t>();
   key.bytes = reader.get<uint64_t>();
   key.base = reader.get<uint64_t>();
-  if (key.incarnation != incarnation) {
-    return stale(
-        fmt::format("key of region {} is of incarnation {:x}, the peer is {:x}; ask it anew",
-                    region, key.incarnation, incarnation));
-  }
-  if (key.region != region) {
-    return invalid_argument(fmt::format("key is of region {}, not {}", key.region, region));
-  }
+  MEMPOOL_RETURN_IF_ERROR(check_key_names(key.incarnation, key.region, incarnation, region));
   const std::span<const std::byte> packed = body->subspan(kKeyHeadBytes);
   if (!is_packed_key(packed)) {
     return invalid_argument(
@@ -139,8 +124,10 @@ Result<std::vector<std::byte>> decode_worker_note(std::span<const std::byte> not
   switch (static_cast<Note>(body->front())) {
     case Note::kAddress:
       return with_slack(content);
-    case Note::kRefusal:
-      return unavailable(fmt::format("the peer refuses: {}", readable(content)));
+    case Note::kRefusal: {
+      const std::string_view words(reinterpret_cast<const char*>(content.data()), content.size());
+      return unavailable("the peer refuses: " + readable(words, kReasonBytesMax));
+    }
   }
   return invalid_argument("worker address: a note of an unknown kind");
 }

@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include "core/check.h"
 #include "transport/little_endian.h"
+#include "transport/region_table.h"
 
 namespace mempool {
 namespace {
@@ -38,13 +40,7 @@ Result<RemoteRegion> decode_remote_key(std::span<const std::byte> bytes, uint64_
   key.address = reader.get<uint64_t>();
   const auto count = reader.get<uint8_t>();
   if (bytes.size() != kFixedKeyBytes + count * sizeof(uint32_t)) return malformed();
-  if (owner != incarnation) {
-    return stale(
-        fmt::format("key of region {} is of incarnation {:x}, the peer is {:x}; ask it "
-                    "anew",
-                    region, owner, incarnation));
-  }
-  if (id != region) return invalid_argument(fmt::format("key is of region {}, not {}", id, region));
+  MEMPOOL_RETURN_IF_ERROR(check_key_names(owner, id, incarnation, region));
   if (key.address > UINT64_MAX - key.bytes) return malformed();
   for (uint8_t i = 0; i < count; ++i) key.keys.push_back(reader.get<uint32_t>());
   return key;

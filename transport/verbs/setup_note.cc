@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/check.h"
+#include "core/readable.h"
 #include "transport/little_endian.h"
 
 namespace mempool {
@@ -125,12 +126,9 @@ std::vector<RailAddress> read_rails(NoteReader& reader) {
 Status read_status(NoteReader& reader) {
   const auto code = reader.get<uint8_t>();
   if (code == 0 || code > static_cast<uint8_t>(StatusCode::kInternal)) reader.fail();
-  std::string words;
-  for (const std::byte one : reader.get(reader.left())) {
-    const char letter = static_cast<char>(one);
-    words += letter >= ' ' && letter <= '~' ? letter : '?';  // it goes into our log
-  }
-  return {static_cast<StatusCode>(code), "the peer refuses: " + words};
+  const std::span<const std::byte> words = reader.get(reader.left());
+  const std::string_view text(reinterpret_cast<const char*>(words.data()), words.size());
+  return {static_cast<StatusCode>(code), "the peer refuses: " + readable(text, kRefusalBytesMost)};
 }
 
 struct NoteEncoder {

@@ -20,11 +20,14 @@ constexpr uint32_t kLaneShift = 32;  // of a request's id, above its work
 
 }  // namespace
 
-VerbsEndpoint::VerbsEndpoint(VerbsShared& shared, uint64_t peer) : shared_(shared), peer_(peer) {
-  const Capabilities& offers = shared_.capabilities;
+VerbsEndpoint::VerbsEndpoint(VerbsShared& shared, uint64_t peer)
+    : shared_(shared),
+      peer_(peer),
+      pieces_most_(
+          std::max(shared.capabilities.gather_pieces, shared.capabilities.scatter_pieces)) {
   const size_t lanes = shared_.devices.size() * shared_.options.queue_pairs;
-  works_.resize(offers.calls_in_flight + kNoticesMost * lanes);
-  pieces_.resize(works_.size() * std::max(offers.gather_pieces, offers.scatter_pieces));
+  works_.resize(shared_.capabilities.calls_in_flight + kNoticesMost * lanes);
+  pieces_.resize(works_.size() * pieces_most_);
   notices_.resize(kNoticesMost);
   for (uint32_t i = static_cast<uint32_t>(works_.size()); i-- > 0;) free_works_.push_back(i);
   for (uint32_t i = kNoticesMost; i-- > 0;) free_notices_.push_back(i);
@@ -60,24 +63,6 @@ Status VerbsEndpoint::check_open() const {
   return resource_exhausted(fmt::format("{} calls to peer {:x} are under way", most, peer_));
 }
 
-Status VerbsEndpoint::check_ranges(const Call& call, const RemoteRegion** remote) {
-  for (const RunPair& pair : call.pairs) {
-    if (shared_.memory.resolve(pair.local_region, pair.local_offset, pair.bytes) == nullptr) {
-      return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
-                                          pair.bytes, pair.local_offset, pair.local_region));
-    }
-    const auto found = remote_.find(pair.remote_region);
-    if (found == remote_.end() ||
-        !lies_inside(found->second.bytes, pair.remote_offset, pair.bytes)) {
-      return invalid_argument(
-          fmt::format("{} bytes at {} of region {} of peer {:x} are outside what its keys name",
-                      pair.bytes, pair.remote_offset, pair.remote_region, peer_));
-    }
-    *remote = &found->second;
-  }
-  return {};
-}
-
 Status VerbsEndpoint::check_limits(const Call& call) const {
   const CallLimits limits = shared_.capabilities.limits(call.operation);
   if (call.pairs.empty() || call.pairs.size() > limits.local_pieces) {
@@ -95,6 +80,33 @@ Status VerbsEndpoint::check_limits(const Call& call) const {
   }
   if (bytes <= limits.bytes) return {};
   return unsupported(fmt::format("a call of {} bytes, verbs takes {}", bytes, limits.bytes));
+}
+
+// Where the bytes of a call within the limits lie, here and at the peer.
+Status VerbsEndpoint::find_ranges(const Call& call, Work& work, std::span<Piece> pieces) {
+  for (size_t i = 0; i < call.pairs.size(); ++i) {
+    const RunPair& pair = call.pairs[i];
+    RegisteredRegion* region =
+        shared_.memory.resolve(pair.local_region, pair.local_offset, pair.bytes);
+    if (region == nullptr) {
+      return invalid_argument(fmt::format("{} bytes at {} of local region {} are not registered",
+                                          pair.bytes, pair.local_offset, pair.local_region));
+    }
+    pieces[i] = {region, pair.local_offset, static_cast<uint32_t>(pair.bytes)};
+    work.bytes += pair.bytes;
+  }
+  const RunPair& first = call.pairs.front();
+  const auto found = remote_.find(first.remote_region);
+  if (found == remote_.end() ||
+      !lies_inside(found->second.bytes, first.remote_offset, work.bytes)) {
+    return invalid_argument(
+        fmt::format("{} bytes at {} of region {} of peer {:x} are outside what its keys name",
+                    work.bytes, first.remote_offset, first.remote_region, peer_));
+  }
+  work.remote = &found->second;
+  work.remote_offset = first.remote_offset;
+  work.pieces = static_cast<uint32_t>(call.pairs.size());
+  return {};
 }
 
 uint32_t VerbsEndpoint::take_work(Kind kind, Slot slot) {
@@ -129,24 +141,17 @@ void VerbsEndpoint::enqueue(SendLane& lane, uint32_t index) {
 
 Status VerbsEndpoint::post(const Call& call) {
   MEMPOOL_RETURN_IF_ERROR(check_open());
-  const RemoteRegion* remote = nullptr;
-  MEMPOOL_RETURN_IF_ERROR(check_ranges(call, &remote));
   MEMPOOL_RETURN_IF_ERROR(check_limits(call));
   const bool write = call.operation == Operation::kWrite;
   const uint32_t index = take_work(write ? Kind::kWrite : Kind::kRead, call.slot);
   Work& work = works_[index];
   work.cookie = call.cookie;
-  work.remote = remote;
-  work.remote_offset = call.pairs.front().remote_offset;
-  work.pieces = static_cast<uint32_t>(call.pairs.size());
-  Piece* piece = &pieces_[index * (pieces_.size() / works_.size())];
-  for (const RunPair& pair : call.pairs) {
-    RegisteredRegion* region =
-        shared_.memory.resolve(pair.local_region, pair.local_offset, pair.bytes);
-    ++region->uses;
-    *piece++ = {region, pair.local_offset, static_cast<uint32_t>(pair.bytes)};
-    work.bytes += pair.bytes;
+  const std::span<Piece> pieces = pieces_of(index);
+  if (Status found = find_ranges(call, work, pieces); !found.ok()) {
+    free_works_.push_back(index);
+    return found;
   }
+  for (const Piece& piece : pieces.first(work.pieces)) ++piece.region->uses;
   ++counts_.network_calls;
   counts_.run_pairs += call.pairs.size();
   counts_.bytes += work.bytes;
@@ -267,10 +272,9 @@ void VerbsEndpoint::make_request(const SendLane& lane, uint32_t index, ibv_send_
   }
   request.wr.rdma.remote_addr = work.remote->address + work.remote_offset;
   request.wr.rdma.rkey = work.remote->keys[lane.rail];
-  const Piece* piece = &pieces_[index * (pieces_.size() / works_.size())];
-  for (uint32_t i = 0; i < work.pieces; ++i, ++piece) {
-    const RegisteredRegion& region = *piece->region;
-    pieces[i] = {reinterpret_cast<uint64_t>(region.region.base) + piece->offset, piece->bytes,
+  for (const Piece& piece : pieces_of(index).first(work.pieces)) {
+    const RegisteredRegion& region = *piece.region;
+    *pieces++ = {reinterpret_cast<uint64_t>(region.region.base) + piece.offset, piece.bytes,
                  region.memories[lane.rail]->lkey};
   }
 }
@@ -297,8 +301,7 @@ void VerbsEndpoint::on_drained() {
 void VerbsEndpoint::finish(SendLane& lane, uint32_t index, Status status) {
   Work& work = works_[index];
   lane.bytes -= work.bytes;
-  Piece* piece = &pieces_[index * (pieces_.size() / works_.size())];
-  for (uint32_t i = 0; i < work.pieces; ++i) --piece[i].region->uses;
+  for (const Piece& piece : pieces_of(index).first(work.pieces)) --piece.region->uses;
   free_works_.push_back(index);
   if (work.kind == Kind::kProbe) {
     probe_ended();

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,7 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
     uint64_t offset = 0;
     uint32_t bytes = 0;
   };
-  // A work request, from post() to its end. Its pieces lie at pieces_[index * gather pieces].
+  // A work request, from post() to its end.
   struct Work {
     Kind kind = Kind::kWrite;
     bool stopped = false;  // stranded on a lost rail, and nobody wants it any more
@@ -79,8 +80,12 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
 
   Status make_rails();
   Status check_open() const;
-  Status check_ranges(const Call& call, const RemoteRegion** remote);
   Status check_limits(const Call& call) const;
+  Status find_ranges(const Call& call, Work& work, std::span<Piece> pieces);
+  std::span<Piece> pieces_of(uint32_t index) {
+    return std::span(pieces_).subspan(index * pieces_most_, pieces_most_);
+  }
+  bool has_rail(RailState state) const;
   uint32_t take_work(Kind kind, Slot slot);
   SendLane& lane_for_call();
   SendLane& heir_of(SendLane& lane);
@@ -116,7 +121,8 @@ class VerbsEndpoint final : public Endpoint, private CompletionHandler, private 
   std::map<uint32_t, RemoteRegion> remote_;  // by region
   std::vector<Work> works_;
   std::vector<uint32_t> free_works_;
-  std::vector<Piece> pieces_;
+  const size_t pieces_most_;   // of a work
+  std::vector<Piece> pieces_;  // pieces_of() each of works_
   std::vector<Notice> notices_;
   std::vector<uint32_t> free_notices_;
   uint32_t notices_most_ = 0;  // under way on one queue pair, as the peer has granted

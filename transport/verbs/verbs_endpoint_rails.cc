@@ -50,6 +50,10 @@ Status VerbsEndpoint::make_rails() {
   return {};
 }
 
+bool VerbsEndpoint::has_rail(RailState state) const {
+  return std::ranges::find(rails_, state, &Rail::state) != rails_.end();
+}
+
 Status VerbsEndpoint::on_note(std::span<const std::byte> bytes) {
   MEMPOOL_ASSIGN_OR_RETURN(SetupNote note, decode_note(bytes));
   if (auto* refused = std::get_if<RefusedNote>(&note)) return refused->status;
@@ -99,9 +103,7 @@ Status VerbsEndpoint::on_accepted(const AcceptedNote& note) {
 // peer is found out here, and not by the first transfer.
 void VerbsEndpoint::probe_ended() {
   if (--probes_ > 0 || !link_) return;
-  const bool awaited =
-      std::ranges::any_of(rails_, [](const Rail& rail) { return rail.state == RailState::kLost; });
-  if (!awaited) link_->clear_deadline();
+  if (!has_rail(RailState::kLost)) link_->clear_deadline();
   tell({});
 }
 
@@ -126,9 +128,7 @@ void VerbsEndpoint::lane_failed(SendLane& lane, const ibv_wc& work) {
 void VerbsEndpoint::rail_lost(uint32_t rail, const Status& why) {
   if (rails_[rail].state != RailState::kUp) return;
   rails_[rail].state = RailState::kLost;
-  const bool alone =
-      std::ranges::none_of(rails_, [](const Rail& other) { return other.state == RailState::kUp; });
-  if (alone) return fail(why);
+  if (!has_rail(RailState::kUp)) return fail(why);
   log().warning("verbs: rail {} to peer {:x} is set aside: {}", shared_.devices[rail]->name(),
                 peer_, why.message());
   break_rail(rail);
@@ -163,10 +163,7 @@ void VerbsEndpoint::break_rail(uint32_t rail) {
 
 void VerbsEndpoint::rail_gone(uint32_t rail) {
   rails_[rail].state = RailState::kGone;
-  if (!ready_ && std::ranges::none_of(
-                     rails_, [](const Rail& other) { return other.state == RailState::kLost; })) {
-    link_->clear_deadline();
-  }
+  if (!ready_ && !has_rail(RailState::kLost)) link_->clear_deadline();
   for (SendLane& lane : lanes_) {
     if (lane.rail != rail) continue;
     SendLane& heir = lane_for_call();

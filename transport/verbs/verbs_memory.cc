@@ -20,8 +20,7 @@ constexpr std::chrono::seconds kProgressPause{2};
 }  // namespace
 
 Status VerbsMemory::add(const Region& region, uint8_t memory_kinds) {
-  RegionTable rules;  // what holds for every backend's regions
-  MEMPOOL_RETURN_IF_ERROR(rules.add(region, memory_kinds));
+  MEMPOOL_RETURN_IF_ERROR(check_region(region, memory_kinds));
   if (regions_.contains(region.id)) {
     return {StatusCode::kAlreadyExists, fmt::format("region {} is registered already", region.id)};
   }

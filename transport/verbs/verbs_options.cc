@@ -6,6 +6,7 @@
 
 #include "core/check.h"
 #include "transport/number_option.h"
+#include "transport/option_list.h"
 
 namespace mempool {
 namespace {
@@ -21,22 +22,11 @@ Status read_small(const std::map<std::string, std::string>& options, const std::
   return {};
 }
 
-/// Cut a list at its commas.
-std::vector<std::string> names_in(const std::string& list) {
-  std::vector<std::string> names;
-  for (size_t from = 0; from < list.size();) {
-    const size_t to = std::min(list.find(',', from), list.size());
-    if (to > from) names.push_back(list.substr(from, to - from));
-    from = to + 1;
-  }
-  return names;
-}
-
 Status read_devices(const std::map<std::string, std::string>& options,
                     std::vector<std::string>& devices) {
   const auto found = options.find("devices");
   if (found == options.end()) return {};
-  devices = names_in(found->second);
+  devices = split_option(found->second);
   const bool has_auto = std::ranges::count(devices, "auto") > 0;
   if (devices.empty() || (has_auto && devices.size() > 1)) {
     return invalid_argument(

@@ -17,17 +17,6 @@ namespace {
 // Of one endpoint over all of its lanes; each call keeps the places of its pieces.
 constexpr uint32_t kCallsInFlightMost = 512;
 
-/// What all devices grant. Errors: those of granted_pieces().
-Result<GrantedPieces> granted_by_all(const VerbsDevices& devices, const VerbsOptions& options) {
-  GrantedPieces all{UINT32_MAX, UINT32_MAX};
-  for (const auto& device : devices) {
-    MEMPOOL_ASSIGN_OR_RETURN(const GrantedPieces granted, granted_pieces(*device, options));
-    all.send = std::min(all.send, granted.send);
-    all.read = std::min(all.read, granted.read);
-  }
-  return all;
-}
-
 Capabilities capabilities_of(const VerbsDevices& devices, const VerbsOptions& options,
                              const GrantedPieces& granted) {
   Capabilities offers;
@@ -52,15 +41,18 @@ Capabilities capabilities_of(const VerbsDevices& devices, const VerbsOptions& op
   return offers;
 }
 
-/// Turn off the devices that change a pattern. Errors: the first one's where none is left, or where
-/// config names it.
-Status test_devices(VerbsDevices& devices, const VerbsOptions& options) {
+/// Turn off the devices that change a pattern; gives what all others grant. Errors: the first one's
+/// where none is left, or where config names it.
+Result<GrantedPieces> test_devices(VerbsDevices& devices, const VerbsOptions& options) {
+  GrantedPieces all{UINT32_MAX, UINT32_MAX};
   Status first;
   for (auto device = devices.begin(); device != devices.end();) {
-    Result<GrantedPieces> granted = granted_pieces(**device, options);
+    const Result<GrantedPieces> granted = granted_pieces(**device, options);
     Status tested = granted.status();
     if (tested.ok() && options.self_test) tested = test_device(**device, options, *granted);
     if (tested.ok()) {
+      all.send = std::min(all.send, granted->send);
+      all.read = std::min(all.read, granted->read);
       ++device;
       continue;
     }
@@ -69,7 +61,8 @@ Status test_devices(VerbsDevices& devices, const VerbsOptions& options) {
     device = devices.erase(device);
   }
   const bool named = options.devices.front() != "auto";
-  return devices.empty() || named ? first : Status();
+  if (!first.ok() && (devices.empty() || named)) return first;
+  return all;
 }
 
 Status check_lanes(const VerbsDevices& devices, const VerbsOptions& options) {
@@ -88,12 +81,11 @@ VerbsTransport::VerbsTransport(std::unique_ptr<VerbsShared> shared)
 
 Result<std::unique_ptr<Transport>> VerbsTransport::open(const TransportContext& context) {
   MEMPOOL_ASSIGN_OR_RETURN(const VerbsOptions options, VerbsOptions::parse(context.options));
-  (void)
-      ibv_fork_init();  // says no when another library in the process was first; it has seen to it
+  // It says no when another library in the process was first, which has seen to it.
+  (void)ibv_fork_init();
   MEMPOOL_ASSIGN_OR_RETURN(VerbsDevices devices, open_devices(options));
-  MEMPOOL_RETURN_IF_ERROR(test_devices(devices, options));
+  MEMPOOL_ASSIGN_OR_RETURN(const GrantedPieces granted, test_devices(devices, options));
   MEMPOOL_RETURN_IF_ERROR(check_lanes(devices, options));
-  MEMPOOL_ASSIGN_OR_RETURN(const GrantedPieces granted, granted_by_all(devices, options));
   std::vector<std::unique_ptr<CompletionChannel>> channels;
   for (const auto& device : devices) {
     MEMPOOL_ASSIGN_OR_RETURN(auto channel,
@@ -212,8 +204,7 @@ std::vector<DeviceFinding> examine_verbs(const DeviceQuery& query) {
       finding.usable = tested.ok();
       finding.found = fmt::format(
           "{}, GID {}, MTU {}, {} pieces a write, {} a read, messages of {} MiB, {} regions, "
-          "dma-buf "
-          "{}, NUMA node {}, self-test {}",
+          "dma-buf {}, NUMA node {}, self-test {}",
           to_string(device.address().kind), device.gid_index(), device.address().mtu, pieces.send,
           pieces.read, device.message_bytes() >> 20, limits.max_mr,
           device.registers_dmabuf() ? "yes" : "no", device.numa_node(),
