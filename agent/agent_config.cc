@@ -165,19 +165,6 @@ std::string option_text(const Config& config, const ConfigKey& key) {
   }
 }
 
-/// The keys of a transport's own table go to it as they are.
-std::map<std::string, std::string> transport_options(const Config& config) {
-  std::map<std::string, std::string> result;
-  for (const ConfigKey& key : config_keys()) {
-    for (const std::string_view transport : {"shm.", "tcp.", "ucx.", "verbs."}) {
-      if (key.name.starts_with(transport)) {
-        result[std::string(key.name)] = option_text(config, key);
-      }
-    }
-  }
-  return result;
-}
-
 Status check_address(std::string_view key, const std::string& address) {
   std::string host;
   uint16_t port = 0;
@@ -196,6 +183,18 @@ Status check_addresses(const AgentOptions& options) {
 }
 
 }  // namespace
+
+std::map<std::string, std::string> transport_options(const Config& config) {
+  std::map<std::string, std::string> result;
+  for (const ConfigKey& key : config_keys()) {
+    for (const std::string_view transport : {"shm.", "tcp.", "ucx.", "verbs."}) {
+      if (key.name.starts_with(transport)) {
+        result[std::string(key.name)] = option_text(config, key);
+      }
+    }
+  }
+  return result;
+}
 
 Result<std::string> shared_token(const std::string& token, const std::string& path) {
   return secret("token", token, path);

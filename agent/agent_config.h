@@ -17,6 +17,9 @@ namespace mempool {
 /// no block or an address is none; kNotFound for a token file that cannot be read.
 Result<AgentOptions> agent_options(const Config& config);
 
+/// Give the options of all transports that the settings hold: "verbs.devices" and the like.
+std::map<std::string, std::string> transport_options(const Config& config);
+
 /// Give a transport its own options, without its name in front.
 std::map<std::string, std::string> options_of_transport(const AgentOptions& options,
                                                         const std::string& transport);

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "agent/agent_config.h"
+#include "core/check.h"
 #include "core/config.h"
 #include "core/log.h"
 
@@ -35,6 +36,13 @@ Examples:
 
 Result<std::string> token_of(const Config& config) {
   return shared_token(config.get_string("agent.token"), config.get_string("agent.token_file"));
+}
+
+Result<TransferSite> site_of(const Config& config) {
+  TransferSite site;
+  MEMPOOL_ASSIGN_OR_RETURN(site.token, token_of(config));
+  site.transport_options = transport_options(config);
+  return site;
 }
 
 std::string check_output_file(const std::string& path) {

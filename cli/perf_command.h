@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "perf/measure.h"
+#include "perf/transfer_case.h"
 
 namespace mempool {
 
@@ -21,6 +22,9 @@ Command add_perf_transfer_command(CLI::App& perf);
 
 /// Give the secret of the settings. Errors: those of shared_token().
 Result<std::string> token_of(const Config& config);
+/// Give what the settings say of this end: the secret and the transports' options. Errors:
+/// likewise.
+Result<TransferSite> site_of(const Config& config);
 
 /// Refuse a file that cannot be written before anything is measured; "-" is none.
 std::string check_output_file(const std::string& path);

@@ -36,9 +36,9 @@ void print_ready(const std::string& address) {
 int run_serve(const SettingArguments& arguments) {
   const Result<Config> config = load_settings(arguments);
   if (!config.ok()) return fail(config.status());
-  const Result<std::string> token = token_of(*config);
-  if (!token.ok()) return fail(token.status());
-  const Status served = run_perf_server(config->get_string("agent.listen"), *token, print_ready);
+  const Result<TransferSite> own = site_of(*config);
+  if (!own.ok()) return fail(own.status());
+  const Status served = run_perf_server(config->get_string("agent.listen"), *own, print_ready);
   return served.ok() ? kExitOk : fail(served);
 }
 

@@ -27,6 +27,9 @@ endpoints, since an agent only pushes. Beside each, in turns, a bare sendmsg/rec
 list over one connection between the same two; ratio is to that. For shm it is a bare memcpy of the
 same list by one thread. Connecting is timed once, apart.
 
+Of --config and --set this end takes its token and what its NICs need ([verbs], [ucx]); the other
+end has its own. tcp and shm are set by the options above, for both.
+
 A transport that cannot do a case gives a row with its refusal. The exit code is 1 when none could.
 
 Patterns:
@@ -42,6 +45,7 @@ Examples:
   mempool perf transfer --piece-bytes 32KiB --pieces 8192 --verify off,sampled,always
   mempool perf transfer --transports shm,tcp --op write,read
   mempool perf transfer --op read --pattern discrete,aggregated --json rows.json
+  mempool perf transfer --transports verbs --set verbs.devices=mlx5_0 --piece-bytes 1MiB
   mempool perf transfer --to 10.0.0.7:7171 --config perf.toml --transports tcp,shm)";
 
 struct RunArguments {
@@ -52,9 +56,9 @@ struct RunArguments {
 };
 
 /// Measure a case between this process and a fork of it, or the service at `to`.
-Result<TransferRow> run_case(const TransferCase& measured, Result<ServiceLink>* target,
-                             const OnRepeat& on_repeat) {
-  if (target == nullptr) return run_transfer_perf(measured, on_repeat);
+Result<TransferRow> run_case(const TransferCase& measured, const TransferSite& own,
+                             Result<ServiceLink>* target, const OnRepeat& on_repeat) {
+  if (target == nullptr) return run_transfer_perf(measured, own, on_repeat);
   MEMPOOL_RETURN_IF_ERROR(target->status());
   return run_transfer_perf(measured, **target, on_repeat);
 }
@@ -62,17 +66,17 @@ Result<TransferRow> run_case(const TransferCase& measured, Result<ServiceLink>* 
 /// Measure each case; one that cannot be becomes a row that says why. Errors: kCorruption, which is
 /// no refusal; what keeps the first case from the other host, for no case could do better.
 Result<std::vector<TransferRow>> run_cases(const std::vector<TransferCase>& cases,
-                                           const std::string& to, const std::string& token) {
+                                           const std::string& to, const TransferSite& own) {
   std::vector<TransferRow> rows;
   for (const TransferCase& measured : cases) {
     std::optional<Result<ServiceLink>> target;
-    if (!to.empty()) target.emplace(dial_service(to, token));
+    if (!to.empty()) target.emplace(dial_service(to, own));
     if (target && rows.empty()) MEMPOOL_RETURN_IF_ERROR(target->status());
     ProgressLine progress;
     const std::string what = fmt::format("row {} of {}, repeat", rows.size() + 1, cases.size());
-    Result<TransferRow> row = run_case(measured, target ? &*target : nullptr, [&](uint32_t repeat) {
-      progress.show(what, repeat, measured.repeat);
-    });
+    Result<TransferRow> row =
+        run_case(measured, own, target ? &*target : nullptr,
+                 [&](uint32_t repeat) { progress.show(what, repeat, measured.repeat); });
     if (row.status().code() == StatusCode::kCorruption) return row.status();
     rows.push_back(row.ok() ? std::move(*row) : refused_row(measured, row.status()));
   }
@@ -82,14 +86,10 @@ Result<std::vector<TransferRow>> run_cases(const std::vector<TransferCase>& case
 int run_transfer(const RunArguments& arguments, const std::string& json) {
   const Result<std::vector<TransferCase>> cases = cases_of(arguments.transfer);
   if (!cases.ok()) return fail(cases.status());
-  std::string token;
-  if (!arguments.to.empty()) {
-    const Result<Config> config = load_settings(arguments.settings);
-    const Result<std::string> shared = config.ok() ? token_of(*config) : config.status();
-    if (!shared.ok()) return fail(shared.status());
-    token = *shared;
-  }
-  const Result<std::vector<TransferRow>> rows = run_cases(*cases, arguments.to, token);
+  const Result<Config> config = load_settings(arguments.settings);
+  const Result<TransferSite> own = config.ok() ? site_of(*config) : config.status();
+  if (!own.ok()) return fail(own.status());
+  const Result<std::vector<TransferRow>> rows = run_cases(*cases, arguments.to, *own);
   if (!rows.ok()) return fail(rows.status());
   nlohmann::ordered_json json_rows = nlohmann::ordered_json::array();
   for (const TransferRow& row : *rows) json_rows.push_back(to_json(row));

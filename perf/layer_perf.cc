@@ -49,7 +49,7 @@ Status settle(Channel& channel, uint32_t repeat, bool check) {
 Result<LayerRow> run_layer_perf(const LayerCase& measured,
                                 const std::function<void(uint32_t repeat)>& on_repeat) {
   MEMPOOL_ASSIGN_OR_RETURN(const TransferCase transfer, whole_case(measured));
-  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(transfer));
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(transfer, {}));
   Channel& channel = target.channel;
   MEMPOOL_ASSIGN_OR_RETURN(const ChannelMessage ready, await_answer(channel));
   MEMPOOL_ASSIGN_OR_RETURN(const BareStream unused,

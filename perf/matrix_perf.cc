@@ -31,7 +31,7 @@ Status read_row(const std::string& text, MatrixCell& cell) {
 /// Have the host at `from` measure towards the one at `to`.
 Status measure_pair(const std::string& from, const std::string& to, const std::string& token,
                     const TransferCase& measured, MatrixCell& cell, const OnPairRepeat& on_repeat) {
-  MEMPOOL_ASSIGN_OR_RETURN(ServiceLink link, dial_service(from, token));
+  MEMPOOL_ASSIGN_OR_RETURN(ServiceLink link, dial_service(from, {.token = token}));
   MEMPOOL_RETURN_IF_ERROR(link.channel.send({static_cast<uint32_t>(TransferOrder::kMeasure),
                                              kServiceVersion, to + "\n" + print_case(measured)}));
   for (;;) {

@@ -44,8 +44,8 @@ std::string describe(const SessionOutcome& outcome) {
 /// Signals as something to poll, and the listener. Thread: confined.
 class PerfServer {
  public:
-  PerfServer(Descriptor listener, const std::string& token)
-      : listener_(std::move(listener)), token_(token) {}
+  PerfServer(Descriptor listener, const TransferSite& own)
+      : listener_(std::move(listener)), own_(own) {}
 
   /// Hold back the signals that the loop waits for.
   Status open() {
@@ -85,7 +85,7 @@ class PerfServer {
     }
     Result<ChildProcess> session = ChildProcess::start([&] {
       { const Descriptor unused = std::move(listener_); }
-      say(describe(serve_session(std::move(client), token_)));
+      say(describe(serve_session(std::move(client), own_)));
     });
     MEMPOOL_RETURN_IF_ERROR(session.status());
     session_.emplace(std::move(*session));
@@ -93,20 +93,20 @@ class PerfServer {
   }
 
   Descriptor listener_;
-  const std::string token_;
+  const TransferSite own_;
   Descriptor signals_;
   std::optional<ChildProcess> session_;
 };
 
 }  // namespace
 
-Status run_perf_server(const std::string& listen, const std::string& token,
+Status run_perf_server(const std::string& listen, const TransferSite& own,
                        const std::function<void(const std::string& address)>& on_ready) {
   std::string host;
   uint16_t port = 0;
   MEMPOOL_RETURN_IF_ERROR(split_address(listen, host, port));
-  MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(host, port, token));
-  PerfServer server(Descriptor(bound.descriptor), token);
+  MEMPOOL_ASSIGN_OR_RETURN(const ListenSocket bound, listen_on(host, port, own.token));
+  PerfServer server(Descriptor(bound.descriptor), own);
   MEMPOOL_RETURN_IF_ERROR(server.open());
   on_ready(join_address(bound.host, bound.port));
   return server.run();

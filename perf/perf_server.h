@@ -6,6 +6,7 @@
 #include <string>
 
 #include "mempool/status.h"
+#include "perf/transfer_case.h"
 
 namespace mempool {
 
@@ -14,7 +15,7 @@ namespace mempool {
 /// reaches the next; one at a time, for two measurements would disturb each other. A line on
 /// standard output tells of each. Requires: no thread but this one runs. Errors: those of
 /// listen_on(); kUnavailable when nothing can be served any more.
-Status run_perf_server(const std::string& listen, const std::string& token,
+Status run_perf_server(const std::string& listen, const TransferSite& own,
                        const std::function<void(const std::string& address)>& on_ready);
 
 }  // namespace mempool

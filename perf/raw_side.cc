@@ -37,7 +37,7 @@ Result<std::unique_ptr<RawSide>> RawSide::open(const TransferCase& measured,
   context.bind_host = site.host;
   context.token = site.token;
   const std::string prefix = measured.transport + ".";
-  for (const auto& [key, value] : transport_options(measured)) {
+  for (const auto& [key, value] : options_at(site, measured)) {
     context.options[key.substr(prefix.size())] = value;
   }
   Result<std::unique_ptr<Transport>> transport = registry.open(measured.transport, context);

@@ -57,13 +57,14 @@ Result<SocketHosts> hosts_of(int descriptor) {
   return SocketHosts{std::move(near), std::move(far)};
 }
 
-Result<ServiceLink> dial_service(const std::string& address, const std::string& token) {
+Result<ServiceLink> dial_service(const std::string& address, const TransferSite& own) {
   MEMPOOL_ASSIGN_OR_RETURN(Descriptor socket, connect_to(address, TimeLeft(kConnectTime)));
-  const Status proven = exchange_proofs(socket.number(), ProofRole::kDialer, token, kServicePurpose,
-                                        TimeLeft(kTurnTime));
+  const Status proven = exchange_proofs(socket.number(), ProofRole::kDialer, own.token,
+                                        kServicePurpose, TimeLeft(kTurnTime));
   if (!proven.ok()) return explain(proven, address);
   MEMPOOL_ASSIGN_OR_RETURN(SocketHosts hosts, hosts_of(socket.number()));
-  return ServiceLink{Channel(std::move(socket)), {std::move(hosts.far), token}};
+  return ServiceLink{Channel(std::move(socket)),
+                     {std::move(hosts.far), own.token, own.transport_options}};
 }
 
 }  // namespace mempool

@@ -21,10 +21,10 @@ struct ServiceLink {
   TransferSite site;
 };
 
-/// Connect to the service at "host:port" and wait for its turn there: it serves one client at a
-/// time. Errors: kUnavailable; kPermissionDenied for another token; kUnsupported for another
-/// version.
-Result<ServiceLink> dial_service(const std::string& address, const std::string& token);
+/// Connect to the service at "host:port" with what `own` has but the host, and wait for its turn
+/// there: it serves one client at a time. Errors: kUnavailable; kPermissionDenied for another
+/// token; kUnsupported for another version.
+Result<ServiceLink> dial_service(const std::string& address, const TransferSite& own);
 
 /// The numeric hosts of a connected socket.
 struct SocketHosts {

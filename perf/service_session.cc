@@ -21,9 +21,9 @@ namespace {
 constexpr std::chrono::seconds kProofTime{5};
 
 /// Measure towards `address`, telling the client of each repeat. Gives the row.
-Result<std::string> measure_towards(const std::string& address, const std::string& token,
+Result<std::string> measure_towards(const std::string& address, const TransferSite& own,
                                     const TransferCase& measured, Channel& channel) {
-  MEMPOOL_ASSIGN_OR_RETURN(ServiceLink target, dial_service(address, token));
+  MEMPOOL_ASSIGN_OR_RETURN(ServiceLink target, dial_service(address, own));
   const auto tell = [&](uint32_t repeat) {
     // When the client is gone, the row will not find it either.
     (void)channel.send({static_cast<uint32_t>(TransferOrder::kProgress), repeat, {}});
@@ -51,27 +51,26 @@ Status obey(const ChannelMessage& order, const TransferSite& site, Channel& chan
   const std::string address = order.text.substr(0, end);
   MEMPOOL_ASSIGN_OR_RETURN(const TransferCase measured, parse_case(order.text.substr(end + 1)));
   what = fmt::format("{} towards {}", describe(measured), address);
-  MEMPOOL_ASSIGN_OR_RETURN(std::string row,
-                           measure_towards(address, site.token, measured, channel));
+  MEMPOOL_ASSIGN_OR_RETURN(std::string row, measure_towards(address, site, measured, channel));
   return channel.send({static_cast<uint32_t>(TransferOrder::kRow), 0, std::move(row)});
 }
 
 }  // namespace
 
-SessionOutcome serve_session(Descriptor socket, const std::string& token) {
+SessionOutcome serve_session(Descriptor socket, TransferSite own) {
   Channel channel(std::move(socket));
   SessionOutcome outcome;
   const Result<SocketHosts> hosts = hosts_of(channel.descriptor());
   outcome.client = hosts.ok() ? hosts->far : "somebody";
   outcome.status = hosts.status();
   if (outcome.status.ok()) {
-    outcome.status = exchange_proofs(channel.descriptor(), ProofRole::kAcceptor, token,
+    outcome.status = exchange_proofs(channel.descriptor(), ProofRole::kAcceptor, own.token,
                                      kServicePurpose, TimeLeft(kProofTime));
   }
   if (!outcome.status.ok()) return outcome;
   const Result<ChannelMessage> order = channel.receive();
-  outcome.status =
-      order.ok() ? obey(*order, {hosts->near, token}, channel, outcome.what) : order.status();
+  own.host = hosts->near;
+  outcome.status = order.ok() ? obey(*order, own, channel, outcome.what) : order.status();
   if (!outcome.status.ok()) send_failure(channel, outcome.status);
   return outcome;
 }

@@ -6,6 +6,7 @@
 
 #include "core/descriptor.h"
 #include "mempool/status.h"
+#include "perf/transfer_case.h"
 
 namespace mempool {
 
@@ -17,7 +18,7 @@ struct SessionOutcome {
 };
 
 /// Prove the token, then serve one case to the client, or measure one towards another service, as
-/// it asks.
-SessionOutcome serve_session(Descriptor socket, const std::string& token);
+/// it asks. The host of `own` is found out.
+SessionOutcome serve_session(Descriptor socket, TransferSite own);
 
 }  // namespace mempool

@@ -23,6 +23,8 @@ constexpr uint64_t kDefaultPiecesMax = 16384;
 constexpr uint64_t kPiecesMax = 1 << 22;
 constexpr uint64_t kDimensionMax = 1 << 16;
 constexpr uint32_t kTokensPerBlock = 16;
+constexpr uint32_t kTokensOfLargePiece = 64;  // as a vector is bounded
+constexpr uint64_t kLargePiece = 4 << 20;
 constexpr uint32_t kLayers = 32;
 constexpr uint32_t kHeads = 8;
 constexpr uint32_t kVocabulary = 32000;
@@ -132,7 +134,8 @@ Result<TransferShape> shape_of(const TransferCase& measured) {
                       measured.pattern == TransferPattern::kContiguous;
   TransferShape shape;
   shape.content = single ? single_piece_content() : llama_content();
-  shape.content.tokens_per_block = kTokensPerBlock;
+  shape.content.tokens_per_block =
+      single && measured.piece_bytes > kLargePiece ? kTokensOfLargePiece : kTokensPerBlock;
   shape.scattered = measured.pattern != TransferPattern::kContiguous;
   shape.pieces_per_block = single ? 1 : 2 * kLayers;
   if (measured.pattern == TransferPattern::kAggregated ||
@@ -143,7 +146,7 @@ Result<TransferShape> shape_of(const TransferCase& measured) {
       measured.pattern == TransferPattern::kDiscreteHere) {
     shape.serving_placement.form = BlockForm::kAggregated;
   }
-  const uint64_t vectors = uint64_t{kTokensPerBlock} * shape.content.kv_heads;
+  const uint64_t vectors = uint64_t{shape.content.tokens_per_block} * shape.content.kv_heads;
   const uint64_t unit = vectors * element_bytes(shape.content.element);
   const uint64_t elements = measured.piece_bytes / unit;
   if (elements == 0 || elements > kDimensionMax || measured.piece_bytes % unit != 0) {
@@ -164,14 +167,21 @@ Result<TransferShape> shape_of(const TransferCase& measured) {
   return shape;
 }
 
-std::map<std::string, std::string> transport_options(const TransferCase& measured) {
-  if (measured.transport == "shm") {
-    return {{"shm.copy_threads", std::to_string(measured.copy_threads)}};
+std::map<std::string, std::string> options_at(const TransferSite& site,
+                                              const TransferCase& measured) {
+  std::map<std::string, std::string> options;
+  for (const auto& [key, value] : site.transport_options) {
+    if (key.starts_with(measured.transport + ".")) options[key] = value;
   }
-  if (measured.transport != "tcp") return {};
-  return {{"tcp.streams", std::to_string(measured.streams)},
-          {"tcp.send_buffer", std::to_string(measured.send_buffer)},
-          {"tcp.receive_buffer", std::to_string(measured.receive_buffer)}};
+  if (measured.transport == "shm") {
+    options["shm.copy_threads"] = std::to_string(measured.copy_threads);
+  }
+  if (measured.transport == "tcp") {
+    options["tcp.streams"] = std::to_string(measured.streams);
+    options["tcp.send_buffer"] = std::to_string(measured.send_buffer);
+    options["tcp.receive_buffer"] = std::to_string(measured.receive_buffer);
+  }
+  return options;
 }
 
 std::vector<uint32_t> list_order(const TransferShape& shape) {

@@ -45,10 +45,12 @@ struct TransferCase {
 };
 
 /// Where a case runs: the host on which the serving end listens and by which the moving end reaches
-/// it, and the secret of both. Thread: confined.
+/// it, the secret of both, and what this end's transports need. Thread: confined.
 struct TransferSite {
   std::string host = "127.0.0.1";
   std::string token;
+  // "verbs.devices" and the like. Those that are fields of a case come from there.
+  std::map<std::string, std::string> transport_options;
 };
 
 /// The pools and lists that a case needs.
@@ -71,7 +73,9 @@ std::string describe(const TransferCase& measured);
 
 /// Errors: kInvalidArgument for a size that makes no piece.
 Result<TransferShape> shape_of(const TransferCase& measured);
-std::map<std::string, std::string> transport_options(const TransferCase& measured);
+/// Give what the transport of a case needs at this end, under the names of settings.
+std::map<std::string, std::string> options_at(const TransferSite& site,
+                                              const TransferCase& measured);
 /// Tell whether the yardstick of the case's transport is memcpy; else it is a stream.
 inline bool copies_bare(const TransferCase& measured) {
   return measured.transport == "shm";

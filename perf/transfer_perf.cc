@@ -209,10 +209,11 @@ Status check_case(const TransferCase& measured) {
 
 }  // namespace
 
-Result<TransferRow> run_transfer_perf(const TransferCase& measured, const OnRepeat& on_repeat) {
+Result<TransferRow> run_transfer_perf(const TransferCase& measured, const TransferSite& site,
+                                      const OnRepeat& on_repeat) {
   MEMPOOL_RETURN_IF_ERROR(check_case(measured));
-  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(measured));
-  return measure(measured, {}, target.channel, on_repeat);
+  MEMPOOL_ASSIGN_OR_RETURN(ToldProcess target, start_serving(measured, site));
+  return measure(measured, site, target.channel, on_repeat);
 }
 
 Result<TransferRow> run_transfer_perf(const TransferCase& measured, ServiceLink& target,

@@ -44,7 +44,8 @@ using OnRepeat = std::function<void(uint32_t repeat)>;
 /// Measure a case between this process and a fork of it. Repeats and bare repeats take turns, after
 /// one of each that is not counted but checked byte by byte. Requires: no other thread runs.
 /// Errors: those of the two ends; kCorruption when the wrong bytes arrived.
-Result<TransferRow> run_transfer_perf(const TransferCase& measured, const OnRepeat& on_repeat);
+Result<TransferRow> run_transfer_perf(const TransferCase& measured, const TransferSite& site,
+                                      const OnRepeat& on_repeat);
 /// Likewise, between this process and the service that the link leads to.
 Result<TransferRow> run_transfer_perf(const TransferCase& measured, ServiceLink& target,
                                       const OnRepeat& on_repeat);

@@ -113,9 +113,9 @@ Result<ChannelMessage> await_answer(Channel& channel) {
   return unwrap(channel.receive());
 }
 
-Result<ToldProcess> start_serving(const TransferCase& measured) {
+Result<ToldProcess> start_serving(const TransferCase& measured, const TransferSite& site) {
   return start_told([&](Channel& channel) {
-    const Status status = serve_transfers(measured, {}, channel);
+    const Status status = serve_transfers(measured, site, channel);
     if (!status.ok()) send_failure(channel, status);
   });
 }

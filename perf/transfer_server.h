@@ -41,6 +41,6 @@ Result<ChannelMessage> order(Channel& channel, TransferOrder order, uint64_t num
 /// Wait for an answer that comes unasked. Errors: likewise.
 Result<ChannelMessage> await_answer(Channel& channel);
 /// Have a process of this machine serve the case until its end. Requires: no other thread runs.
-Result<ToldProcess> start_serving(const TransferCase& measured);
+Result<ToldProcess> start_serving(const TransferCase& measured, const TransferSite& site);
 
 }  // namespace mempool

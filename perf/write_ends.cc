@@ -26,7 +26,7 @@ AgentOptions agent_options_of(const TransferCase& measured, const TransferShape&
   options.token = site.token;
   options.transports = {measured.transport};
   options.require = options.transports;
-  options.transport_options = transport_options(measured);
+  options.transport_options = options_at(site, measured);
   options.content = shape.content;
   options.placement = placement;
   options.segment_blocks = {blocks};

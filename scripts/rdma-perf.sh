@@ -5,7 +5,7 @@
 #   scripts/rdma-perf.sh [OPTIONS]
 #
 #   --transports LIST   verbs,ucx, or one of them (both)
-#   --sizes LIST        bytes of a piece (4096,16384,65536,262144,1048576,4194304)
+#   --sizes LIST        bytes of a piece (4096,16384,65536,262144,1048576,4194304,8388608)
 #   --folder FOLDER     where the rows are kept as JSON (build/rdma-perf)
 #   --build FOLDER      the build that is measured (build/release)
 #
@@ -15,7 +15,7 @@
 # guest is emulated: ratios say something of the code, rates nothing of any hardware.
 set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-transports=verbs,ucx sizes=4096,16384,65536,262144,1048576,4194304
+transports=verbs,ucx sizes=4096,16384,65536,262144,1048576,4194304,8388608
 folder=$scripts/../build/rdma-perf build=$scripts/../build/release inside=no
 
 readonly move_bytes=$((8 << 20))  # of one sample; soft-RoCE takes a quarter of a second for it
@@ -35,7 +35,7 @@ ours() {
   patterns=$(IFS=,; echo "$*")
   "$build/cli/mempool" perf transfer --transport "$transport" --op write,read \
     --pattern "$patterns" --piece-bytes "$size" --pieces "$pieces" --repeat "$samples" \
-    --json "$transport-$size-$1.json" || echo "rdma-perf: $transport gives no row of $size" >&2
+    --json "$transport-$size-$1.json" || fail "$transport gives no row of $size"
 }
 
 # Start a server, run its client on the same device, and print the client's last line that begins
@@ -116,13 +116,13 @@ for transport in transports:
         if len(words) == 3:
             samples.setdefault((int(words[0]), words[1]), []).append(float(words[2]) * MIB / 1e6)
     for path in folder.glob(f"{transport}-*.json"):
-        if path.stat().st_size == 0:
-            sys.exit(f"rdma-perf: {path.name} has no row; its reason is above")
         for row in json.loads(path.read_text())["rows"]:
             if "gb_per_s" not in row:
-                continue
+                sys.exit(f"rdma-perf: {path.name}: {row['refused']['message']}")
             key = (row["piece_bytes"], row["op"])
-            theirs = statistics.median(samples[key]) if key in samples else None
+            if key not in samples:
+                sys.exit(f"rdma-perf: {NAMES[transport, row['op']]} gave no rate of {key[0]} bytes")
+            theirs = statistics.median(samples[key])
             rate = row["gb_per_s"]["median"] * 1e3
             summary.append({
                 "transport": transport, "op": row["op"], "pattern": row["pattern"],
@@ -132,20 +132,18 @@ for transport in transports:
                 "pieces_per_request": round(row["run_pair_calls"] / row["network_calls"], 2),
                 "mb_per_s": rate,
                 "beside": NAMES[transport, row["op"]], "beside_mb_per_s": theirs,
-                "ratio": theirs and rate / theirs})
+                "ratio": rate / theirs})
 summary.sort(key=lambda row: (row["transport"], row["op"], row["pattern"], row["piece_bytes"]))
 (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 print("| transport | op | pattern | piece | pieces | requests | pieces a request | doorbells "
       "| completions | cpu s/GB | MB/s | beside | MB/s | ratio |")
 print("|" + "---|" * 14)
 for row in summary:
-    beside = [f"{row[name]:.{digits}f}" if row[name] else "-"
-              for name, digits in (("beside_mb_per_s", 1), ("ratio", 2))]
     print(f"| {row['transport']} | {row['op']} | {row['pattern']} | {row['piece_bytes']} "
           f"| {row['pieces']} | {row['network_calls']} | {row['pieces_per_request']} "
           f"| {row['doorbells']} | {row['completions']} | {row['cpu_s_per_gb']:.1f} "
           f"| {row['mb_per_s']:.1f} "
-          f"| {row['beside']} | {beside[0]} | {beside[1]} |")
+          f"| {row['beside']} | {row['beside_mb_per_s']:.1f} | {row['ratio']:.2f} |")
 PYTHON
 }
 

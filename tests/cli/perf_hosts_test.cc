@@ -102,7 +102,7 @@ TEST_F(PerfHosts, when_no_transport_can_the_table_says_why_and_the_exit_code_is_
 
 TEST_F(PerfHosts, service_outlives_a_client_that_leaves_in_the_middle) {
   {
-    ServiceLink left = dial_service(at_, "").value();
+    ServiceLink left = dial_service(at_, {}).value();
     ASSERT_TRUE(begin(left).ok());
   }
   EXPECT_THAT(serve_.next_line(), HasSubstr("127.0.0.1: write over tcp"));
@@ -111,7 +111,7 @@ TEST_F(PerfHosts, service_outlives_a_client_that_leaves_in_the_middle) {
 
 TEST_F(PerfHosts, clients_take_turns) {
   const TimeLeft time_left(std::chrono::seconds(30));
-  auto first = std::make_unique<ServiceLink>(dial_service(at_, "").value());
+  auto first = std::make_unique<ServiceLink>(dial_service(at_, {}).value());
   const Descriptor second = connect_to(at_, time_left).value();
   ASSERT_TRUE(send_all(second.number(), encode_hello({}), time_left).ok());
   ASSERT_TRUE(begin(*first).ok());
@@ -124,14 +124,14 @@ TEST_F(PerfHosts, clients_take_turns) {
 }
 
 TEST_F(PerfHosts, sigterm_ends_the_service_and_the_case_under_way) {
-  ServiceLink link = dial_service(at_, "").value();
+  ServiceLink link = dial_service(at_, {}).value();
   ASSERT_TRUE(begin(link).ok());
   EXPECT_EQ(serve_.end(SIGTERM), 0);
   EXPECT_EQ(link.channel.receive().status().code(), StatusCode::kUnavailable);
 }
 
 TEST_F(PerfHosts, client_of_another_version_is_told_to_upgrade_the_older) {
-  ServiceLink link = dial_service(at_, "").value();
+  ServiceLink link = dial_service(at_, {}).value();
   ASSERT_TRUE(
       link.channel
           .send({static_cast<uint32_t>(TransferOrder::kBegin), kServiceVersion + 1, print_case({})})
@@ -143,7 +143,7 @@ TEST_F(PerfHosts, client_of_another_version_is_told_to_upgrade_the_older) {
 
 TEST_F(PerfHosts, case_that_is_none_is_refused_with_its_reason) {
   for (const char* text : {"", "{}", R"({"transport": 7})", "nobody"}) {
-    ServiceLink link = dial_service(at_, "").value();
+    ServiceLink link = dial_service(at_, {}).value();
     ASSERT_TRUE(
         link.channel.send({static_cast<uint32_t>(TransferOrder::kBegin), kServiceVersion, text})
             .ok());

@@ -20,7 +20,7 @@ const auto* const quiet_log = ::testing::AddGlobalTestEnvironment(new QuietLog);
 
 TransferRow measured_row(TransferCase measured) {
   measured.repeat = 2;
-  const Result<TransferRow> row = run_transfer_perf(measured, [](uint32_t) {});
+  const Result<TransferRow> row = run_transfer_perf(measured, {}, [](uint32_t) {});
   EXPECT_TRUE(row.ok()) << row.status().to_string();
   return row.ok() ? *row : TransferRow();
 }
@@ -157,7 +157,7 @@ TEST(TransferPerf, columns_for_transport_and_refusal_come_where_rows_differ_in_t
 TEST(TransferPerf, transport_that_does_not_exist_is_named) {
   TransferCase measured;
   measured.transport = "pigeon";
-  const Status status = run_transfer_perf(measured, [](uint32_t) {}).status();
+  const Status status = run_transfer_perf(measured, {}, [](uint32_t) {}).status();
   EXPECT_THAT(status.to_string(), ::testing::HasSubstr("pigeon"));
 }
 

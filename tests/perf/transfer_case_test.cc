@@ -127,5 +127,20 @@ TEST(TransferCase, text_that_is_no_case_is_refused) {
   }
 }
 
+TEST(TransferCase, an_end_takes_the_settings_of_the_cases_transport_but_not_what_the_case_says) {
+  const TransferSite site{
+      .transport_options = {{"verbs.devices", "rxe0"}, {"tcp.streams", "9"}, {"tcp.port", "7"}}};
+  TransferCase measured;
+  measured.transport = "verbs";
+  EXPECT_EQ(options_at(site, measured),
+            (std::map<std::string, std::string>{{"verbs.devices", "rxe0"}}));
+  measured.transport = "tcp";
+  measured.streams = 2;
+  const std::map<std::string, std::string> options = options_at(site, measured);
+  EXPECT_EQ(options.at("tcp.streams"), "2");
+  EXPECT_EQ(options.at("tcp.port"), "7");
+  EXPECT_FALSE(options.contains("verbs.devices"));
+}
+
 }  // namespace
 }  // namespace mempool
