@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Owns the module's table and the one symbol by which it is found.
+#include "transport/verbs/verbs_examine.h"
 #include "transport/verbs/verbs_transport.h"
 
 extern "C" __attribute__((visibility("default"))) const mempool::TransportModule*

@@ -185,39 +185,4 @@ CallCounts VerbsTransport::counts() const {
   return counts;
 }
 
-std::vector<DeviceFinding> examine_verbs(const DeviceQuery& query) {
-  const Result<VerbsOptions> options = VerbsOptions::parse(query.options);
-  if (!options.ok()) {
-    return {{"options", false, std::string(options.status().message()), "mend the key"}};
-  }
-  std::vector<DeviceFinding> findings;
-  for (const DeviceOutcome& outcome : try_devices(*options)) {
-    DeviceFinding finding{outcome.name, false, std::string(outcome.device.status().message()),
-                          "mend it, or leave it out of verbs.devices"};
-    if (outcome.device.ok()) {
-      const VerbsDevice& device = **outcome.device;
-      const Result<GrantedPieces> granted = granted_pieces(device, *options);
-      Status tested = granted.status();
-      if (tested.ok()) tested = test_device(device, *options, *granted);
-      const ibv_device_attr& limits = device.limits();
-      const GrantedPieces pieces = granted.ok() ? *granted : GrantedPieces{};
-      finding.usable = tested.ok();
-      finding.found = fmt::format(
-          "{}, GID {}, MTU {}, {} pieces a write, {} a read, messages of {} MiB, {} regions, "
-          "dma-buf {}, NUMA node {}, self-test {}",
-          to_string(device.address().kind), device.gid_index(), device.address().mtu, pieces.send,
-          pieces.read, device.message_bytes() >> 20, limits.max_mr,
-          device.registers_dmabuf() ? "yes" : "no", device.numa_node(),
-          tested.ok() ? "passed" : std::string(tested.message()));
-      if (tested.ok()) finding.mend.clear();
-    }
-    findings.push_back(std::move(finding));
-  }
-  if (findings.empty()) {
-    findings.push_back({"devices", false, "no RDMA device",
-                        "load the NIC's driver, or make a soft-RoCE device (docs/rdma.md)"});
-  }
-  return findings;
-}
-
 }  // namespace mempool

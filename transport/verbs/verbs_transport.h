@@ -43,7 +43,4 @@ class VerbsTransport final : public Transport {
   std::unique_ptr<SetupPort> port_;
 };
 
-/// Look at each device as open() would, for `mempool doctor`.
-std::vector<DeviceFinding> examine_verbs(const DeviceQuery& query);
-
 }  // namespace mempool

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "tests/transport/verbs/raw_verbs_peer.h"
+#include "transport/verbs/verbs_examine.h"
 
 namespace mempool {
 namespace {
@@ -86,27 +87,46 @@ TEST(VerbsRefusals, a_peer_with_another_mtu_or_another_kind_of_gid) {
   EXPECT_THAT(std::string(gid.message()), HasSubstr("verbs.gid_index"));
 }
 
-TEST(VerbsRefusals, memory_past_the_lock_limit) {
-  MEMPOOL_NEEDS_RDMA();
-  // In a child that is no longer root, whom no limit holds.
+// In a child of little memory to lock that is no longer root, whom no limit holds: whether
+// `condition` holds there.
+bool holds_under_a_limit(uint64_t limit, const std::function<bool()>& condition) {
   const pid_t child = fork();
   if (child == 0) {
-    VerbsOptions options;
-    options.devices = {test_devices()->source};
-    const rlimit little{64 << 10, 64 << 10};
-    std::vector<std::byte> memory(1 << 20);
-    const auto devices = open_devices(options);
-    if (setrlimit(RLIMIT_MEMLOCK, &little) != 0 || setuid(65534) != 0 || !devices.ok()) _exit(2);
-    const auto registered = devices->front()->register_memory(memory.data(), memory.size(), -1);
-    const bool said =
-        registered.status().code() == StatusCode::kResourceExhausted &&
-        std::string(registered.status().message()).find("RLIMIT_MEMLOCK") != std::string::npos;
-    _exit(said ? 0 : 1);
+    const rlimit little{limit, limit};
+    if (setrlimit(RLIMIT_MEMLOCK, &little) != 0 || setuid(65534) != 0) _exit(2);
+    _exit(condition() ? 0 : 1);
   }
   int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_TRUE(WIFEXITED(status));
-  EXPECT_EQ(WEXITSTATUS(status), 0);
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+TEST(VerbsRefusals, memory_past_the_lock_limit) {
+  MEMPOOL_NEEDS_RDMA();
+  VerbsOptions options;
+  options.devices = {test_devices()->source};
+  const auto devices = open_devices(options);
+  ASSERT_TRUE(devices.ok());
+  EXPECT_TRUE(holds_under_a_limit(64 << 10, [&] {
+    std::vector<std::byte> memory(1 << 20);
+    const Status why = devices->front()->register_memory(memory.data(), memory.size(), -1).status();
+    return why.code() == StatusCode::kResourceExhausted &&
+           std::string(why.message()).find("RLIMIT_MEMLOCK") != std::string::npos;
+  }));
+}
+
+TEST(VerbsRefusals, a_pool_that_fits_the_lock_limit_once_but_not_for_each_device_is_examined) {
+  MEMPOOL_NEEDS_RDMA();
+  const std::string both = test_devices()->source + "," + test_devices()->target;
+  const auto memory_is_usable = [](const DeviceQuery& query) {
+    return examine_verbs(query).back().usable;
+  };
+  constexpr uint64_t kLimit = 64 << 20;
+  EXPECT_TRUE(holds_under_a_limit(kLimit, [&] {
+    return memory_is_usable({{{"devices", test_devices()->source}}, kLimit * 3 / 4}) &&
+           !memory_is_usable({{{"devices", both}}, kLimit * 3 / 4});
+  }));
+  EXPECT_TRUE(memory_is_usable({{{"devices", both}}, kLimit * 3 / 4})) << "no limit holds root";
 }
 
 TEST(VerbsRefusals, a_wrong_key_is_refused_by_the_peers_device_and_the_next_connection_works) {
