@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A distributed memory pool for the KV cache of LLM serving: the agent embedded, or attached to.
+
+    with mempool.Agent.start(content=spec, segment_blocks=[1024]) as pool:
+        blocks = pool.alloc(4)
+
+The same words as C++; help(mempool.Pool) has each call's shapes, units and errors.
+"""
+import atexit
+
+from mempool._mempool import (
+    AdoptedMemory,
+    Agent,
+    ArrayView,
+    Arrival,
+    AttachedPool,
+    BlockAddress,
+    BlockForm,
+    BlockLayout,
+    Blocks,
+    Content,
+    ElementType,
+    Fence,
+    InsertResult,
+    Match,
+    Medium,
+    Pool,
+    StatusCode,
+    TokenOrder,
+    Transfer,
+    TransferMode,
+    TransferReport,
+    _close_all,
+    attach,
+    make_content,
+    set_log_level,
+    version,
+)
+from mempool.errors import (
+    AlreadyExists,
+    Cancelled,
+    Corruption,
+    DeadlineExceeded,
+    Error,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Stale,
+    Unavailable,
+    Unsupported,
+)
+from mempool.options import AgentOptions, ContentSpec, Placement, TenantOptions
+
+__version__ = version()
+
+# Agents' threads call back into Python: they end while it still runs.
+atexit.register(_close_all)
+
+__all__ = [name for name in globals() if not name.startswith("_") and name != "atexit"]
