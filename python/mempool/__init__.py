@@ -30,7 +30,8 @@ from mempool._mempool import (
     Transfer,
     TransferMode,
     TransferReport,
-    _close_all,
+    _end_callbacks,
+    _open_pools,
     attach,
     make_content,
     set_log_level,
@@ -55,7 +56,13 @@ from mempool.options import AgentOptions, ContentSpec, Placement, TenantOptions
 
 __version__ = version()
 
-# Agents' threads call back into Python: they end while it still runs.
-atexit.register(_close_all)
+
+@atexit.register
+def _end() -> None:
+    """End the pools whose threads call back into Python while it still runs."""
+    for pool in list(_open_pools):
+        pool.close()
+    _end_callbacks()
+
 
 __all__ = [name for name in globals() if not name.startswith("_") and name != "atexit"]
