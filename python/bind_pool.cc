@@ -135,38 +135,51 @@ size_t erase(PoolHandle& self, const Content& content, nb::handle tokens) {
   return self.quick([&](Pool& pool) { return pool.erase({content, prompt.span()}); });
 }
 
-/// The bytes of each key, where they lie in the list's own objects. Requires: the list lives on.
-std::vector<std::string_view> keys_of(const nb::list& keys) {
-  std::vector<std::string_view> views;
-  views.reserve(keys.size());
-  for (const nb::handle key : keys) {
+/// The keys of one argument. Thread: confined.
+class KeyList {
+ public:
+  /// Raises TypeError for what is no sequence of bytes and str.
+  explicit KeyList(nb::handle from)
+      : held_(nb::steal(PySequence_Fast(from.ptr(), "keys are no sequence of bytes and str"))) {
+    if (!held_.is_valid()) throw nb::python_error();
+    if (PyUnicode_Check(from.ptr())) throw nb::type_error("keys are one str; give a list of them");
+    const Py_ssize_t count = PySequence_Fast_GET_SIZE(held_.ptr());
+    views_.reserve(static_cast<size_t>(count));
+    for (Py_ssize_t i = 0; i < count; ++i) append(PySequence_Fast_GET_ITEM(held_.ptr(), i));
+  }
+  std::span<const std::string_view> span() const { return views_; }
+
+ private:
+  void append(PyObject* key) {
     Py_ssize_t size = 0;
-    if (PyBytes_Check(key.ptr())) {
-      views.emplace_back(PyBytes_AS_STRING(key.ptr()), PyBytes_GET_SIZE(key.ptr()));
-    } else if (const char* const text = PyUnicode_AsUTF8AndSize(key.ptr(), &size)) {
-      views.emplace_back(text, size);
+    if (PyBytes_Check(key)) {
+      views_.emplace_back(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key));
+    } else if (const char* const text = PyUnicode_AsUTF8AndSize(key, &size)) {
+      views_.emplace_back(text, size);
     } else {
       PyErr_Clear();
-      throw nb::type_error(fmt::format("key {} is neither bytes nor str", views.size()).c_str());
+      throw nb::type_error(fmt::format("key {} is neither bytes nor str", views_.size()).c_str());
     }
   }
-  return views;
-}
 
-InsertResult insert_keys(PoolHandle& self, const nb::list& keys, nb::handle blocks) {
-  const std::vector<std::string_view> views = keys_of(keys);
+  const nb::object held_;  // whose items have the bytes
+  std::vector<std::string_view> views_;
+};
+
+InsertResult insert_keys(PoolHandle& self, nb::handle keys, nb::handle blocks) {
+  const KeyList names(keys);
   const BlockList list(blocks);
-  return take(self.slow([&](Pool& pool) { return pool.insert_keys(views, list.span()); }));
+  return take(self.slow([&](Pool& pool) { return pool.insert_keys(names.span(), list.span()); }));
 }
 
-Blocks match_keys(PoolHandle& self, const nb::list& keys) {
-  const std::vector<std::string_view> views = keys_of(keys);
-  return {take(self.quick([&](Pool& pool) { return pool.match_keys(views); }))};
+Blocks match_keys(PoolHandle& self, nb::handle keys) {
+  const KeyList names(keys);
+  return {take(self.quick([&](Pool& pool) { return pool.match_keys(names.span()); }))};
 }
 
-size_t erase_keys(PoolHandle& self, const nb::list& keys) {
-  const std::vector<std::string_view> views = keys_of(keys);
-  return take(self.quick([&](Pool& pool) { return pool.erase_keys(views); }));
+size_t erase_keys(PoolHandle& self, nb::handle keys) {
+  const KeyList names(keys);
+  return take(self.quick([&](Pool& pool) { return pool.erase_keys(names.span()); }));
 }
 
 // ---- what Python is told ---------------------------------------------------------------------

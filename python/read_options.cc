@@ -22,7 +22,7 @@ namespace nb = nanobind;
 
 /// Give any mapping as a dict.
 nb::dict dict_of(nb::handle value, const char* name) {
-  if (!PyMapping_Check(value.ptr())) refuse(name, value);
+  if (!nb::hasattr(value, "keys")) refuse(name, value);
   return nb::cast<nb::dict>(nb::handle(reinterpret_cast<PyObject*>(&PyDict_Type))(value));
 }
 
