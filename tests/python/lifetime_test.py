@@ -159,13 +159,13 @@ def test_a_program_may_end_with_everything_open():
 blocks = source.alloc(8)
 open_ones = [
     source.transfer_with_insert("target", content, [at] * 16, blocks[at:at + 1],
-                                ready=mempool.Fence(), on_done=lambda error: print(error.code.name))
+                                ready=mempool.Fence(), on_done=lambda error: print(isinstance(error, mempool.Error)))
     for at in range(8)
 ]
 kept = source.segment()
 threading.excepthook = lambda what: None  # the pool is closed while it waits
 threading.Thread(target=target.receive, daemon=True).start()
-""") == ["CANCELLED"] * 8
+""") == ["True"] * 8
 
 
 def test_a_program_may_end_while_callbacks_run():
@@ -224,9 +224,9 @@ def test_threads_share_a_pool(pool):
         for turn in range(200):
             blocks = pool.alloc(2)
             pool.insert(content, [number * 1000 + turn] * 32, blocks)
-            assert pool.match(content, [number * 1000 + turn] * 32).tokens in (16, 32)
-            pool.unpin(blocks + pool.match(content, [number * 1000 + turn] * 32).blocks[:0])
-            pool.unpin(blocks)
+            found = pool.match(content, [number * 1000 + turn] * 32)
+            assert found.blocks == blocks
+            pool.unpin(found.blocks + blocks)
 
     failures = []
     threading.excepthook, before = lambda what: failures.append(what), threading.excepthook
