@@ -124,7 +124,7 @@ void bind_list(nb::module_& module) {
       .def(
           "__iter__",
           [](const Blocks& blocks) {
-            return nb::make_iterator(nb::type<Blocks>(), "BlocksIterator", blocks.list.begin(),
+            return nb::make_iterator(nb::type<Blocks>(), "_BlocksIterator", blocks.list.begin(),
                                      blocks.list.end());
           },
           nb::keep_alive<0, 1>())

@@ -10,6 +10,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import mempool
 
@@ -22,7 +23,7 @@ _SPEC = mempool.ContentSpec(
 @contextmanager
 def _pair(blocks: int) -> Iterator[tuple[mempool.Agent, mempool.Agent]]:
     """Give a source and its target, of blocks so small that moving them takes next to nothing."""
-    options = {"content": _SPEC, "segment_blocks": [blocks * 4], "verify": "off"}
+    options: dict[str, Any] = {"content": _SPEC, "segment_blocks": [blocks * 4], "verify": "off"}
     with mempool.Agent.start(name="target", **options) as target:
         with mempool.Agent.start(
             name="source", peers={"target": target.listen}, **options
@@ -42,10 +43,10 @@ def _measure(blocks: int, repeat: int) -> dict[str, float]:
     with _pair(blocks) as (source, target):
         content = source.content(_SPEC)
 
-        def tokens(turn: int) -> array:
+        def tokens(turn: int) -> "array[int]":
             return array("I", [turn] * (blocks * _TOKENS_PER_BLOCK))
 
-        def timed(call: Callable, *arguments: object) -> tuple[float, object]:
+        def timed(call: Callable[..., Any], *arguments: object) -> tuple[float, Any]:
             begin = time.perf_counter()
             result = call(*arguments)
             return time.perf_counter() - begin, result

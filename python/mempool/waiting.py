@@ -11,10 +11,10 @@ async def _readable(descriptor: int) -> None:
     """Wait for a descriptor as one of several that may: a loop knows each number once."""
     loop = asyncio.get_running_loop()
     own = os.dup(descriptor)
-    ready = loop.create_future()
+    ready = asyncio.Event()
     try:
-        loop.add_reader(own, lambda: ready.done() or ready.set_result(None))
-        await ready
+        loop.add_reader(own, ready.set)
+        await ready.wait()
     finally:
         loop.remove_reader(own)
         os.close(own)

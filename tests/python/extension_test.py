@@ -65,7 +65,8 @@ def test_data_goes_over_the_module(start):
     if not (EXTENSION.parent / "mempool_transport_ucx.so").exists():
         pytest.skip("this build has no ucx: its library is not installed here")
     fields = {"transports": ["ucx"],
-              "transport_options": {"ucx.transports": "tcp", "ucx.trust_peers": "true"}}
+              "transport_options": {"ucx.tls": "tcp", "ucx.devices": "lo",
+                                    "ucx.trust_peers": "1"}}
     target = start(name="target", **fields)
     closed = target.status()["transports"][0]["closed"]
     if closed:
