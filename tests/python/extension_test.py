@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests the extension's file, the modules beside it, its stub, and life with others' libraries."""
+"""Tests the extension's file, the modules beside it and its stub."""
 import ast
-import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -12,16 +11,6 @@ import pytest
 SPEC = mempool.ContentSpec(model="tiny", layers=2, kv_heads=4, head_size=8)
 EXTENSION = pathlib.Path(mempool._mempool.__file__)
 STUB = EXTENSION.parent / "_mempool.pyi"
-
-EXCHANGE = """
-spec = mempool.ContentSpec(model="tiny", layers=2, kv_heads=4, head_size=8)
-with mempool.Agent.start(content=spec, segment_blocks=[8], name="target") as target:
-    with mempool.Agent.start(content=spec, segment_blocks=[8], name="source",
-                             peers={"target": target.listen}) as source:
-        content = source.content(spec)
-        source.transfer_with_insert("target", content, [1] * 16, source.alloc(1)).wait()
-        assert target.match(content, [1] * 16).tokens == 16
-"""
 
 
 def run(program):
@@ -121,32 +110,3 @@ def test_the_log_level_is_one_of_four():
     mempool.set_log_level("error")
     with pytest.raises(mempool.InvalidArgument):
         mempool.set_log_level("loud")
-
-
-@pytest.mark.parametrize("first", [True, False], ids=["after", "before"])
-@pytest.mark.parametrize("other", ["torch", "nixl", "vllm"])
-def test_it_works_in_one_process_with(other, first):
-    if importlib.util.find_spec(other) is None:
-        pytest.skip(f"{other} is not installed in {sys.prefix}")
-    theirs = "import nixl._api" if other == "nixl" else f"import {other}"
-    imports = [theirs, "import mempool"] if first else ["import mempool", theirs]
-    run("\n".join(imports) + EXCHANGE)
-
-
-def test_torch_has_the_true_dtype(start):
-    torch = pytest.importorskip("torch", reason="torch is not installed")
-    pool = start(content=mempool.ContentSpec(
-        model="tiny", layers=2, kv_heads=4, head_size=8, element=mempool.ElementType.BFLOAT16))
-    block = pool.alloc(1)[0]
-    piece = torch.from_dlpack(pool.piece(block, 0, 0))
-    assert piece.dtype == torch.bfloat16 and piece.shape == (16, 4, 8)
-    piece[:] = 1.5
-    assert (torch.from_dlpack(pool.segment())[block.index, 0, 0] == 1.5).all()
-    kv = torch.zeros((2, 2, 6, 16, 4, 8), dtype=torch.bfloat16).permute(2, 0, 1, 3, 4, 5)
-    pool.adopt("kv", [mempool.AdoptedMemory.of(kv)], blocks=6)
-    torch.from_dlpack(pool.piece(pool.claim("kv", [3])[0], 1, 1))[:] = 2
-    assert (kv[3, 1, 1] == 2).all() and kv.sum() == 2 * 512
-    tokens = torch.arange(16, dtype=torch.int64)
-    pool.insert(pool.content(mempool.ContentSpec(
-        model="tiny", layers=2, kv_heads=4, head_size=8, element=mempool.ElementType.BFLOAT16)),
-        tokens, [block])

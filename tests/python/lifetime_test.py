@@ -156,10 +156,12 @@ def test_a_fork_may_have_an_agent_of_its_own(pool):
 
 def test_a_program_may_end_with_everything_open():
     assert run("""
+def on_done(error):
+    print(isinstance(error, mempool.Error))
 blocks = source.alloc(8)
 open_ones = [
     source.transfer_with_insert("target", content, [at] * 16, blocks[at:at + 1],
-                                ready=mempool.Fence(), on_done=lambda error: print(isinstance(error, mempool.Error)))
+                                ready=mempool.Fence(), on_done=on_done)
     for at in range(8)
 ]
 kept = source.segment()
