@@ -106,6 +106,11 @@ def test_each_public_call_says_what_it_does():
                 assert text.strip(), f"{kind.__name__}.{name} has no docstring"
 
 
+def test_the_example_of_the_readme_runs():
+    readme = pathlib.Path(__file__).parents[2] / "README.md"
+    run(readme.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0])
+
+
 def test_the_log_level_is_one_of_four():
     mempool.set_log_level("error")
     with pytest.raises(mempool.InvalidArgument):
