@@ -85,6 +85,12 @@ const BlockLayout& Agent::layout(size_t segment, uint32_t shard) const {
   return segments[segments.size() / shards() * shard + segment]->layout;
 }
 
+Result<SegmentView> Agent::segment(size_t segment, uint32_t shard) const {
+  MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
+  const std::lock_guard lock(impl_->mutex_);
+  return segment_view(impl_->pool_->segments(), segment, shard, impl_->options_.content.element);
+}
+
 Status Agent::read(const BlockAddress& block, std::span<std::byte> out) {
   MEMPOOL_RETURN_IF_ERROR(impl_->made_in_.check());
   MEMPOOL_RETURN_IF_ERROR(check_buffer(out, impl_->pool_->block_bytes()));

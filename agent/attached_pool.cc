@@ -217,6 +217,13 @@ const BlockLayout& AttachedPool::layout(size_t segment, uint32_t shard) const {
   return all[all.size() / shards() * shard + segment]->layout;
 }
 
+Result<SegmentView> AttachedPool::segment(size_t segment, uint32_t shard) const {
+  MEMPOOL_RETURN_IF_ERROR(made_in_.check());
+  MEMPOOL_RETURN_IF_ERROR(refresh());
+  const std::lock_guard lock(segments_mutex_);
+  return segment_view(segments_.table(), segment, shard, welcome_.shape.element);
+}
+
 Result<const PoolSegment*> AttachedPool::find(const BlockAddress& block) const {
   MEMPOOL_RETURN_IF_ERROR(made_in_.check());
   MEMPOOL_RETURN_IF_ERROR(refresh());

@@ -42,6 +42,7 @@ class AttachedPool final : public Pool, public TransferOwner {
                                      uint32_t shard) const override;
   uint32_t shards() const override { return welcome_.shards; }
   const BlockLayout& layout(size_t segment, uint32_t shard) const override;
+  Result<SegmentView> segment(size_t segment, uint32_t shard) const override;
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
   Status adopt(const std::string& name, const AdoptOptions& options) override;
   Result<std::vector<BlockAddress>> claim(const std::string& name,

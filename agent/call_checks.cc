@@ -82,6 +82,18 @@ Status check_peer_words(std::string_view name, std::string_view address) {
                   address.size(), kNameBytesMax));
 }
 
+Result<SegmentView> segment_view(const BlockSegments& segments, size_t segment, uint32_t shard,
+                                 ElementType element) {
+  const size_t in_a_shard = segments.of_first_shard().size();
+  if (segment >= in_a_shard || shard >= segments.shards()) {
+    return not_found(fmt::format("segment {} of shard {}; the pool has {} segments in {} shards",
+                                 segment, shard, in_a_shard, segments.shards()));
+  }
+  const PoolSegment& its = *segments.all()[in_a_shard * shard + segment];
+  return SegmentView{its.first_block, its.blocks,      its.adopted,     element,
+                     its.layout,      its.memory.data, its.memory.owner};
+}
+
 Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
                    uint32_t shard) {
   if (layer < layout.layers && part < layout.parts && shard < shards) return {};

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/block_segments.h"
 #include "mempool/pool.h"
 
 namespace mempool {
@@ -18,6 +19,9 @@ Result<Content> name_content(const ContentSpec& spec, const ContentSpec& pool,
 Status check_model(const Content& content, const ContentId& model);
 /// Check and hash keys. Errors: kInvalidArgument.
 Result<std::vector<ContentId>> hash_keys(std::span<const std::string_view> keys);
+/// Give a segment as Pool::segment() does. Requires: nobody changes the table meanwhile.
+Result<SegmentView> segment_view(const BlockSegments& segments, size_t segment, uint32_t shard,
+                                 ElementType element);
 /// Errors: kInvalidArgument for a layer, part or shard that blocks do not have.
 Status check_piece(const BlockLayout& layout, uint32_t shards, uint32_t layer, uint32_t part,
                    uint32_t shard);

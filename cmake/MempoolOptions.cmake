@@ -2,6 +2,7 @@
 option(MEMPOOL_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
 option(MEMPOOL_BUILD_TOOLS "Build the mempool command and the benchmarks" ${PROJECT_IS_TOP_LEVEL})
 option(MEMPOOL_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(MEMPOOL_BUILD_PYTHON "Build the Python package, where nanobind is found" OFF)
 option(MEMPOOL_BUILD_FUZZ "Build the fuzz targets (clang only), and nothing that they do not need" OFF)
 option(MEMPOOL_WERROR "Treat warnings as errors" OFF)
 set(MEMPOOL_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them (address,undefined)")

@@ -7,7 +7,7 @@
 # into build/deps instead.
 
 packages=(
-  g++ cmake ninja-build pkg-config ccache python3
+  g++ cmake ninja-build pkg-config ccache python3 python3-dev python3-venv
   clang-14 libclang-rt-14-dev
   libboost1.81-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
   libflatbuffers-dev flatbuffers-compiler libxxhash-dev libssl-dev prometheus-cpp-dev
@@ -20,6 +20,8 @@ rdma_packages=(
   libibverbs-dev libucx-dev
   qemu-system-x86 ibverbs-providers ibverbs-utils ucx-utils perftest
 )
+# Of PyPI, for the Python package, in build/venv. Without these everything else is.
+python_packages=('nanobind>=3.1,<4' numpy pytest)
 boost_package=libboost1.81-dev
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 boost_include=$repository/build/deps/usr/include
@@ -97,6 +99,15 @@ install_rdma_packages() {
     echo "setup: goes on without ${missing[*]}; what needs them is left out or skipped" >&2
 }
 
+# Put what the Python package is built and tested with into build/venv, or say what will be missing.
+make_venv() {
+  local venv=$repository/build/venv
+  "$venv/bin/python" -c 'import nanobind, numpy, pytest' 2>/dev/null && return
+  echo "setup: installing ${python_packages[*]} into build/venv"
+  python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${python_packages[@]}" ||
+    echo "setup: goes on without ${python_packages[*]}; the Python package is left out" >&2
+}
+
 setup() {
   command -v apt-get dpkg-query >/dev/null ||
     setup_fail "this is no Debian; install what these stand for: ${packages[*]}" || return
@@ -109,6 +120,7 @@ setup() {
     install_packages "${missing[@]}" || return
   fi
   install_rdma_packages
+  make_venv
   if [[ -d $boost_include/boost ]]; then
     # shellcheck disable=SC2034  # for the script that sources this one
     cmake_arguments=(-DBoost_NO_BOOST_CMAKE=ON "-DBoost_INCLUDE_DIR=$boost_include")

@@ -161,6 +161,7 @@ class MEMPOOL_EXPORT Agent final : public Pool {
                                      uint32_t shard = 0) const override;
   uint32_t shards() const override;
   const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const override;
+  Result<SegmentView> segment(size_t segment, uint32_t shard = 0) const override;
   Status read(const BlockAddress& block, std::span<std::byte> out) override;
   Status adopt(const std::string& name, const AdoptOptions& options) override;
   Result<std::vector<BlockAddress>> claim(const std::string& name,

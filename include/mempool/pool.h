@@ -36,12 +36,12 @@ struct TransferReport {
   uint64_t network_calls = 0;   // operations posted to the transport
   // Of the source's endpoint while the transfer ran, others' of the same session included:
   std::optional<uint64_t> system_calls = 0;
-  uint64_t doorbells = 0;    // lists of work requests handed to a NIC
-  uint64_t completions = 0;  // entries taken from a NIC's completion queues
-  double prepare_us = 0;                     // call to the target's answer
-  double post_us = 0;                        // to the last call posted
-  double complete_us = 0;                    // to the target's acknowledgement
-  std::vector<BlockAddress> serving;         // at the target, of a fetch here, in token order
+  uint64_t doorbells = 0;             // lists of work requests handed to a NIC
+  uint64_t completions = 0;           // entries taken from a NIC's completion queues
+  double prepare_us = 0;              // call to the target's answer
+  double post_us = 0;                 // to the last call posted
+  double complete_us = 0;             // to the target's acknowledgement
+  std::vector<BlockAddress> serving;  // at the target, of a fetch here, in token order
 };
 
 enum class TransferMode : uint8_t {
@@ -125,6 +125,17 @@ struct InsertResult {
       duplicates;  // of the caller's blocks, those already published by another
 };
 
+/// Consecutive blocks of a pool in one shard, as they lie in memory.
+struct SegmentView {
+  uint32_t first_block = 0;  // BlockAddress::index() of the first; the others follow
+  uint32_t blocks = 0;
+  bool adopted = false;  // memory of an engine's own
+  ElementType element = ElementType::kFloat16;
+  BlockLayout layout;
+  std::byte* data = nullptr;           // of block 0 of the segment; layout has the strides
+  std::shared_ptr<const void> memory;  // keeps it mapped; null: whose memory it is does
+};
+
 /// What an engine asks of its agent. Thread: safe.
 class MEMPOOL_EXPORT Pool {
  public:
@@ -165,6 +176,10 @@ class MEMPOOL_EXPORT Pool {
   /// Which heads a shard holds, and the strides of every block of a segment in it. Shards differ in
   /// their heads only. Requires: the pool has that segment and shard.
   virtual const BlockLayout& layout(size_t segment = 0, uint32_t shard = 0) const = 0;
+  /// Tell where a segment, in the order of its blocks, lies in a shard. As by piece(), a block's
+  /// bytes are the caller's while he pins it. Errors: kNotFound for one that the pool does not
+  /// have.
+  virtual Result<SegmentView> segment(size_t segment, uint32_t shard = 0) const = 0;
   /// Copy a sealed block out, shard by shard, each in (layer, part) order, into
   /// shards() * layout().block_bytes bytes.
   /// Errors: kStale when it was freed meanwhile; kCorruption when its bytes are not those sealed.

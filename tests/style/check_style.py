@@ -19,6 +19,7 @@ BANNED_NAMES = {"util", "utils", "helper", "helpers", "manager", "common", "base
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 LINES_MOST = {".h": 300, ".cc": 600, ".c": 600}
 CHECKED = (*LINES_MOST, ".py", ".sh")
+PYTHONS_OWN_NAMES = {"__init__.py", "__main__.py", "conftest.py"}
 OUTPUTS = ("build", "install")
 OTHER_CPP = (".cpp", ".cxx", ".c++", ".C", ".hh", ".hpp", ".hxx", ".inl", ".ipp", ".tcc")
 FUNCTION_LINES_MOST = 70
@@ -124,7 +125,8 @@ def check_functions(path, text):
 def check_names(paths):
     seen = collections.defaultdict(list)
     for path in paths:
-        seen[path.name].append(path)
+        if path.name not in PYTHONS_OWN_NAMES:
+            seen[path.name].append(path)
         if BANNED_NAMES & set(re.split(r"[_.]", path.name) + list(path.parts[:-1])):
             report(path, 1, "is named for no one thing")
     for same in seen.values():
