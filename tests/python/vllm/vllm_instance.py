@@ -159,18 +159,19 @@ class Rank:
 
 
 class Instance:
-    """One instance of as many ranks, all in this process. Use as a context."""
+    """One instance of as many ranks, in this process unless told otherwise. Use as a context."""
 
     def __init__(self, folder: pathlib.Path, name: str, *, blocks: int = 64, ranks: int = 1,
                  layout: KVCacheLayout = KVCacheLayout.LBHNC, agent: dict | None = None,
-                 **settings: object) -> None:
+                 make_ranks: bool = True, **settings: object) -> None:
         extra = {"name": name, "blocks": settings.pop("pool_blocks", 64),
                  "agent": {"listen": "127.0.0.1:0", "transports": ["tcp"], **(agent or {})},
                  "wait": settings.pop("wait", 60.0)}
         config = make_config(write_model(folder / "model"), blocks=blocks, ranks=ranks,
                              extra=extra, **settings)
         kv_config = make_kv_config(blocks, ranks, layout)
-        self.ranks = [Rank(config, rank, ranks, kv_config, layout) for rank in range(ranks)]
+        self.ranks = [Rank(config, rank, ranks, kv_config, layout)
+                      for rank in range(ranks if make_ranks else 0)]
         config.parallel_config.rank = 0
         self.scheduler = Scheduler(
             vllm_config=config, kv_cache_config=kv_config, block_size=BLOCK,
