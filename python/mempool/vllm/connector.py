@@ -69,6 +69,10 @@ class MempoolConnector(KVConnectorBase_V1):
                          block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         return self.scheduler.finish(request, block_ids)
 
+    def reset_cache(self) -> bool:
+        self.scheduler.reset()
+        return True
+
     # ---- worker ----
 
     def get_mem_pool_context(self) -> Any:

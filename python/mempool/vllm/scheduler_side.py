@@ -202,6 +202,7 @@ class SchedulerSide:
             raise
         self._storing = Storing(self.agent, extra.get("deadline"))
         self._contents: dict[tuple[str, str, bytes], mempool.Content] = {}
+        self._resets = 0
         self._waiting: dict[str, float] = {}  # request -> when it stops to wait for an arrival
         self._matched: dict[str, Matched] = {}
         self._loading: dict[str, mempool.Blocks] = {}
@@ -215,7 +216,8 @@ class SchedulerSide:
             if len(self._contents) >= 4096:  # images and salts come and go
                 self._contents.clear()
             adapter, salt, root = key
-            spec = self._shape.content_spec(adapter=adapter, salt=salt, root=root)
+            life = f"reset {self._resets}".encode() if self._resets else b""
+            spec = self._shape.content_spec(adapter=adapter, salt=salt, root=root + life)
             self._contents[key] = self.agent.content(spec)
         return self._contents[key]
 
@@ -277,6 +279,16 @@ class SchedulerSide:
         if found is not None:
             self.agent.unpin(found.blocks)
 
+    def reset(self) -> None:
+        """Have nothing that was stored until now match again: the weights have changed, maybe.
+
+        What is there is evicted in its time. Instances that were reset equally often share KV.
+        """
+        self._resets += 1
+        self._contents.clear()
+        for name in list(self._matched):
+            self._forget_match(name)
+
     # ---- each step ----
 
     def next_step(self) -> Step:
@@ -288,7 +300,7 @@ class SchedulerSide:
     def loaded(self, names: set[str]) -> None:
         """All ranks have ended these loads, well or not: let the pool's blocks go."""
         for name in names:
-            self.agent.unpin(self._loading.pop(name))
+            self.agent.unpin(self._loading.pop(name, ()))
 
     # ---- after a request ----
 

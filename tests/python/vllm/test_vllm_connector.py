@@ -108,6 +108,19 @@ def test_another_salt_never_meets_these_blocks(tmp_path):
         assert engine.scheduled["mine again"] == 16
 
 
+def test_nothing_stored_before_a_reset_matches_after_it(tmp_path):
+    prompt = make_prompt(30, 64)
+    with Instance(tmp_path, "one") as engine:
+        engine.serve("before", prompt)
+        engine.settle()
+        assert engine.scheduler.reset_prefix_cache(reset_connector=True)
+        engine.serve("after", prompt)
+        assert engine.scheduled["after"] == 64
+        engine.forget_own_cache()
+        engine.serve("again", prompt)
+        assert engine.scheduled["again"] == 16
+
+
 def test_requests_that_share_blocks_are_stored_side_by_side(tmp_path):
     shared = make_prompt(8, 48)
     with Instance(tmp_path, "one") as engine:
