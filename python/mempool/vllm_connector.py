@@ -14,9 +14,9 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
 )
 
-from mempool.vllm.kv_shape import shape_of
-from mempool.vllm.rank_side import RankSide
-from mempool.vllm.scheduler_side import SchedulerSide, Step
+from mempool.vllm_shape import shape_of
+from mempool.vllm_rank import RankSide
+from mempool.vllm_scheduler import SchedulerSide, Step
 
 
 @dataclass

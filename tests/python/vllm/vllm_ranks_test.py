@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs two tensor-parallel ranks as processes of their own, as vLLM's executor does."""
+import faulthandler
 import multiprocessing
 import os
 import pathlib
@@ -11,11 +12,19 @@ import pytest
 
 pytest.importorskip("vllm", reason="vllm is not installed; `scripts/test.sh --vllm` installs it")
 
-from test_vllm_connector import TO_DECODE, make_prompt, pool_is_idle  # noqa: E402
+from vllm_connector_test import TO_DECODE, make_prompt, pool_is_idle  # noqa: E402
 from vllm.v1.kv_cache_layout import KVCacheLayout  # noqa: E402
 from vllm_instance import Instance, Rank, make_config, make_kv_config  # noqa: E402
 
 BLOCKS, RANKS = 64, 2
+HANG_SECONDS = 300  # each process imports vllm anew
+
+
+@pytest.fixture(autouse=True)
+def _say_where_it_hangs():
+    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def run_rank(pipe, model: str, rank: int) -> None:

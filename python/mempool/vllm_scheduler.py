@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Any
 
 import mempool
-from mempool.vllm.kv_shape import KvShape, request_key
+from mempool.vllm_shape import KvShape, request_key
 
 TENSORS = "vllm"  # the name under which the ranks lend their tensors
 STORED_ENDS = ("FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED")  # others may be amid a step

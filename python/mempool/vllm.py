@@ -12,6 +12,6 @@ __all__ = ["MempoolConnector"]
 def __getattr__(name: str) -> Any:
     if name != "MempoolConnector":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mempool.vllm.connector import MempoolConnector
+    from mempool.vllm_connector import MempoolConnector
 
     return MempoolConnector

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("vllm", reason="vllm is not installed; `scripts/test.sh --vllm` installs it")
 
-from test_vllm_connector import make_prompt  # noqa: E402
+from vllm_connector_test import make_prompt  # noqa: E402
 from vllm_instance import Instance  # noqa: E402
 
 REQUESTS = 256

@@ -14,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 import mempool
-from mempool.vllm.kv_shape import KvShape, refuse
+from mempool.vllm_shape import KvShape, refuse
 
 FACTORIES = (torch.zeros, torch.empty)
 

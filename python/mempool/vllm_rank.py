@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import mempool
-from mempool.vllm.kv_memory import KvMemory, adopted_memory
-from mempool.vllm.kv_shape import KvShape
-from mempool.vllm.scheduler_side import TENSORS, Load, Step
+from mempool.vllm_memory import KvMemory, adopted_memory
+from mempool.vllm_shape import KvShape
+from mempool.vllm_scheduler import TENSORS, Load, Step
 
 SAMPLE = 64  # one block in so many is read with its checksum where `verify` is "sampled"
 log = logging.getLogger("mempool.vllm")

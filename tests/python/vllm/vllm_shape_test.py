@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import mempool
-from mempool.vllm.kv_shape import layer_number, request_key, shape_of
+from mempool.vllm_shape import layer_number, request_key, shape_of
 
 
 @dataclass(frozen=True)
