@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs MempoolConnector under the real vLLM of PyPI: its scheduler, block pool and factory."""
 import random
+import socket
+import threading
 
 import pytest
 
 pytest.importorskip("vllm", reason="vllm is not installed; `scripts/test.sh --vllm` installs it")
 
+import torch  # noqa: E402
+from vllm.v1.kv_cache_layout import KVCacheLayout  # noqa: E402
 from vllm_instance import BLOCK, Instance  # noqa: E402
 
 TO_DECODE = {"do_remote_decode": True, "mempool_target": "decode"}
@@ -142,24 +146,25 @@ def test_blocks_stay_vllms_until_the_store_has_ended(tmp_path):
 
 
 def test_blocks_are_not_freed_while_a_transfer_reads_them(tmp_path):
-    """The target is an address at which nobody answers, so the transfer lasts for its deadline."""
-    import socket
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        peer = f"127.0.0.1:{deaf.getsockname()[1]}"
-        with Instance(tmp_path, "one", role="kv_producer",
-                      agent={"peers": {"deaf": peer}, "default_deadline": 1.0}) as engine:
-            engine.serve("request", make_prompt(10, 64),
-                         params={"do_remote_decode": True, "mempool_target": "deaf"})
-            engine.run_until(lambda: engine.agent.status()["index"]["blocks"] == 4)
-            assert "request" in engine.scheduler.requests
-            assert engine.free_blocks() == engine.free_at_start - 4
-            engine.settle()
-            assert pool_is_idle(engine)
+    """The target takes the connection and says nothing, until it is gone."""
+    deaf = socket.create_server(("127.0.0.1", 0))
+    peer = f"127.0.0.1:{deaf.getsockname()[1]}"
+    with Instance(tmp_path, "one", role="kv_producer",
+                  agent={"peers": {"deaf": peer}, "peer_timeout": 60.0}) as engine:
+        engine.serve("request", make_prompt(10, 64),
+                     params={"do_remote_decode": True, "mempool_target": "deaf"})
+        engine.run_until(lambda: engine.agent.status()["index"]["blocks"] == 4)
+        for _ in range(20):
+            engine.step()
+        assert "request" in engine.scheduler.requests
+        assert engine.free_blocks() == engine.free_at_start - 4
+        deaf.close()
+        engine.settle()
+        assert pool_is_idle(engine)
 
 
 def hold_loads(engine: Instance):
     """Keep the loading thread from its work; gives what lets it go."""
-    import threading
     gate = threading.Event()
     rank = engine.ranks[0].connector.rank
     load = rank._load
@@ -269,7 +274,6 @@ def test_a_failed_load_fails_the_request_where_vllm_is_told_so(tmp_path):
 
 @pytest.mark.parametrize("layout", ["LBHNC", "LBNHC", "BLHNC", "BLNHC"])
 def test_each_layout_whose_blocks_are_single_runs_is_kept(tmp_path, layout):
-    from vllm.v1.kv_cache_layout import KVCacheLayout
     prompt = make_prompt(17, 100)
     with Instance(tmp_path, "one", layout=KVCacheLayout[layout]) as engine:
         engine.serve("first", prompt)
@@ -305,7 +309,6 @@ def test_ranks_that_split_pages_otherwise_never_meet(tmp_path):
 
 
 def test_a_tensor_that_lies_elsewhere_is_refused(tmp_path):
-    import torch
     with Instance(tmp_path, "one") as engine:
         rank = engine.ranks[0]
         copies = {name: tensor.clone() for name, tensor in rank.tensors.items()}
