@@ -3,6 +3,7 @@
 import random
 import socket
 import threading
+from functools import partial
 
 import pytest
 
@@ -20,24 +21,30 @@ def make_prompt(seed: int, length: int) -> list[int]:
     return [source.randrange(32000) for _ in range(length)]
 
 
-def pool_is_idle(instance: Instance) -> bool:
+def pool_is_idle(engine: Instance) -> bool:
     """Tell whether nothing is pinned, in vLLM's tensors or in the pool."""
-    status = instance.agent.status()
+    status = engine.agent.status()
     assert status["audit"] == "ok"
-    return status["pool"]["pins"] == 0 and instance.free_blocks() == instance.free_at_start
+    return status["pool"]["pins"] == 0 and engine.free_blocks() == engine.free_at_start
+
+
+@pytest.fixture(params=[False, True], ids=["in_turn", "ahead"])
+def instance(request, tmp_path):
+    """Make instances that schedule a step after the one before, or ahead of its output."""
+    return partial(Instance, tmp_path, ahead=request.param)
 
 
 @pytest.fixture
-def pair(tmp_path):
-    with Instance(tmp_path, "decode", role="kv_consumer") as decode:
-        with Instance(tmp_path, "prefill", role="kv_producer",
+def pair(instance):
+    with instance("decode", role="kv_consumer") as decode:
+        with instance("prefill", role="kv_producer",
                       agent={"peers": {"decode": decode.agent.listen}}) as prefill:
             yield prefill, decode
 
 
-def test_a_prompt_is_served_from_the_pool_when_vllm_has_forgotten_it(tmp_path):
+def test_a_prompt_is_served_from_the_pool_when_vllm_has_forgotten_it(instance):
     prompt = make_prompt(1, 100)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         first = engine.serve("first", prompt, most=4)
         assert engine.scheduled["first"] == 103
         engine.forget_own_cache()
@@ -47,9 +54,9 @@ def test_a_prompt_is_served_from_the_pool_when_vllm_has_forgotten_it(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_a_longer_prompt_loads_what_is_behind_vllms_own_prefix(tmp_path):
+def test_a_longer_prompt_loads_what_is_behind_vllms_own_prefix(instance):
     prompt = make_prompt(2, 100)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         engine.serve("long", prompt)
         engine.forget_own_cache()
         engine.serve("short", prompt[:40])  # 2 blocks are vLLM's own again
@@ -86,8 +93,8 @@ def test_decode_waits_for_what_is_on_its_way(pair):
     assert decode.scheduled["request"] == 16  # the last block is vLLM's, for its logits
 
 
-def test_decode_computes_what_never_arrives(tmp_path):
-    with Instance(tmp_path, "decode", wait=0.0) as decode:
+def test_decode_computes_what_never_arrives(instance):
+    with instance("decode", wait=0.0) as decode:
         decode.serve("request", make_prompt(5, 50), params={"do_remote_prefill": True})
         assert decode.scheduled["request"] == 50
 
@@ -100,9 +107,9 @@ def test_an_unknown_target_costs_the_transfer_and_no_block(pair):
     assert pool_is_idle(prefill)
 
 
-def test_another_salt_never_meets_these_blocks(tmp_path):
+def test_another_salt_never_meets_these_blocks(instance):
     prompt = make_prompt(7, 64)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         engine.serve("mine", prompt, salt="mine")
         engine.forget_own_cache()
         engine.serve("yours", prompt, salt="yours")
@@ -112,9 +119,9 @@ def test_another_salt_never_meets_these_blocks(tmp_path):
         assert engine.scheduled["mine again"] == 16
 
 
-def test_nothing_stored_before_a_reset_matches_after_it(tmp_path):
+def test_nothing_stored_before_a_reset_matches_after_it(instance):
     prompt = make_prompt(30, 64)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         engine.serve("before", prompt)
         engine.settle()
         assert engine.scheduler.reset_prefix_cache(reset_connector=True)
@@ -125,9 +132,9 @@ def test_nothing_stored_before_a_reset_matches_after_it(tmp_path):
         assert engine.scheduled["again"] == 16
 
 
-def test_requests_that_share_blocks_are_stored_side_by_side(tmp_path):
+def test_requests_that_share_blocks_are_stored_side_by_side(instance):
     shared = make_prompt(8, 48)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         for at in range(6):
             engine.add(f"r{at}", shared + make_prompt(100 + at, 20), most=2)
         engine.complete(*(f"r{at}" for at in range(6)))
@@ -136,8 +143,8 @@ def test_requests_that_share_blocks_are_stored_side_by_side(tmp_path):
         assert engine.agent.status()["index"]["blocks"] == 3 + 6
 
 
-def test_blocks_stay_vllms_until_the_store_has_ended(tmp_path):
-    with Instance(tmp_path, "one") as engine:
+def test_blocks_stay_vllms_until_the_store_has_ended(instance):
+    with instance("one") as engine:
         engine.serve("request", make_prompt(9, 64))
         assert "request" in engine.scheduler.requests  # ended for its client, and fenced here
         assert engine.free_blocks() == engine.free_at_start - 4
@@ -145,11 +152,11 @@ def test_blocks_stay_vllms_until_the_store_has_ended(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_blocks_are_not_freed_while_a_transfer_reads_them(tmp_path):
+def test_blocks_are_not_freed_while_a_transfer_reads_them(instance):
     """The target takes the connection and says nothing, until it is gone."""
     deaf = socket.create_server(("127.0.0.1", 0))
     peer = f"127.0.0.1:{deaf.getsockname()[1]}"
-    with Instance(tmp_path, "one", role="kv_producer",
+    with instance("one", role="kv_producer",
                   agent={"peers": {"deaf": peer}, "peer_timeout": 60.0}) as engine:
         engine.serve("request", make_prompt(10, 64),
                      params={"do_remote_decode": True, "mempool_target": "deaf"})
@@ -172,9 +179,9 @@ def hold_loads(engine: Instance):
     return gate.set
 
 
-def test_an_abort_amid_a_load_frees_the_blocks_when_it_has_ended(tmp_path):
+def test_an_abort_amid_a_load_frees_the_blocks_when_it_has_ended(instance):
     prompt = make_prompt(11, 100)
-    with Instance(tmp_path, "one") as engine:
+    with instance("one") as engine:
         engine.serve("first", prompt)
         engine.forget_own_cache()
         go_on = hold_loads(engine)
@@ -191,9 +198,9 @@ def test_an_abort_amid_a_load_frees_the_blocks_when_it_has_ended(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_an_abort_before_it_runs_lets_the_matched_blocks_go(tmp_path):
+def test_an_abort_before_it_runs_lets_the_matched_blocks_go(instance):
     prompt = make_prompt(12, 100)
-    with Instance(tmp_path, "one", blocks=8) as engine:
+    with instance("one", blocks=8) as engine:
         engine.serve("first", prompt)
         engine.forget_own_cache()
         engine.add("large", make_prompt(13, 90), most=16)
@@ -207,8 +214,8 @@ def test_an_abort_before_it_runs_lets_the_matched_blocks_go(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_an_aborted_request_is_not_stored(tmp_path):
-    with Instance(tmp_path, "one") as engine:
+def test_an_aborted_request_is_not_stored(instance):
+    with instance("one") as engine:
         engine.add("request", make_prompt(14, 64), most=8)
         engine.step()
         engine.abort("request")
@@ -217,8 +224,8 @@ def test_an_aborted_request_is_not_stored(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_preempted_requests_end_right_and_hold_nothing(tmp_path):
-    with Instance(tmp_path, "one", blocks=12) as engine:
+def test_preempted_requests_end_right_and_hold_nothing(instance):
+    with instance("one", blocks=12) as engine:
         for at in range(4):
             engine.add(f"r{at}", make_prompt(20 + at, 40), most=40)
         preempted = 0
@@ -242,9 +249,9 @@ def spoil(engine: Instance, prompt: list[int], block: int) -> None:
     engine.agent.unpin(match.blocks)
 
 
-def test_a_block_whose_bytes_changed_is_named_and_computed_anew(tmp_path):
+def test_a_block_whose_bytes_changed_is_named_and_computed_anew(instance):
     prompt = make_prompt(15, 100)
-    with Instance(tmp_path, "one", agent={"verify": "always"}) as engine:
+    with instance("one", agent={"verify": "always"}) as engine:
         first = engine.serve("first", prompt, most=3)
         engine.forget_own_cache()
         spoil(engine, prompt, 2)
@@ -259,9 +266,9 @@ def test_a_block_whose_bytes_changed_is_named_and_computed_anew(tmp_path):
         assert pool_is_idle(engine)
 
 
-def test_a_failed_load_fails_the_request_where_vllm_is_told_so(tmp_path):
+def test_a_failed_load_fails_the_request_where_vllm_is_told_so(instance):
     prompt = make_prompt(16, 100)
-    with Instance(tmp_path, "one", agent={"verify": "always"}, policy="fail") as engine:
+    with instance("one", agent={"verify": "always"}, policy="fail") as engine:
         engine.serve("first", prompt)
         engine.forget_own_cache()
         spoil(engine, prompt, 0)
@@ -273,19 +280,19 @@ def test_a_failed_load_fails_the_request_where_vllm_is_told_so(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["LBHNC", "LBNHC", "BLHNC", "BLNHC"])
-def test_each_layout_whose_blocks_are_single_runs_is_kept(tmp_path, layout):
+def test_each_layout_whose_blocks_are_single_runs_is_kept(instance, layout):
     prompt = make_prompt(17, 100)
-    with Instance(tmp_path, "one", layout=KVCacheLayout[layout]) as engine:
+    with instance("one", layout=KVCacheLayout[layout]) as engine:
         engine.serve("first", prompt)
         engine.forget_own_cache()
         engine.serve("second", prompt)
         assert engine.scheduled["second"] == 4
 
 
-def test_two_ranks_are_shards_of_one_agent(tmp_path):
+def test_two_ranks_are_shards_of_one_agent(instance):
     prompt = make_prompt(18, 75)
-    with Instance(tmp_path, "decode", ranks=2) as decode:
-        with Instance(tmp_path, "prefill", ranks=2,
+    with instance("decode", ranks=2) as decode:
+        with instance("prefill", ranks=2,
                       agent={"peers": {"decode": decode.agent.listen}}) as prefill:
             assert prefill.agent.shards == 2
             prefill.serve("request", prompt, params=TO_DECODE)
@@ -297,9 +304,9 @@ def test_two_ranks_are_shards_of_one_agent(tmp_path):
             assert pool_is_idle(prefill) and pool_is_idle(decode)
 
 
-def test_ranks_that_split_pages_otherwise_never_meet(tmp_path):
-    with Instance(tmp_path, "decode", ranks=2, wait=0.0) as decode:
-        with Instance(tmp_path, "prefill", role="kv_producer",
+def test_ranks_that_split_pages_otherwise_never_meet(instance):
+    with instance("decode", ranks=2, wait=0.0) as decode:
+        with instance("prefill", role="kv_producer",
                       agent={"peers": {"decode": decode.agent.listen}}) as prefill:
             prompt = make_prompt(19, 64)
             prefill.serve("request", prompt, params=TO_DECODE)
@@ -308,8 +315,8 @@ def test_ranks_that_split_pages_otherwise_never_meet(tmp_path):
             assert decode.scheduled["request"] == 64
 
 
-def test_a_tensor_that_lies_elsewhere_is_refused(tmp_path):
-    with Instance(tmp_path, "one") as engine:
+def test_a_tensor_that_lies_elsewhere_is_refused(instance):
+    with instance("one") as engine:
         rank = engine.ranks[0]
         copies = {name: tensor.clone() for name, tensor in rank.tensors.items()}
         with pytest.raises(ValueError, match="get_mem_pool_context"):

@@ -31,6 +31,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
 from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import (
     FullAttentionSpec,
@@ -65,7 +66,8 @@ def write_model(folder: pathlib.Path) -> str:
 
 
 def make_config(model: str, *, blocks: int, ranks: int = 1, role: str = "kv_both",
-                policy: str = "recompute", extra: dict | None = None) -> VllmConfig:
+                policy: str = "recompute", extra: dict | None = None,
+                ahead: bool = False) -> VllmConfig:
     cache = CacheConfig(block_size=BLOCK, enable_prefix_caching=True)
     cache.num_gpu_blocks = blocks
     cache.kv_cache_layout = "LBHNC"
@@ -75,7 +77,7 @@ def make_config(model: str, *, blocks: int, ranks: int = 1, role: str = "kv_both
         parallel_config=ParallelConfig(),
         scheduler_config=SchedulerConfig(
             max_num_seqs=512, max_num_batched_tokens=4096, max_model_len=4096,
-            is_encoder_decoder=False, enable_chunked_prefill=True, async_scheduling=False),
+            is_encoder_decoder=False, enable_chunked_prefill=True, async_scheduling=ahead),
         device_config=DeviceConfig("cpu"),
         kv_transfer_config=KVTransferConfig(
             kv_connector="MempoolConnector", kv_connector_module_path="mempool.vllm",
@@ -159,21 +161,26 @@ class Rank:
 
 
 class Instance:
-    """One instance of as many ranks, in this process unless told otherwise. Use as a context."""
+    """One instance of as many ranks, in this process unless told otherwise. Use as a context.
+
+    With `ahead` each step is scheduled before the output of the one before is known, as vLLM does
+    unless told otherwise.
+    """
 
     def __init__(self, folder: pathlib.Path, name: str, *, blocks: int = 64, ranks: int = 1,
                  layout: KVCacheLayout = KVCacheLayout.LBHNC, agent: dict | None = None,
-                 make_ranks: bool = True, **settings: object) -> None:
+                 make_ranks: bool = True, ahead: bool = False, **settings: object) -> None:
         extra = {"name": name, "blocks": settings.pop("pool_blocks", 64),
                  "agent": {"listen": "127.0.0.1:0", "transports": ["tcp"], **(agent or {})},
                  "wait": settings.pop("wait", 60.0)}
         config = make_config(write_model(folder / "model"), blocks=blocks, ranks=ranks,
-                             extra=extra, **settings)
+                             extra=extra, ahead=ahead, **settings)
         kv_config = make_kv_config(blocks, ranks, layout)
         self.ranks = [Rank(config, rank, ranks, kv_config, layout)
                       for rank in range(ranks if make_ranks else 0)]
         config.parallel_config.rank = 0
-        self.scheduler = Scheduler(
+        self.ahead = ahead
+        self.scheduler = (AsyncScheduler if ahead else Scheduler)(
             vllm_config=config, kv_cache_config=kv_config, block_size=BLOCK,
             hash_block_size=BLOCK, structured_output_manager=StructuredOutputManager(config),
             log_stats=False)
@@ -185,6 +192,8 @@ class Instance:
         self.ended: set[str] = set()
         self.invalid: set[int] = set()
         self.scheduled: dict[str, int] = {}  # tokens that were computed here
+        self.tokens: dict[str, list[int]] = {}  # prompt and what was sampled, as a worker has it
+        self.running: tuple | None = None  # a step whose output the scheduler has yet to see
         self.free_at_start = self.free_blocks()
 
     @property
@@ -208,21 +217,31 @@ class Instance:
                                   extra_args={"kv_transfer_params": params} if params else None)
         request = Request(name, list(tokens), sampling, None, cache_salt=salt,
                           block_hasher=self.hasher)
+        self.tokens[name] = list(tokens)
         self.scheduler.add_request(request)
         return request
 
     def step(self) -> None:
         scheduled = self.scheduler.schedule()
+        begun = scheduled, self._run(scheduled)
+        if self.ahead:
+            begun, self.running = self.running, begun
+        if begun is not None:
+            self._take_output(*begun)
+
+    def _run(self, scheduled: object) -> ModelRunnerOutput:
+        """Do what the workers do in one step."""
         work, names, sampled = [], [], []
         for name, count in scheduled.num_scheduled_tokens.items():
-            request = self.scheduler.requests[name]
-            last = request.num_computed_tokens  # counts this step already
-            tokens = list(request.all_token_ids)[:last]
+            last = self.scheduler.requests[name].num_computed_tokens  # counts this step already
+            tokens = self.tokens[name][:last]
             (places,) = self.scheduler.kv_cache_manager.get_block_ids(name)
             work.append((tokens, last - count, places))
             names.append(name)
-            done = last == request.num_tokens
-            sampled.append([int(token_states(tokens)[-1]) % 32000] if done else [])
+            sampled.append([])
+            if last == len(self.tokens[name]):
+                sampled[-1].append(int(token_states(tokens)[-1]) % 32000)
+                self.tokens[name] += sampled[-1]
             self.scheduled[name] = self.scheduled.get(name, 0) + count
         outputs = []
         for rank in self.ranks:
@@ -230,7 +249,9 @@ class Instance:
             outputs.append(ModelRunnerOutput(
                 req_ids=names, req_id_to_index={name: at for at, name in enumerate(names)},
                 sampled_token_ids=sampled, kv_connector_output=seen))
-        output = self.aggregator.aggregate(outputs)
+        return self.aggregator.aggregate(outputs)
+
+    def _take_output(self, scheduled: object, output: ModelRunnerOutput) -> None:
         self.invalid |= output.kv_connector_output.invalid_block_ids
         for client in self.scheduler.update_from_output(scheduled, output).values():
             for one in client.outputs:
