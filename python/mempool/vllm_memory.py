@@ -45,8 +45,9 @@ class KvMemory(TorchFunctionMode):
         try:
             os.ftruncate(descriptor, size)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-            # The tensor keeps the mapping, and the mapping itself, for as long as it is used.
-            flat = torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
+            mapping = mmap.mmap(descriptor, size)
+            mapping.madvise(mmap.MADV_DONTFORK)  # a child's stray write must not land in the cache
+            flat = torch.frombuffer(mapping, dtype=torch.uint8)  # holds the mapping
         except BaseException:
             os.close(descriptor)
             raise

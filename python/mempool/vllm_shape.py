@@ -6,7 +6,7 @@ It reads vLLM's configuration objects by their attributes and imports nothing of
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import mempool
 
@@ -49,7 +49,7 @@ class KvShape:
         return mempool.Placement(form=mempool.BlockForm.DISCRETE, order=self.order)
 
 
-def refuse(what: str, mend: str) -> None:
+def refuse(what: str, mend: str) -> NoReturn:
     raise ValueError(f"mempool: {what}; {mend}")
 
 
