@@ -7,6 +7,7 @@
 #   scripts/test.sh --stage NAME  one of them; may be given more than once
 #   scripts/test.sh --soak        with the soak of release ten minutes long; goes with the others
 #   scripts/test.sh --faults      with every fault over RDMA in release; goes with the others
+#   scripts/test.sh --vllm        with real vLLM and SGLang in release, 8 GB from PyPI, once
 #
 # MEMPOOL_FUZZ_SECONDS is the time of one fuzz target (60), MEMPOOL_SOAK_SECONDS that of the soak
 # (60), MEMPOOL_JOBS the parallel jobs (all cores). Ends with ctest's closing lines.
@@ -14,11 +15,13 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 stages=()
+with_vllm=
 while (($#)); do
   case $1 in
     --quick) stages=(release) ;;
     --soak) export MEMPOOL_SOAK_SECONDS=${MEMPOOL_SOAK_SECONDS:-600} ;;
     --faults) export MEMPOOL_RDMA_FAULTS=all ;;
+    --vllm) with_vllm=1 ;;
     --stage)
       [[ ${2-} =~ ^(fuzz|tsan|asan|release)$ ]] || {
         echo "test.sh: --stage takes fuzz, tsan, asan or release" >&2
@@ -82,6 +85,7 @@ run_stage() {
 mkdir -p "$logs"
 # shellcheck source=scripts/setup.sh
 step setup source scripts/setup.sh
+[[ ! $with_vllm ]] || step vllm-venv scripts/vllm-venv.sh
 for stage in "${stages[@]}"; do
   run_stage "$stage"
 done
