@@ -5,9 +5,9 @@
 #   scripts/serve-demo.sh [--engine numpy|torch] [--transport tcp|shm|verbs|ucx] [--json FILE]
 #   scripts/serve-demo.sh --help          all flags
 #
-# Needs a finished build with the Python package (cmake --build --preset release), or MEMPOOL_PYTHON:
-# the folder in which the package `mempool` lies. What of numpy, matplotlib and torch is missing
-# comes from PyPI into build/venv; MEMPOOL_VENV names another environment.
+# Needs a finished build with the Python package (cmake --build --preset release); MEMPOOL_PYTHON
+# names another folder in which the package `mempool` lies. What is missing of numpy, matplotlib and
+# torch comes from PyPI into build/venv; MEMPOOL_VENV names another environment.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${MEMPOOL_VENV:-$repository/build/venv}

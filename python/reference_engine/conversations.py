@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns what is asked: conversations of several turns, some of which begin with the same words."""
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ What the engine asks of the pool is all here: `match` (or `fetch`) and `alloc` w
 begins, `send_layers` and `commit` while its prefill goes on, `insert` when that or the answer is
 complete, `unpin` at the end, whichever it is.
 """
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import time
@@ -102,8 +100,8 @@ class Engine:
         self._awaited[resume.request.number] = resume
         self._pair(resume.request.number)
 
-    def cancel(self, number: int) -> None:
-        """Forget a request, wherever it is. Its blocks are back when Cancelled is told."""
+    def cancel(self, number: int, kv_comes: bool) -> None:
+        """Forget a request, if it is here. Its blocks are back when Cancelled is told."""
         sequence = self._sequences.get(number)
         if sequence is not None:
             sequence.cancelled = True
@@ -112,14 +110,10 @@ class Engine:
                 self._end(sequence)
             else:
                 sequence.moving.cancel()  # once nothing reads or writes its blocks, it ends
-            return
-        self._awaited.pop(number, None)
-        arrival = self._arrived.pop(number, None)
-        if arrival is None:
-            self._dropped.add(number)
-        else:
-            self.pool.unpin(arrival.blocks)
-        self.tell(Cancelled(number, handed_over=False))
+        elif self._awaited.pop(number, None):
+            if kv_comes:
+                self._dropped.add(number)
+            self.tell(Cancelled(number, handed_over=False))
 
     def receive(self) -> None:
         """Take all KV that has arrived."""
@@ -199,9 +193,9 @@ class Engine:
                 if time.monotonic() - sequence.since < WAIT_MOST_S:
                     self._waiting.appendleft(sequence)
                     return
-                self._fail(sequence, full)
+                self._end(sequence, full)
             except mempool.Error as error:
-                self._fail(sequence, error)
+                self._end(sequence, error)
 
     def _schedule(self) -> Iterator[tuple[Sequence, Unit]]:
         """Give a token of each sequence that decodes, and a chunk of those that prefill."""
@@ -257,7 +251,7 @@ class Engine:
         except mempool.Error as error:
             self._leave_steps(sequence)
             if sequence.moving is None:
-                self._fail(sequence, error)
+                self._end(sequence, error)
             else:
                 sequence.error = error
                 sequence.moving.cancel()  # nothing may read or write its blocks when it ends
@@ -267,25 +261,21 @@ class Engine:
             if sequence in place:
                 place.remove(sequence)
 
-    def _fail(self, sequence: Sequence, error: mempool.Error) -> None:
-        sequence.error = error
-        self._end(sequence)
-
-    def _end(self, sequence: Sequence) -> None:
+    def _end(self, sequence: Sequence, error: mempool.Error | None = None) -> None:
         """Give all blocks back, and say how it ended."""
-        number = sequence.request.number
+        number, error = sequence.request.number, sequence.error or error
         self._leave_steps(sequence)
         del self._sequences[number]
         self.pool.unpin(sequence.blocks)
         if sequence.places:
             with contextlib.suppress(mempool.Error):  # a target that is gone has them already
                 self.pool.free(sequence.places)
-        if sequence.cancelled and not sequence.finished:
-            self.tell(Cancelled(number, sequence.handed_over))
-        elif sequence.error is not None and not sequence.finished:
-            self.tell(Failed(number, str(sequence.error)))
-        else:
+        if sequence.finished or not (sequence.cancelled or error):
             self.tell(Settled(number, sequence.bytes_moved, sequence.network_calls))
+        elif sequence.cancelled:
+            self.tell(Cancelled(number, sequence.handed_over))
+        else:
+            self.tell(Failed(number, str(error)))
 
     # ---- what is asked of the pool ----
     def _begin(self, sequence: Sequence) -> None:
@@ -373,13 +363,12 @@ class Engine:
                 transfer.wait()
             except mempool.Error as error:
                 sequence.error = sequence.error or error
-                if not error.retry_after_ms:
-                    sequence.places = mempool.Blocks()  # they went with the transfer
             else:
-                sequence.places = mempool.Blocks()
                 sequence.handed_over = sequence.prefilled and bool(sequence.request.target)
                 sequence.bytes_moved += transfer.report().bytes
                 sequence.network_calls += transfer.report().network_calls
+            if sequence.error is None or not sequence.error.retry_after_ms:
+                sequence.places = mempool.Blocks()  # they went with the transfer
             if sequence.error is not None or sequence.cancelled:
                 self._end(sequence)
             else:

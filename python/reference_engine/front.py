@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the front: two instances in one of the settings, and the requests between them and users."""
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -15,7 +13,7 @@ from reference_engine import instance
 from reference_engine.conversations import Conversation
 from reference_engine.instance import Setup
 from reference_engine.messages import (AskStatus, Cancel, Cancelled, Failed, Finished, FirstToken,
-                                       Peer, Policy, Ready, Request, Resume, Settled, Stop)
+                                       Peer, Policy, Ready, Request, Resume, Settled)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Outcome:
     """What became of a request. Times in seconds since it was submitted."""
 
     request: Request
-    instance: int  # that it was submitted to
+    holder: int  # the instance that has it: the one that got it, then the target
     submitted: float = field(default_factory=time.monotonic)
     tokens: list[int] = field(default_factory=list)
     logits: list[np.ndarray] = field(default_factory=list)
@@ -64,6 +62,7 @@ class Outcome:
     bytes_moved: int = 0
     network_calls: int = 0
     unsettled: int = 1  # instances that still have to do with it
+    cancelling: bool = False
     cancelled: bool = False
     error: str = ""
 
@@ -83,7 +82,7 @@ class Front:
         self._numbers = 0
         self._open: dict[int, Outcome] = {}
         started = [instance.start(setup) for setup in self.setups]
-        self._processes, self._pipes = zip(*started)
+        self.processes, self._pipes = zip(*started)
         ready = [self._receive(index) for index in range(len(self._pipes))]
         for pipe in self._pipes:
             for setup, word in zip(self.setups, ready):
@@ -96,11 +95,8 @@ class Front:
     def __exit__(self, *raised: object) -> None:
         """Stop both, whatever they are at."""
         for pipe in self._pipes:
-            try:
-                pipe.send(Stop())
-            except OSError:
-                continue  # it is gone already
-        for process in self._processes:
+            pipe.close()
+        for process in self.processes:
             process.join(10)
             process.kill()
 
@@ -126,11 +122,14 @@ class Front:
 
     def cancel(self, outcome: Outcome) -> None:
         """Take a request back; it is settled when no instance holds a block of it."""
-        self._pipes[outcome.instance].send(Cancel(outcome.request.number))
+        outcome.cancelling = True
+        self._pipes[outcome.holder].send(Cancel(outcome.request.number))
 
     def status(self) -> list[dict[str, Any]]:
         """Give both agents' status. Requires: no request is open."""
-        return [instance.ask(pipe, AskStatus()) for pipe in self._pipes]
+        for pipe in self._pipes:
+            pipe.send(AskStatus())
+        return [self._receive(index) for index in range(len(self._pipes))]
 
     def settle(self, *outcomes: Outcome) -> None:
         """Hear the instances until nothing of these requests is under way."""
@@ -171,28 +170,39 @@ class Front:
 
     # ---- answers ----
     def hear(self) -> None:
-        """Wait for what an instance says, and act on it."""
+        """Wait for what the instances say, and act on it."""
         for pipe in wait(self._pipes):
             index = self._pipes.index(pipe)
             message = self._receive(index)
-            outcome = self._open[message.number]
+            outcome = self._open.get(message.number)
+            if outcome is None:
+                continue  # the last words about what has failed elsewhere
             self._note(outcome, message)
-            if isinstance(message, FirstToken) and outcome.request.target:
-                self._pipes[1].send(Resume(outcome.request, len(outcome.request.prompt),
-                                           (message.token,)))
-            if isinstance(message, Cancelled) and message.handed_over:
-                self._pipes[1].send(Cancel(message.number))
+            if index == 0 and outcome.request.target:
+                self._tell_target(outcome, message)
             if outcome.unsettled == 0:
                 del self._open[message.number]
+
+    def _tell_target(self, outcome: Outcome, message: Any) -> None:
+        """Tell the target what it has to know of the words of the instance before it."""
+        number, target = outcome.request.number, self._pipes[1]
+        match message:
+            case FirstToken(_, token):
+                target.send(Resume(outcome.request, len(outcome.request.prompt), (token,)))
+            case Settled() | Cancelled(_, True):
+                outcome.holder = 1
+                if outcome.cancelling:
+                    target.send(Cancel(number))
+            case Failed() | Cancelled():
+                target.send(Cancel(number, kv_comes=False))
 
     @staticmethod
     def _note(outcome: Outcome, message: Any) -> None:
         now = time.monotonic() - outcome.submitted
         match message:
             case FirstToken(_, token, logits, matched):
-                outcome.tokens, outcome.logits = [token], [logits]
-                outcome.matched, outcome.first_token_s = matched, now
-                outcome.finished_s = now
+                outcome.tokens, outcome.logits, outcome.matched = [token], [logits], matched
+                outcome.first_token_s = outcome.finished_s = now
             case Finished(_, tokens, logits):
                 outcome.tokens += tokens
                 outcome.logits += logits
@@ -202,17 +212,16 @@ class Front:
                 outcome.network_calls += network_calls
                 outcome.unsettled -= 1
             case Cancelled(_, handed_over):
-                outcome.cancelled = True
+                outcome.cancelled = not handed_over
                 outcome.unsettled = 1 if handed_over else 0
             case Failed(_, error):
-                outcome.error = error
-                outcome.unsettled = 0
+                outcome.error, outcome.unsettled = error, 0
 
     def _receive(self, index: int) -> Any:
         name = self.setups[index].name
         try:
             message = self._pipes[index].recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise RuntimeError(f"{name}: the instance has gone; its own words are above") from None
         if isinstance(message, Exception):
             raise message

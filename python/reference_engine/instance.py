@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the process of one instance: an engine, the agent it embeds, and the loop over both."""
-from __future__ import annotations
-
+import contextlib
 import multiprocessing
 import selectors
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
 import mempool
-import numpy as np
 
 from reference_engine import weights
 from reference_engine.engine import Engine
 from reference_engine.llama import UNIT, LlamaConfig
-from reference_engine.messages import (AskStatus, Cancel, Peer, Policy, Ready, Request, Resume,
-                                       Stop)
+from reference_engine.messages import AskStatus, Cancel, Peer, Policy, Ready, Request, Resume
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ class Instance:
         self._stopped = False
 
     def run(self) -> None:
-        """Serve until the front says stop, or is gone."""
+        """Serve until the front closes its end of the pipe, or is gone."""
         self._front.send(Ready(self._agent.listen))
         while not self._stopped:
             for key, _ in self._selector.select(self._engine.patience_s):
@@ -88,21 +84,20 @@ class Instance:
     def _obey(self) -> None:
         try:
             message = self._front.recv()
-        except EOFError:
-            message = Stop()
+        except (EOFError, ConnectionError):
+            self._stopped = True
+            return
         match message:
             case Request():
                 self._engine.submit(message)
             case Resume():
                 self._engine.resume(message)
-            case Cancel(number):
-                self._engine.cancel(number)
+            case Cancel(number, kv_comes):
+                self._engine.cancel(number, kv_comes)
             case Peer(name, address):
                 self._agent.add_peer(name, address)
             case AskStatus():
                 self._front.send(self._agent.status())
-            case Stop():
-                self._stopped = True
 
 
 def serve(setup: Setup, front: Connection) -> None:
@@ -113,7 +108,7 @@ def serve(setup: Setup, front: Connection) -> None:
     except (mempool.Error, OSError, ValueError, ImportError) as error:
         front.send(RuntimeError(f"{setup.name}: {error}"))
         return
-    with np.errstate(over="raise", invalid="raise"):
+    with contextlib.suppress(BrokenPipeError):  # the front is gone
         instance.run()
 
 
@@ -125,9 +120,3 @@ def start(setup: Setup) -> tuple[multiprocessing.Process, Connection]:
     process.start()
     theirs.close()
     return process, ours
-
-
-def ask(instance: Connection, message: Any) -> Any:
-    """Send a message that has one answer, and give it."""
-    instance.send(message)
-    return instance.recv()

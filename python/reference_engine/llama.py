@@ -7,14 +7,12 @@ or decoded alone, and sees keys of whole blocks only. So each matrix product has
 depends on the position alone, and the bits of a result depend neither on the batch, nor on the
 chunk, nor on whether the KV before it was computed here, found in a cache or sent by a peer.
 """
-from __future__ import annotations
-
 import json
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,7 +38,7 @@ class LlamaConfig:
     tie_word_embeddings: bool = False
 
     @classmethod
-    def read(cls, folder: Path) -> LlamaConfig:
+    def read(cls, folder: Path) -> Self:
         """Read config.json. Raises ValueError for a model that is not this decoder."""
         fields = json.loads((folder / "config.json").read_text())
         rope = fields.get("rope_parameters") or fields.get("rope_scaling") or {}
@@ -164,7 +162,8 @@ class Llama:
         x = self._norm(x, prefix + "post_attention_layernorm")
         gate = self._linear(x, prefix + "mlp.gate_proj")
         gate = gate * (0.5 + 0.5 * self.xp.tanh(0.5 * gate))  # SiLU, which overflows nowhere so
-        return self._linear(gate * self._linear(x, prefix + "mlp.up_proj"), prefix + "mlp.down_proj")
+        up = self._linear(x, prefix + "mlp.up_proj")
+        return self._linear(gate * up, prefix + "mlp.down_proj")
 
     def _logits(self, unit: Unit, state: Array) -> np.ndarray | None:
         if not unit.wants_logits:

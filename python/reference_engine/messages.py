@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns what the front and an instance say to each other, and how an instance is to behave."""
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,9 +37,10 @@ class Resume:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Forget a request. The answer is Cancelled, or Finished where that was quicker."""
+    """Forget a request. The answer is Cancelled, or none where it is settled already."""
 
     number: int
+    kv_comes: bool = True  # where its KV is not here yet: it will be
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ class Peer:
 @dataclass(frozen=True)
 class AskStatus:
     """Asks for the agent's status, which comes as a dict."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The last message; the instance ends."""
 
 
 @dataclass(frozen=True)

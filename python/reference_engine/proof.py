@@ -4,8 +4,6 @@
 KV is compared in this order: the sums of its blocks, then logits bit by bit, then the text. Greedy
 text alone proves little: it stays the same over many a wrong float.
 """
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the demo's command line: conversations in every setting, and the proof that KV was right."""
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns how the demo is shown: progress, the table, the document and the plot."""
-from __future__ import annotations
-
 import statistics
 import sys
 from collections.abc import Iterable

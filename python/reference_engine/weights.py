@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns where a decoder's weights come from: a seed, or a folder with a LlamaForCausalLM."""
-from __future__ import annotations
-
 import hashlib
 import json
 import mmap
@@ -16,36 +14,26 @@ INITIALIZER_RANGE = 0.2  # so large that one wrong block changes what is said, m
 
 def random_weights(config: LlamaConfig, seed: int) -> dict[str, np.ndarray]:
     """Draw float32 weights, named as in LlamaForCausalLM; projections have shape (out, in)."""
-    draw = np.random.default_rng(seed)
-
-    def normal(*shape: int) -> np.ndarray:
-        return draw.standard_normal(shape, dtype=np.float32) * np.float32(INITIALIZER_RANGE)
-
-    def ones() -> np.ndarray:
-        return np.ones(config.hidden_size, dtype=np.float32)
-
+    draws = np.random.default_rng(seed)
     hidden, inner = config.hidden_size, config.intermediate_size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
-    weights = {"model.embed_tokens.weight": normal(config.vocab_size, hidden),
-               "model.norm.weight": ones()}
+    projections = {
+        "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner)}
+    shapes = {"model.embed_tokens": (config.vocab_size, hidden), "model.norm": (hidden,)}
     for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}."
-        weights |= {
-            prefix + "input_layernorm.weight": ones(),
-            prefix + "self_attn.q_proj.weight": normal(queries, hidden),
-            prefix + "self_attn.k_proj.weight": normal(keys, hidden),
-            prefix + "self_attn.v_proj.weight": normal(keys, hidden),
-            prefix + "self_attn.o_proj.weight": normal(hidden, queries),
-            prefix + "post_attention_layernorm.weight": ones(),
-            prefix + "mlp.gate_proj.weight": normal(inner, hidden),
-            prefix + "mlp.up_proj.weight": normal(inner, hidden),
-            prefix + "mlp.down_proj.weight": normal(hidden, inner),
-        }
-    tied = config.tie_word_embeddings
-    weights["lm_head.weight"] = (weights["model.embed_tokens.weight"] if tied
-                                 else normal(config.vocab_size, hidden))
-    return weights
+        shapes |= {prefix + name: shape for name, shape in projections.items()}
+        shapes |= {prefix + name: (hidden,)
+                   for name in ("input_layernorm", "post_attention_layernorm")}
+    if not config.tie_word_embeddings:
+        shapes["lm_head"] = (config.vocab_size, hidden)
+    return {f"{name}.weight": np.ones(shape, np.float32) if len(shape) == 1 else
+            draws.standard_normal(shape, np.float32) * np.float32(INITIALIZER_RANGE)
+            for name, shape in shapes.items()}
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -74,35 +62,30 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def read_weights(folder: Path, config: LlamaConfig) -> dict[str, np.ndarray]:
-    """Read all *.safetensors of a folder. Raises FileNotFoundError where there are none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder}: has no *.safetensors; save the model in that form")
-    weights = {}
-    for file in files:
-        weights |= read_safetensors(file)
+def load(source: str, engine: str = "numpy", config: LlamaConfig = LlamaConfig()) -> Llama:
+    """Make a decoder of a folder, or of a seed and `config` where `source` is a decimal number.
+
+    Raises FileNotFoundError for a folder without weights, ValueError for another kind of model.
+    """
+    if source.isdecimal():
+        weights = random_weights(config, int(source))
+    else:
+        config, weights = LlamaConfig.read(Path(source)), {}
+        for file in sorted(Path(source).glob("*.safetensors")):
+            weights |= read_safetensors(file)
+        if not weights:
+            raise FileNotFoundError(f"{source}: has no *.safetensors; save the model in that form")
     if config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    return weights
-
-
-def load(source: str, engine: str = "numpy", config: LlamaConfig | None = None) -> Llama:
-    """Make a decoder of a folder, or of a seed where `source` is a number in decimal."""
-    if source.isdecimal():
-        config = config or LlamaConfig()
-        return Llama(config, random_weights(config, int(source)), engine)
-    folder = Path(source)
-    config = LlamaConfig.read(folder)
-    return Llama(config, read_weights(folder, config), engine)
+    return Llama(config, weights, engine)
 
 
 def name_of(source: str, config: LlamaConfig) -> tuple[str, str]:
     """Give model and revision as a ContentSpec has them: equal words mean equal weights."""
     if source.isdecimal():
-        return f"random-llama-{source}", repr(config)
-    digest = hashlib.sha256()
+        return f"random Llama {source}", repr(config)
+    digest = hashlib.sha256(repr(config).encode())
     for file in sorted(Path(source).glob("*.safetensors")):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return f"LlamaForCausalLM {repr(config)}", digest.hexdigest()
+    return "LlamaForCausalLM", digest.hexdigest()
