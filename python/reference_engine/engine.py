@@ -6,7 +6,6 @@ What the engine asks of the pool is all here: `match` (or `fetch`) and `alloc` w
 begins, `send_layers` and `commit` while its prefill goes on, `insert` when that or the answer is
 complete, `unpin` at the end, whichever it is.
 """
-import contextlib
 import hashlib
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from reference_engine.llama import UNIT, Llama, Unit
 from reference_engine.messages import (Cancelled, Failed, Finished, FirstToken, Policy, Request,
                                        Resume, Settled)
 
-BATCH_MOST = 16  # sequences that take part in steps
+BATCH_MOST = 16  # sequences under way, of which some only wait for a transfer to end
 CHUNK = 64  # tokens that a step prefills at most
 DEADLINE_S = 120.0  # of a transfer, which lasts as long as the prefill whose KV it sends
 RETRY_S = 0.01  # between two looks for blocks, when nothing else is to be done
@@ -39,7 +38,6 @@ class Sequence:
     matched: int = 0  # of these, found and not computed here
     root_at: int = 0  # from here on its KV is published, under a root that names what is before
     blocks: mempool.Blocks = field(default_factory=mempool.Blocks)  # pinned, in token order
-    places: mempool.Blocks = field(default_factory=mempool.Blocks)  # at the target, by transfer()
     logits: list[np.ndarray] = field(default_factory=list)
     moving: mempool.Transfer | None = None
     bytes_moved: int = 0
@@ -185,7 +183,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Begin with those that wait, in their order, as far as there are blocks."""
-        while self._waiting and len(self._running) < BATCH_MOST:
+        while self._waiting and len(self._sequences) - len(self._waiting) < BATCH_MOST:
             sequence = self._waiting.popleft()
             try:
                 self._begin(sequence)
@@ -267,9 +265,6 @@ class Engine:
         self._leave_steps(sequence)
         del self._sequences[number]
         self.pool.unpin(sequence.blocks)
-        if sequence.places:
-            with contextlib.suppress(mempool.Error):  # a target that is gone has them already
-                self.pool.free(sequence.places)
         if sequence.finished or not (sequence.cancelled or error):
             self.tell(Settled(number, sequence.bytes_moved, sequence.network_calls))
         elif sequence.cancelled:
@@ -328,10 +323,9 @@ class Engine:
             offer = self.pool.transfer_with_insert(request.target, self._content, sequence.tokens,
                                                    sequence.blocks, **options)
         else:
-            if not sequence.places:
-                sequence.places = self.pool.alloc(len(sequence.blocks), mempool.Medium.HOST,
-                                                  request.target, DEADLINE_S)
-            offer = self.pool.transfer(request.target, sequence.blocks, sequence.places, **options)
+            places = self.pool.alloc(len(sequence.blocks), mempool.Medium.HOST, request.target,
+                                     DEADLINE_S)
+            offer = self.pool.transfer(request.target, sequence.blocks, places, **options)
         self._follow(sequence, offer, lambda report: self._end(sequence))
 
     def _send_layer(self, sequences: list[Sequence], layer: int) -> None:
@@ -367,8 +361,6 @@ class Engine:
                 sequence.handed_over = sequence.prefilled and bool(sequence.request.target)
                 sequence.bytes_moved += transfer.report().bytes
                 sequence.network_calls += transfer.report().network_calls
-            if sequence.error is None or not sequence.error.retry_after_ms:
-                sequence.places = mempool.Blocks()  # they went with the transfer
             if sequence.error is not None or sequence.cancelled:
                 self._end(sequence)
             else:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the front: two instances in one of the settings, and the requests between them and users."""
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Self
 
@@ -13,7 +15,7 @@ from reference_engine import instance
 from reference_engine.conversations import Conversation
 from reference_engine.instance import Setup
 from reference_engine.messages import (AskStatus, Cancel, Cancelled, Failed, Finished, FirstToken,
-                                       Peer, Policy, Ready, Request, Resume, Settled)
+                                       Policy, Request, Resume, Settled)
 
 
 @dataclass(frozen=True)
@@ -21,17 +23,13 @@ class Setting:
     """Which instance does what."""
 
     name: str
-    stage: str | None  # the paper's word for it, of those with prefill and decode apart
+    stage: str | None  # the paper's word for it; None: each instance prefills and decodes
     first: Policy = Policy()
     second: Policy = Policy()
 
     @property
-    def apart(self) -> bool:
-        return self.stage is not None
-
-    @property
     def instances(self) -> tuple[str, str]:
-        return ("prefill", "decode") if self.apart else ("first", "second")
+        return ("prefill", "decode") if self.stage else ("first", "second")
 
 
 CACHING = Policy(reuse=True, keep=True)
@@ -79,15 +77,13 @@ class Front:
         policies = (setting.first, setting.second)
         self.setups = [replace(setup, name=name, policy=policy) for setup, name, policy
                        in zip(setups, setting.instances, policies)]
-        self._numbers = 0
+        self._numbers = itertools.count(1)
         self._open: dict[int, Outcome] = {}
         started = [instance.start(setup) for setup in self.setups]
         self.processes, self._pipes = zip(*started)
-        ready = [self._receive(index) for index in range(len(self._pipes))]
-        for pipe in self._pipes:
-            for setup, word in zip(self.setups, ready):
-                assert isinstance(word, Ready)
-                pipe.send(Peer(setup.name, word.address))
+        peers = [self._receive(index) for index in range(len(self._pipes))]
+        for pipe, peer in itertools.product(self._pipes, peers):
+            pipe.send(peer)
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +100,8 @@ class Front:
     def submit(self, prompt: tuple[int, ...], answer: int, index: int = 0,
                gather_from: str = "") -> Outcome:
         """Ask an instance for an answer, to be decoded by the other where they are apart."""
-        target = self.setting.instances[1] if self.setting.apart else ""
-        request = Request(self._number(), prompt, answer, target, gather_from)
+        target = self.setting.instances[1] if self.setting.stage else ""
+        request = Request(next(self._numbers), prompt, answer, target, gather_from)
         outcome = Outcome(request, index, unsettled=2 if target else 1)
         self._open[request.number] = outcome
         self._pipes[index].send(request)
@@ -113,7 +109,7 @@ class Front:
 
     def prefill_split(self, prompt: tuple[int, ...], split: int) -> Outcome:
         """Have the KV of `split` tokens made by the first instance and the rest by the second."""
-        number, names = self._number(), self.setting.instances
+        number, names = next(self._numbers), self.setting.instances
         outcome = Outcome(Request(number, prompt, 0, names[1]), 0, unsettled=2)
         self._open[number] = outcome
         self._pipes[0].send(Request(number, prompt[:split], 0, names[1]))
@@ -126,10 +122,11 @@ class Front:
         self._pipes[outcome.holder].send(Cancel(outcome.request.number))
 
     def status(self) -> list[dict[str, Any]]:
-        """Give both agents' status. Requires: no request is open."""
+        """Give both agents' status. Requires: no request is open; last words are passed over."""
         for pipe in self._pipes:
             pipe.send(AskStatus())
-        return [self._receive(index) for index in range(len(self._pipes))]
+        return [next(word for word in iter(partial(self._receive, index), None)
+                     if isinstance(word, dict)) for index in range(len(self._pipes))]
 
     def settle(self, *outcomes: Outcome) -> None:
         """Hear the instances until nothing of these requests is under way."""
@@ -161,12 +158,8 @@ class Front:
 
     def _next_turn(self, conversation: Conversation, turns: list[Outcome]) -> None:
         prompt = conversation.prompt([tuple(turn.tokens) for turn in turns])
-        index = 0 if self.setting.apart else conversation.number % 2
+        index = 0 if self.setting.stage else conversation.number % 2
         turns.append(self.submit(prompt, conversation.answers[len(turns)], index))
-
-    def _number(self) -> int:
-        self._numbers += 1
-        return self._numbers
 
     # ---- answers ----
     def hear(self) -> None:

@@ -13,7 +13,7 @@ import mempool
 from reference_engine import weights
 from reference_engine.engine import Engine
 from reference_engine.llama import UNIT, LlamaConfig
-from reference_engine.messages import AskStatus, Cancel, Peer, Policy, Ready, Request, Resume
+from reference_engine.messages import AskStatus, Cancel, Peer, Policy, Request, Resume
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Setup:
     transport_options: dict[str, str] = field(default_factory=dict)  # "verbs.devices": "mlx5_0"
     blocks: int = 640  # of the pool
     verify: str = "sampled"
-    token: str = "of-this-machine"
 
 
 def content_spec(model: str, config: LlamaConfig) -> mempool.ContentSpec:
@@ -42,7 +41,7 @@ def content_spec(model: str, config: LlamaConfig) -> mempool.ContentSpec:
 def start_agent(setup: Setup, spec: mempool.ContentSpec) -> mempool.Agent:
     """Start the agent of an instance, with one segment of blocks, in this process."""
     return mempool.Agent.start(
-        name=setup.name, token=setup.token, content=spec, segment_blocks=[setup.blocks],
+        name=setup.name, content=spec, segment_blocks=[setup.blocks],
         transports=[setup.transport], require=[setup.transport], verify=setup.verify,
         transport_options=setup.transport_options)
 
@@ -62,7 +61,7 @@ class Instance:
 
     def run(self) -> None:
         """Serve until the front closes its end of the pipe, or is gone."""
-        self._front.send(Ready(self._agent.listen))
+        self._front.send(Peer(self._agent.name, self._agent.listen))
         while not self._stopped:
             for key, _ in self._selector.select(self._engine.patience_s):
                 key.data()
@@ -101,7 +100,7 @@ class Instance:
 
 
 def serve(setup: Setup, front: Connection) -> None:
-    """Be an instance; the first answer is Ready, or the exception that kept it from being so."""
+    """Be an instance; its first words are where it is, or the exception that ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front ends it
     try:
         instance = Instance(setup, front)

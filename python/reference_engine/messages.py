@@ -45,7 +45,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Peer:
-    """Where another instance's agent listens."""
+    """Where an instance's agent listens: its own first words, and what it is told of others."""
 
     name: str
     address: str
@@ -54,13 +54,6 @@ class Peer:
 @dataclass(frozen=True)
 class AskStatus:
     """Asks for the agent's status, which comes as a dict."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The first answer."""
-
-    address: str
 
 
 @dataclass(frozen=True)

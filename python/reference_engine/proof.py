@@ -38,6 +38,8 @@ def empty_pages(model: Llama, count: int) -> Array:
 def generate(model: Llama, pages: Array, rows: list[int], prompt: tuple[int, ...], answer: int,
              computed: int = 0) -> Said:
     """Answer a prompt whose first `computed` tokens have their KV in the pages `rows` already."""
+    for page in rows[computed // UNIT:]:
+        pages[page] = 0  # what lies beyond the tokens must be finite
     tokens, logits = list(prompt), []
     while len(logits) < answer:
         units, end = [], min(len(tokens), computed + CHUNK)
@@ -52,17 +54,13 @@ def generate(model: Llama, pages: Array, rows: list[int], prompt: tuple[int, ...
     return Said(tuple(tokens[len(prompt):]), logits)
 
 
-def answer_alone(model: Llama, prompt: tuple[int, ...], answer: int) -> Said:
-    """Answer a prompt in memory of its own, with nothing cached."""
-    pages = -(-(len(prompt) + answer) // UNIT)
-    return generate(model, empty_pages(model, pages), list(range(pages)), prompt, answer)
-
-
 def converse_alone(model: Llama, conversation: Conversation) -> Iterator[Said]:
-    """Play a conversation, each turn from its first token on."""
+    """Play a conversation, each turn in memory of its own with nothing cached."""
     answers: list[tuple[int, ...]] = []
     for answer in conversation.answers:
-        said = answer_alone(model, conversation.prompt(answers), answer)
+        prompt = conversation.prompt(answers)
+        rows = list(range(-(-(len(prompt) + answer) // UNIT)))
+        said = generate(model, empty_pages(model, len(rows)), rows, prompt, answer)
         answers.append(said.tokens)
         yield said
 
@@ -78,6 +76,9 @@ def swap_blocks(pages: Array, rows: list[int]) -> None:
 def flip_float(pages: Array, rows: list[int]) -> None:
     """Negate one float of a key."""
     pages[rows[2], 1, 0, 3, 0, 5] *= -1
+
+
+WRONG_KV = {"swapped_block": swap_blocks, "flipped_float": flip_float, "stale_block": None}
 
 
 class Control:
@@ -103,7 +104,6 @@ class Control:
         turn = self._conversation.prompt([self._alone[0].tokens])
         answer = self._conversation.answers[1]
         fresh = self._agent.alloc(-(-(len(turn) + answer) // UNIT) - len(rows))
-        self._clear(fresh)
         said = generate(self._model, self._pages, rows + list(fresh.indices), turn, answer,
                         len(rows) * UNIT)
         self._agent.unpin(fresh)
@@ -115,7 +115,6 @@ class Control:
     def _publish(self, prompt: tuple[int, ...]) -> mempool.Blocks:
         """Prefill a prompt and publish it; gives its whole blocks, which nobody pins."""
         blocks = self._agent.alloc(-(-len(prompt) // UNIT))
-        self._clear(blocks)
         generate(self._model, self._pages, list(blocks.indices), prompt, 1)
         whole = blocks[:len(prompt) // UNIT]
         self._agent.insert(self._content, prompt[:len(whole) * UNIT], whole)
@@ -130,20 +129,9 @@ class Control:
         generate(self._model, self._pages, rows, other, 1)
         self._agent.unpin(taken)
 
-    def _clear(self, blocks: mempool.Blocks) -> None:
-        for page in blocks.indices:
-            self._pages[page] = 0
-
     def _reads_well(self, block: mempool.BlockAddress) -> bool:
         try:
             self._agent.read(block)
         except (mempool.Corruption, mempool.Stale):
             return False
         return True
-
-
-def negative_controls(control: Control) -> dict[str, dict[str, bool]]:
-    """Make each kind of wrong KV once; gives what noticed it."""
-    return {"swapped_block": control.caught_by(swap_blocks),
-            "flipped_float": control.caught_by(flip_float),
-            "stale_block": control.caught_by(None)}

@@ -107,8 +107,8 @@ class Demo:
         spec = instance.content_spec(self._options.model, self._model.config)
         setup = Setup("control", Policy(), transport="tcp", blocks=128, verify="always")
         with instance.start_agent(setup, spec) as agent:
-            return proof.negative_controls(proof.Control(self._model, agent, spec,
-                                                         *self._conversations[:2]))
+            control = proof.Control(self._model, agent, spec, *self._conversations[:2])
+            return {kind: control.caught_by(wrong) for kind, wrong in proof.WRONG_KV.items()}
 
 
 def show(document: dict[str, Any], options: argparse.Namespace) -> None:

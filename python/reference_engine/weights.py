@@ -9,6 +9,7 @@ import numpy as np
 
 from reference_engine.llama import Llama, LlamaConfig
 
+ELEMENTS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # bfloat16 is float32's upper half
 INITIALIZER_RANGE = 0.2  # so large that one wrong block changes what is said, most of the time
 
 
@@ -49,15 +50,12 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if name == "__metadata__":
             continue
         begin, end = (start + offset for offset in entry["data_offsets"])
-        match entry["dtype"]:
-            case "F32" | "F16" as dtype:
-                flat = np.frombuffer(data[begin:end], dtype="<f4" if dtype == "F32" else "<f2")
-            case "BF16":
-                halves = np.frombuffer(data[begin:end], dtype="<u2").astype(np.uint32)
-                flat = (halves << 16).view(np.float32)  # bfloat16 is float32's upper half
-            case dtype:
-                raise ValueError(f"{path}: {name} has elements of type {dtype}; convert the model "
-                                 "to F32, F16 or BF16")
+        if entry["dtype"] not in ELEMENTS:
+            raise ValueError(f"{path}: {name} has elements of type {entry['dtype']}; convert the "
+                             f"model to one of {', '.join(ELEMENTS)}")
+        flat = np.frombuffer(data[begin:end], ELEMENTS[entry["dtype"]])
+        if entry["dtype"] == "BF16":
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = flat.astype(np.float32).reshape(entry["shape"])
     return tensors
 

@@ -72,7 +72,7 @@ def control():
         yield proof.Control(weights.load("1"), agent, spec, *conversations())
 
 
-@pytest.mark.parametrize("make_wrong", [proof.swap_blocks, proof.flip_float, None])
+@pytest.mark.parametrize("make_wrong", proof.WRONG_KV.values(), ids=list(proof.WRONG_KV))
 def test_wrong_kv_in_a_cache_is_caught_by_sums_and_by_logits(control, make_wrong):
     caught = control.caught_by(make_wrong)
     assert caught["block_checksums"] and caught["logits"]
