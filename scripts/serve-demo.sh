@@ -22,16 +22,16 @@ fail() {
 have_modules() {
   local import
   import=$(IFS=, && echo "$*")
-  [[ -x $venv/bin/python ]] || python3 -m venv "$venv" ||
-    fail "python3 -m venv cannot make $venv; on Debian: apt-get install python3-venv"
   "$venv/bin/python" -c "import $import" 2>/dev/null ||
-    "$venv/bin/python" -m pip install --quiet "$@" >&2 ||
-    fail "pip could not bring $* into $venv"
+    "$venv/bin/python" -m pip install --quiet "$@" >&2
 }
 
-modules=(numpy matplotlib)
+[[ -x $venv/bin/python ]] || python3 -m venv "$venv" ||
+  fail "python3 -m venv cannot make $venv; on Debian: apt-get install python3-venv"
+modules=(numpy)
 [[ " $* " != *" torch "* && " $* " != *"--engine=torch "* ]] || modules+=(torch)
-have_modules "${modules[@]}"
+have_modules "${modules[@]}" || fail "pip could not bring ${modules[*]} into $venv"
+have_modules matplotlib || echo "serve-demo: without matplotlib there will be no plot" >&2
 export PYTHONPATH=$package:$repository/python${PYTHONPATH:+:$PYTHONPATH}
 # Two instances share the machine; one thread each, and no matrix product that depends on a count.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MPLCONFIGDIR=${MPLCONFIGDIR:-$venv/matplotlib}

@@ -86,12 +86,10 @@ class Engine:
     # ---- requests ----
     def submit(self, request: Request) -> None:
         """Take a request. One that cannot be served is told as Failed, and why."""
-        try:
-            self._check(request)
-        except ValueError as error:
-            self.tell(Failed(request.number, str(error)))
-            return
-        self._wait(Sequence(request, list(request.prompt)))
+        if words := self._refusal(request):
+            self.tell(Failed(request.number, words))
+        else:
+            self._wait(Sequence(request, list(request.prompt)))
 
     def resume(self, resume: Resume) -> None:
         """Go on with a request whose KV arrives, or has arrived."""
@@ -128,19 +126,20 @@ class Engine:
                 self._arrived[number] = arrival
                 self._pair(number)
 
-    def _check(self, request: Request) -> None:
-        config = self.model.config
+    def _refusal(self, request: Request) -> str:
+        """Say why a request cannot be served; empty when it can."""
+        config, length = self.model.config, len(request.prompt) + request.answer
+        room = min(config.max_position_embeddings, len(self.pages) * UNIT)
         if not request.prompt:
-            raise ValueError("the prompt has no tokens; give at least 1")
+            return "the prompt has no tokens; give at least 1"
         for position, token in enumerate(request.prompt):
             if not 0 <= token < config.vocab_size:
-                raise ValueError(f"token {token} at position {position} is not in the vocabulary; "
-                                 f"give 0 to {config.vocab_size - 1}")
-        room = min(config.max_position_embeddings, len(self.pages) * UNIT)
-        length = len(request.prompt) + request.answer
+                return (f"token {token} at position {position} is not in the vocabulary; give 0 to "
+                        f"{config.vocab_size - 1}")
         if length > room:
-            raise ValueError(f"{len(request.prompt)} tokens and an answer of {request.answer} are "
-                             f"{length}, of at most {room}; shorten the prompt")
+            return (f"{len(request.prompt)} tokens and an answer of {request.answer} are {length}, "
+                    f"of at most {room}; shorten the prompt")
+        return ""
 
     def _pair(self, number: int) -> None:
         """Go on with a request when both its KV and the word to go on are here."""

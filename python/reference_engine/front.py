@@ -27,6 +27,9 @@ class Setting:
     first: Policy = Policy()
     second: Policy = Policy()
 
+    def __str__(self) -> str:
+        return self.stage or self.name
+
     @property
     def instances(self) -> tuple[str, str]:
         return ("prefill", "decode") if self.stage else ("first", "second")
@@ -79,8 +82,7 @@ class Front:
                        in zip(setups, setting.instances, policies)]
         self._numbers = itertools.count(1)
         self._open: dict[int, Outcome] = {}
-        started = [instance.start(setup) for setup in self.setups]
-        self.processes, self._pipes = zip(*started)
+        self.processes, self._pipes = zip(*map(instance.start, self.setups))
         peers = [self._receive(index) for index in range(len(self._pipes))]
         for pipe, peer in itertools.product(self._pipes, peers):
             pipe.send(peer)
@@ -109,11 +111,10 @@ class Front:
 
     def prefill_split(self, prompt: tuple[int, ...], split: int) -> Outcome:
         """Have the KV of `split` tokens made by the first instance and the rest by the second."""
-        number, names = next(self._numbers), self.setting.instances
-        outcome = Outcome(Request(number, prompt, 0, names[1]), 0, unsettled=2)
-        self._open[number] = outcome
-        self._pipes[0].send(Request(number, prompt[:split], 0, names[1]))
-        self._pipes[1].send(Resume(outcome.request, split))
+        request = Request(next(self._numbers), prompt, 0, self.setting.instances[1])
+        outcome = self._open[request.number] = Outcome(request, 0, unsettled=2)
+        self._pipes[0].send(replace(request, prompt=prompt[:split]))
+        self._pipes[1].send(Resume(request, split))
         return outcome
 
     def cancel(self, outcome: Outcome) -> None:

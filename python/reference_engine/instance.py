@@ -22,7 +22,7 @@ class Setup:
 
     name: str
     policy: Policy
-    model: str = "1"  # a seed, or a folder with a LlamaForCausalLM
+    model: str = "small"  # or "tiny", or a folder with a LlamaForCausalLM
     engine: str = "numpy"
     transport: str = "shm"
     transport_options: dict[str, str] = field(default_factory=dict)  # "verbs.devices": "mlx5_0"

@@ -7,8 +7,8 @@ or decoded alone, and sees keys of whole blocks only. So each matrix product has
 depends on the position alone, and the bits of a result depend neither on the batch, nor on the
 chunk, nor on whether the KV before it was computed here, found in a cache or sent by a peer.
 """
+import importlib
 import json
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,11 @@ class Llama:
 
     def __init__(self, config: LlamaConfig, weights: dict[str, np.ndarray], engine: str = "numpy"):
         self.config = config
-        self.xp = _array_module(engine)
+        if engine not in ("numpy", "torch"):
+            raise ValueError(f"engine {engine} is not known; give numpy or torch")
+        self.xp = importlib.import_module(engine)
+        if engine == "torch":
+            self.xp.set_num_threads(1)
         self._weights = {name: self.array(weight) for name, weight in weights.items()}
         half = config.head_dim // 2
         steps = np.arange(half, dtype=np.float32) * 2 / config.head_dim
@@ -171,15 +175,3 @@ class Llama:
         state = self._norm(state, "model.norm")
         last = (unit.first + len(unit.tokens) - 1) % UNIT
         return np.asarray(self._linear(state, "lm_head")[last]).copy()
-
-
-def _array_module(engine: str) -> types.ModuleType:
-    if engine == "numpy":
-        return np
-    if engine != "torch":
-        raise ValueError(f"engine {engine} is not known; give numpy or torch")
-    import torch
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    return torch

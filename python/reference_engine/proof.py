@@ -100,7 +100,7 @@ class Control:
             self._make_stale(prompt, rows)
         else:
             make_wrong(self._pages, rows)
-        sums = [block for block in cached if not self._reads_well(block)]
+        sums = any([self._is_refused(block) for block in cached])
         turn = self._conversation.prompt([self._alone[0].tokens])
         answer = self._conversation.answers[1]
         fresh = self._agent.alloc(-(-(len(turn) + answer) // UNIT) - len(rows))
@@ -108,7 +108,7 @@ class Control:
                         len(rows) * UNIT)
         self._agent.unpin(fresh)
         self._agent.erase(self._content, prompt[:UNIT])
-        return {"block_checksums": bool(sums),
+        return {"block_checksums": sums,
                 "logits": not self._alone[1].same_logits(said.logits),
                 "text": said.tokens != self._alone[1].tokens}
 
@@ -129,9 +129,8 @@ class Control:
         generate(self._model, self._pages, rows, other, 1)
         self._agent.unpin(taken)
 
-    def _reads_well(self, block: mempool.BlockAddress) -> bool:
+    def _is_refused(self, block: mempool.BlockAddress) -> bool:
         try:
-            self._agent.read(block)
+            return not self._agent.read(block)
         except (mempool.Corruption, mempool.Stale):
-            return False
-        return True
+            return True

@@ -14,6 +14,7 @@ from reference_engine.instance import Setup
 from reference_engine.llama import UNIT
 from reference_engine.messages import Policy
 
+STAGES = {str(setting): setting for setting in SETTINGS}
 SPLIT = Setting("sequence_parallel", None, CACHING, CACHING)
 
 
@@ -25,20 +26,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for role in ("prefill", "decode"):
         parser.add_argument(f"--{role}", action="append", default=[], metavar="TRANSPORT.KEY=VALUE",
                             help="set something of a transport there, as verbs.devices=mlx5_0")
-    parser.add_argument("--model", default="1", help="a seed, or a LlamaForCausalLM's folder")
+    parser.add_argument("--model", default="small", help="small, tiny or a folder")
+    parser.add_argument("--stages", default=",".join(STAGES), help="to run (%(default)s)")
     parser.add_argument("--blocks", type=int, default=640, help="of each instance's pool")
     parser.add_argument("--conversations", type=int, default=8)
     parser.add_argument("--turns", type=int, default=4, help="of each conversation, at least 2")
     parser.add_argument("--at-once", type=int, default=4, help="conversations played at a time")
     parser.add_argument("--seed", type=int, default=1, help="of the conversations")
     parser.add_argument("--json", type=Path, help="write the results to this file, too")
-    parser.add_argument("--plot", type=Path, help="and draw them (JSON's name with .svg)")
+    parser.add_argument("--plot", type=Path, help="of them (as JSON, or serve-demo, .svg)")
     options = parser.parse_args(arguments)
     if options.conversations < 2 or options.turns < 2:
         parser.error("the proof needs at least 2 conversations of 2 turns")
     for setting in options.prefill + options.decode:
         if "=" not in setting or "." not in setting.partition("=")[0]:
             parser.error(f"{setting} sets nothing of a transport; give TRANSPORT.KEY=VALUE")
+    options.settings = [STAGES[name] for name in options.stages.split(",") if name in STAGES]
+    if len(options.settings) != len(options.stages.split(",")):
+        parser.error(f"stages are some of {', '.join(STAGES)}, not {options.stages}")
     return options
 
 
@@ -55,7 +60,7 @@ class Demo:
         self._conversations = draw(options.seed, options.conversations, options.turns,
                                    self._model.config.vocab_size)
         requests = options.conversations * options.turns
-        self._progress = serve_report.Progress(requests * (1 + len(SETTINGS)))
+        self._progress = serve_report.Progress(requests * (1 + len(options.settings)))
         self._alone: dict[tuple[int, int], proof.Said] = {}
 
     def run(self) -> dict[str, Any]:
@@ -64,27 +69,24 @@ class Demo:
             for turn, said in enumerate(proof.converse_alone(self._model, conversation)):
                 self._alone[conversation.number, turn] = said
                 self._progress.step("without cache or transfer")
-        runs = [self._play(setting) for setting in SETTINGS]
-        split = self._split(self._conversations[0])
-        controls = self._controls()
+        runs = [self._play(setting) for setting in self._options.settings]
+        split, controls = self._split(self._conversations[0]), self._controls()
         return {"runs": runs, "sequence_parallelism": split,
                 "negative_controls_caught": {kind: by["block_checksums"] and by["logits"]
                                              for kind, by in controls.items()},
                 "negative_controls_caught_by": controls}
 
     def _play(self, setting: Setting) -> dict[str, Any]:
-        words = setting.stage or setting.name
         with Front(setting, self._setups) as front:
             started = time.monotonic()
             outcomes = front.converse(self._conversations, self._options.at_once,
-                                      lambda outcome: self._progress.step(words))
+                                      lambda outcome: self._progress.step(str(setting)))
             seconds = time.monotonic() - started
-        errors = [outcome.error for outcome in outcomes.values() if outcome.error]
-        if errors:
-            raise RuntimeError(f"{words}: {errors[0]}")
+        for error in filter(None, (outcome.error for outcome in outcomes.values())):
+            raise RuntimeError(f"{setting}: {error}")
         equal = all(self._alone[key].same_logits(outcome.logits)
                     for key, outcome in outcomes.items())
-        self._progress.end(f"{words}: {len(outcomes)} requests in {seconds:.1f} s")
+        self._progress.end(f"{setting}: {len(outcomes)} requests in {seconds:.1f} s")
         return serve_report.run_of(setting, self._options.transport, list(outcomes.values()),
                                    seconds, equal)
 
@@ -123,9 +125,8 @@ def show(document: dict[str, Any], options: argparse.Namespace) -> None:
         print(f"{kind.replace('_', ' ')}: caught by {', '.join(caught) or 'NOTHING'}")
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    if path := options.plot or (options.json and options.json.with_suffix(".svg")):
-        serve_report.plot(document["runs"], path)
-        print(f"plot: {path}")
+    path = options.plot or (options.json or Path("serve-demo")).with_suffix(".svg")
+    print(serve_report.plot(document["runs"], path))
 
 
 def holds(document: dict[str, Any]) -> bool:

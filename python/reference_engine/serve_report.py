@@ -3,6 +3,7 @@
 import statistics
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,10 @@ def run_of(setting: Setting, transport: str, outcomes: list[Outcome], seconds: f
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Give the runs side by side."""
-    def three(times: dict[str, float]) -> str:
-        return f"{times['min']:.0f}/{times['median']:.0f}/{times['p99']:.0f}"
-
     rows = [HEADER] + [
         (run["setting"], run["stage"] or "-", f"{run['requests_per_s']:.2f}",
-         f"{run['tokens_per_s']:.1f}", three(run["ttft_ms"]), three(run["jct_ms"]),
+         f"{run['tokens_per_s']:.1f}",
+         *("/".join(f"{ms:.0f}" for ms in run[times].values()) for times in ("ttft_ms", "jct_ms")),
          f"{run['hit_ratio']:.1%}", f"{run['bytes_per_request'] / 1024:.0f}",
          f"{run['network_calls_per_request']:.1f}", "equal" if run["logits_equal"] else "DIFFER")
         for run in runs]
@@ -71,11 +70,11 @@ def table(runs: list[dict[str, Any]]) -> str:
                      for row in rows)
 
 
-def plot(runs: list[dict[str, Any]], path: Path) -> None:
-    """Draw the runs as bars. Raises ImportError without matplotlib."""
-    import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def plot(runs: list[dict[str, Any]], path: Path) -> str:
+    """Draw the runs as bars, if matplotlib is there; gives what there is to say of it."""
+    if not find_spec("matplotlib"):
+        return "plot: left out, for matplotlib is not installed"
+    from matplotlib.figure import Figure
 
     names = [run["stage"] or run["setting"] for run in runs]
     panels = {"prompt tokens found, %": [100 * run["hit_ratio"] for run in runs],
@@ -84,10 +83,12 @@ def plot(runs: list[dict[str, Any]], path: Path) -> None:
               "time to first token, median ms": [run["ttft_ms"]["median"] for run in runs],
               "job completion time, median ms": [run["jct_ms"]["median"] for run in runs],
               "tokens per second": [run["tokens_per_s"] for run in runs]}
-    figure, axes = pyplot.subplots(2, 3, figsize=(13, 6), layout="constrained", sharey=True)
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    axes = figure.subplots(2, 3, sharey=True)
     for axis, (title, values) in zip(axes.flat, panels.items()):
         axis.bar_label(axis.barh(names, values), fmt="%.4g", padding=3)
         axis.set_title(title, fontsize=10)
         axis.margins(x=0.18)
     axes[0, 0].invert_yaxis()
     figure.savefig(path)
+    return f"plot: {path}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Owns where a decoder's weights come from: a seed, or a folder with a LlamaForCausalLM."""
+"""Owns where a decoder's weights come from: drawn, or a folder with a LlamaForCausalLM."""
 import hashlib
 import json
 import mmap
@@ -10,12 +10,14 @@ import numpy as np
 from reference_engine.llama import Llama, LlamaConfig
 
 ELEMENTS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # bfloat16 is float32's upper half
+RANDOM = {"small": LlamaConfig(), "tiny": LlamaConfig(97, 64, 96, 2, 4, 2, 16)}  # to be drawn
+SEED = 1
 INITIALIZER_RANGE = 0.2  # so large that one wrong block changes what is said, most of the time
 
 
-def random_weights(config: LlamaConfig, seed: int) -> dict[str, np.ndarray]:
+def random_weights(config: LlamaConfig) -> dict[str, np.ndarray]:
     """Draw float32 weights, named as in LlamaForCausalLM; projections have shape (out, in)."""
-    draws = np.random.default_rng(seed)
+    draws = np.random.default_rng(SEED)
     hidden, inner = config.hidden_size, config.intermediate_size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
@@ -60,13 +62,13 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def load(source: str, engine: str = "numpy", config: LlamaConfig = LlamaConfig()) -> Llama:
-    """Make a decoder of a folder, or of a seed and `config` where `source` is a decimal number.
+def load(source: str, engine: str = "numpy") -> Llama:
+    """Make a decoder that is named in RANDOM, or one of a folder.
 
     Raises FileNotFoundError for a folder without weights, ValueError for another kind of model.
     """
-    if source.isdecimal():
-        weights = random_weights(config, int(source))
+    if config := RANDOM.get(source):
+        weights = random_weights(config)
     else:
         config, weights = LlamaConfig.read(Path(source)), {}
         for file in sorted(Path(source).glob("*.safetensors")):
@@ -80,8 +82,8 @@ def load(source: str, engine: str = "numpy", config: LlamaConfig = LlamaConfig()
 
 def name_of(source: str, config: LlamaConfig) -> tuple[str, str]:
     """Give model and revision as a ContentSpec has them: equal words mean equal weights."""
-    if source.isdecimal():
-        return f"random Llama {source}", repr(config)
+    if source in RANDOM:
+        return f"{source} random Llama", f"{SEED} {config}"
     digest = hashlib.sha256(repr(config).encode())
     for file in sorted(Path(source).glob("*.safetensors")):
         with file.open("rb") as opened:

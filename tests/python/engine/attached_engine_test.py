@@ -15,7 +15,7 @@ from reference_engine.instance import Setup, content_spec
 from reference_engine.llama import LlamaConfig
 from reference_engine.messages import FirstToken, Policy, Request, Settled
 
-SPEC = content_spec("1", LlamaConfig())
+SPEC = content_spec("small", LlamaConfig())
 PROMPT = tuple(range(200))
 
 
@@ -34,7 +34,7 @@ def agent(path):
 def serve(path, pipe):
     """Be an engine that reports what it tells, until its request is settled or it is killed."""
     with mempool.attach(path) as pool:
-        engine = Engine(weights.load("1"), pool, SPEC, Policy(reuse=True), pipe.send,
+        engine = Engine(weights.load("small"), pool, SPEC, Policy(reuse=True), pipe.send,
                         lambda transfer, then: None)
         engine.submit(pipe.recv())
         while engine.patience_s is not None:
@@ -88,7 +88,7 @@ def test_a_second_engine_for_a_shard_is_refused(agent, path):
 
 
 def test_an_engine_of_another_model_is_told_the_dimension():
-    other = content_spec("1", LlamaConfig(num_key_value_heads=2))
+    other = content_spec("small", LlamaConfig(num_key_value_heads=2))
     with mempool.Agent.start(name="other", content=other, segment_blocks=[8]) as pool:
         with pytest.raises(mempool.InvalidArgument, match="heads"):
-            Engine(weights.load("1"), pool, SPEC, Policy(), print, print)
+            Engine(weights.load("small"), pool, SPEC, Policy(), print, print)

@@ -9,16 +9,15 @@ from reference_engine import weights
 from reference_engine.llama import UNIT, Llama, LlamaConfig, Unit
 from reference_engine.proof import empty_pages
 
-SMALL = LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
-                    num_attention_heads=4, num_key_value_heads=2, head_dim=16)
-PROMPT = np.random.default_rng(7).integers(SMALL.vocab_size, size=150).tolist()
+TINY = weights.RANDOM["tiny"]
+PROMPT = np.random.default_rng(7).integers(TINY.vocab_size, size=150).tolist()
 
 
 @pytest.fixture(scope="module", params=["numpy", "torch"])
 def model(request):
     if request.param == "torch":
         pytest.importorskip("torch")
-    return weights.load("3", request.param, SMALL)
+    return weights.load("tiny", request.param)
 
 
 def compute(model, steps, rows, pages):
@@ -93,9 +92,9 @@ CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 97, "hidden_size"
 
 
 def test_a_folder_gives_the_model_that_was_saved(tmp_path):
-    drawn = weights.random_weights(SMALL, 3)
+    drawn = weights.random_weights(TINY)
     save(tmp_path, {name: ("F32", values) for name, values in drawn.items()}, CONFIG)
-    read, other = weights.load(str(tmp_path)), weights.load("3", config=SMALL)
+    read, other = weights.load(str(tmp_path)), weights.load("tiny")
     rows = list(range(10))
     logits = [compute(one, [150], rows, empty_pages(one, 10))[0] for one in (read, other)]
     assert logits[0].tobytes() == logits[1].tobytes()
@@ -135,4 +134,4 @@ def test_a_folder_without_weights_says_what_is_missing(tmp_path):
 
 def test_the_engine_of_a_model_is_one_of_two():
     with pytest.raises(ValueError, match="jax"):
-        Llama(SMALL, weights.random_weights(SMALL, 3), "jax")
+        Llama(TINY, weights.random_weights(TINY), "jax")

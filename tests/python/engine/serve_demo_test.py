@@ -29,7 +29,6 @@ def run_script(*arguments):
 
 
 def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
-    pytest.importorskip("matplotlib")
     path = tmp_path / "demo.json"
     ended = run_script(*QUICK, "--transport", "tcp", "--json", str(path))
     assert ended.returncode == 0, ended.stderr
@@ -45,13 +44,14 @@ def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
         "swapped_block": True, "flipped_float": True, "stale_block": True}
     assert document["sequence_parallelism"]["logits_equal"] is True
     assert all(stage in ended.stdout for _, stage in STAGES if stage)
-    assert path.with_suffix(".svg").read_text().startswith("<?xml")
+    assert str(path.with_suffix(".svg")) in ended.stdout or "no plot" in ended.stderr
 
 
 @pytest.mark.parametrize("arguments, words", [
     (["--turns", "1"], "at least 2 conversations of 2 turns"),
     (["--prefill", "verbs"], "verbs sets nothing of a transport"),
     (["--engine", "jax"], "invalid choice"),
+    (["--stages", "PD-Basic,PD-Advanced"], "stages are some of colocated, "),
 ])
 def test_flags_that_make_no_demo_are_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
@@ -66,10 +66,10 @@ def test_a_transport_that_is_not_there_ends_the_demo_with_its_reason(capsys):
 
 @pytest.fixture(scope="module")
 def control():
-    spec = instance.content_spec("1", weights.LlamaConfig())
+    spec = instance.content_spec("small", weights.LlamaConfig())
     setup = Setup("control", Policy(), transport="tcp", blocks=128, verify="always")
     with instance.start_agent(setup, spec) as agent:
-        yield proof.Control(weights.load("1"), agent, spec, *conversations())
+        yield proof.Control(weights.load("small"), agent, spec, *conversations())
 
 
 @pytest.mark.parametrize("make_wrong", proof.WRONG_KV.values(), ids=list(proof.WRONG_KV))
