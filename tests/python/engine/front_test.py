@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests two instances in every setting: equal logits, what is found and moved, cancels, deaths."""
+import os
+import signal
+
+import pytest
+from two_instances import VOCABULARY, conversations, setups, wait_until_settled
+
+from reference_engine import proof, weights
+from reference_engine.front import CACHING, SETTINGS, Front, Setting
+from reference_engine.llama import UNIT
+
+LONG = tuple(token % VOCABULARY for token in range(1900))
+NOTHING_CACHED = [SETTINGS[0], SETTINGS[2]]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return weights.load("small")
+
+
+@pytest.fixture(scope="module")
+def alone(model):
+    return {(conversation.number, turn): said for conversation in conversations()
+            for turn, said in enumerate(proof.converse_alone(model, conversation))}
+
+
+def play(setting, transport="shm"):
+    """Play the conversations one after the other, so that what is found is always the same."""
+    with Front(setting, setups(transport)) as front:
+        outcomes = front.converse(conversations(), 1, lambda outcome: None)
+        statuses = wait_until_settled(front)
+    return outcomes, statuses
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_logits_are_bit_for_bit_those_without_cache_or_transfer(setting, alone):
+    outcomes, statuses = play(setting)
+    assert not [outcome.error for outcome in outcomes.values() if outcome.error]
+    assert all(alone[key].same_logits(outcomes[key].logits) for key in alone)
+    if setting in NOTHING_CACHED:
+        assert all(status["pool"]["blocks"].get("published", 0) == 0 for status in statuses)
+
+
+def test_a_stage_finds_more_or_moves_less_than_the_one_before():
+    found, moved = {}, {}
+    for setting in SETTINGS[2:]:
+        outcomes, _ = play(setting)
+        found[setting.stage] = sum(outcome.matched for outcome in outcomes.values())
+        moved[setting.stage] = sum(outcome.bytes_moved for outcome in outcomes.values())
+    assert found["PD-Basic"] == 0
+    assert found["PD-Caching-1"] == found["PD-Caching-2"] < found["PD-Caching-3"]
+    assert moved["PD-Basic"] == moved["PD-Caching-1"] > moved["PD-Caching-2"]
+
+
+def test_the_second_turn_finds_all_of_the_first_one_but_a_partial_block():
+    outcomes, _ = play(SETTINGS[-1])
+    for conversation in conversations():
+        first, second = (outcomes[conversation.number, turn] for turn in (0, 1))
+        known = len(first.request.prompt) + first.request.answer - 1  # the last token has no KV
+        assert second.matched >= known // UNIT * UNIT
+
+
+def test_a_prompt_split_over_two_instances_is_found_on_both(alone):
+    conversation = conversations()[0]
+    prompt = conversation.prompt([])
+    with Front(Setting("split", None, CACHING, CACHING), setups()) as front:
+        front.settle(front.prefill_split(prompt, len(prompt) // 2 // UNIT * UNIT))
+        held = [status["pool"]["blocks"]["published"] for status in wait_until_settled(front)]
+        later = conversation.prompt([alone[conversation.number, 0].tokens])
+        outcome = front.submit(later, conversation.answers[1], gather_from="second")
+        front.settle(outcome)
+        wait_until_settled(front)
+    assert min(held) > 0 and sum(held) == len(prompt) // UNIT
+    assert outcome.error == ""
+    assert outcome.matched == len(prompt) // UNIT * UNIT
+    assert alone[conversation.number, 1].same_logits(outcome.logits)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_a_cancel_amid_prefill_gives_all_blocks_back(setting):
+    with Front(setting, setups()) as front:
+        outcome = front.submit(LONG, 8)
+        front.cancel(outcome)  # read after the first of thirty steps
+        front.settle(outcome)
+        statuses = wait_until_settled(front)
+        assert outcome.cancelled and not outcome.tokens
+        assert all(status["pool"]["blocks"]["free"] == status["pool"]["total"]
+                   for status in statuses)
+        served = front.submit(LONG[:40], 2)
+        front.settle(served)
+        assert len(served.tokens) == 2
+
+
+@pytest.mark.parametrize("setting", NOTHING_CACHED, ids=str)
+def test_a_cancel_after_the_first_token_gives_all_blocks_back(setting):
+    with Front(setting, setups()) as front:
+        outcome = front.submit(LONG[:40], 600)
+        while not outcome.tokens:
+            front.hear()
+        front.cancel(outcome)
+        front.settle(outcome)
+        statuses = wait_until_settled(front)
+        assert outcome.cancelled and len(outcome.tokens) == 1
+        assert all(status["pool"]["blocks"]["free"] == status["pool"]["total"]
+                   for status in statuses)
+
+
+@pytest.mark.parametrize("prompt, words", [
+    (LONG * 2, "3800 tokens and an answer of 8 are 3808, of at most 2048; shorten the prompt"),
+    ((3, 512), "token 512 at position 1 is not in the vocabulary; give 0 to 511"),
+    ((3, 4, -1), "token -1 at position 2"),
+    ((), "no tokens"),
+])
+def test_a_request_that_cannot_be_served_says_why_and_the_next_one_is(prompt, words):
+    with Front(SETTINGS[-1], setups()) as front:
+        refused, served = front.submit(prompt, 8), front.submit(LONG[:30], 2)
+        front.settle(refused, served)
+        assert words in refused.error
+        assert served.error == "" and len(served.tokens) == 2
+        wait_until_settled(front)
+
+
+def test_more_requests_than_the_pools_hold_wait_for_each_other():
+    with Front(SETTINGS[2], setups(blocks=40)) as front:
+        outcomes = [front.submit(LONG[:250 + 10 * i], 4) for i in range(6)]  # 16 blocks and more
+        front.settle(*outcomes)
+        assert not [outcome.error for outcome in outcomes if outcome.error]
+        wait_until_settled(front)
+
+
+def test_an_instance_that_cannot_start_is_named_with_its_reason():
+    with pytest.raises(RuntimeError, match="prefill: .*nosuch"):
+        Front(SETTINGS[2], setups(transport="nosuch"))
+
+
+def test_a_prefill_whose_decode_dies_fails_and_keeps_no_block():
+    with Front(SETTINGS[2], setups()) as front:
+        front.settle(front.submit(LONG[:40], 2))
+        os.kill(front.processes[1].pid, signal.SIGKILL)
+        front.processes[1].join()
+        outcome = front.submit(LONG, 8)
+        with pytest.raises(RuntimeError, match="decode: the instance has gone"):
+            front.settle(outcome)
