@@ -83,6 +83,25 @@ def test_blocks_that_an_array_may_write_to_are_not_given_away(agent, socket):
     assert free_blocks(agent) == 32
 
 
+def test_no_callback_begins_once_the_program_ends(start, socket):
+    target = start(name="target")
+    start(name="source", peers={"target": target.listen}, engine_socket=str(socket))
+    assert run(socket, """
+import atexit, threading
+heard, ready = threading.Event(), mempool.Fence()
+atexit.unregister(mempool._end)
+def after():
+    ready.signal()
+    transfer.wait()
+    print(heard.wait(0.2))
+atexit.register(after)
+atexit.register(mempool._end)
+array = np.asarray(pool.segment())  # keeps the pool, and with it the transfer
+transfer = pool.transfer_with_insert("target", pool.content(spec), [1] * 32, blocks, ready=ready,
+                                     on_done=lambda error: heard.set())
+""") == "False\n"
+
+
 def test_two_engines_for_one_shard_are_refused(agent, socket):
     with mempool.attach(str(socket)):
         with pytest.raises(mempool.AlreadyExists):
