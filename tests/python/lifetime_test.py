@@ -176,6 +176,7 @@ def test_a_fork_amid_a_callback_may_end(pair):
     inside.wait()
     child = os.fork()
     if child == 0:
+        signal.alarm(20)  # ends it where it hangs
         mempool._mempool._end_callbacks()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
