@@ -104,8 +104,9 @@ make_venv() {
   local venv=$repository/build/venv
   "$venv/bin/python" -c 'import nanobind, numpy, pytest' 2>/dev/null && return
   echo "setup: installing ${python_packages[*]} into build/venv"
-  python3 -m venv "$venv" && "$venv/bin/pip" install --quiet "${python_packages[@]}" ||
+  if ! python3 -m venv "$venv" || ! "$venv/bin/pip" install --quiet "${python_packages[@]}"; then
     echo "setup: goes on without ${python_packages[*]}; the Python package is left out" >&2
+  fi
 }
 
 setup() {

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests an engine of another process: what it shares with its agent, and what ends with it."""
+import fcntl
+import mmap
+import os
 import subprocess
 import sys
 
@@ -81,6 +84,48 @@ def test_blocks_that_an_array_may_write_to_are_not_given_away(agent, socket):
         with pytest.raises(mempool.DeadlineExceeded):
             agent.receive(0.01)
     assert free_blocks(agent) == 32
+
+
+def test_no_callback_begins_once_the_program_ends(start, socket):
+    target = start(name="target")
+    start(name="source", peers={"target": target.listen}, engine_socket=str(socket))
+    assert run(socket, """
+import atexit, threading
+heard, ready = threading.Event(), mempool.Fence()
+atexit.unregister(mempool._end)
+def after():
+    ready.signal()
+    transfer.wait()
+    print(heard.wait(0.2))
+atexit.register(after)
+atexit.register(mempool._end)
+array = np.asarray(pool.segment())  # keeps the pool, and with it the transfer
+transfer = pool.transfer_with_insert("target", pool.content(spec), [1] * 32, blocks, ready=ready,
+                                     on_done=lambda error: heard.set())
+""") == "False\n"
+
+
+def test_a_rank_adopts_what_lies_behind_its_descriptor(agent, socket):
+    memory = os.memfd_create("kv", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, 4 * 4096)
+    with mempool.attach(str(socket)) as pool, mmap.mmap(memory, 4 * 4096) as mapped:
+        strides = {"block_stride": 4096, "layer_stride": 2048, "part_stride": 1024}
+        with pytest.raises(mempool.PermissionDenied):
+            kv = mempool.AdoptedMemory(mapped, **strides, descriptor=memory)
+            pool.adopt("kv", [kv], blocks=4)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        pool.adopt("kv", [kv], blocks=4)
+        blocks = pool.claim("kv", [2])
+        np.asarray(pool.piece(blocks[0], 0, 0))[:] = 6
+        assert any(mapped[2 * 4096 : 2 * 4096 + 1024])
+        content = pool.content(SPEC)
+        assert pool.insert(content, [1] * 16, blocks).duplicates == blocks
+        found = agent.match(agent.content(SPEC), [1] * 16)
+        assert (np.asarray(agent.piece(found.blocks[0], 0, 0)) == 6).all()
+        pool.unpin(blocks)
+        pool.withdraw("kv")
+        del kv
+    os.close(memory)
 
 
 def test_two_engines_for_one_shard_are_refused(agent, socket):

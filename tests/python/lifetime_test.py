@@ -2,10 +2,12 @@
 """Tests the ends of pools: by close(), amid calls of other threads, in forks and at exit."""
 import gc
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import mempool
@@ -52,13 +54,20 @@ def test_a_closed_pool_says_so(start):
             call()
 
 
+def wait_until_it_polls(thread):
+    """Wait until a thread is in poll(), as the kernel shows it."""
+    for _ in range(10000):
+        if "poll" in pathlib.Path(f"/proc/self/task/{thread.native_id}/wchan").read_text():
+            return
+        time.sleep(0.001)
+    raise AssertionError("the thread never waited")
+
+
 def test_close_wakes_those_that_wait_for_an_arrival(start):
     pool = start()
     errors = []
-    begun = threading.Barrier(3)
 
     def wait():
-        begun.wait()
         with pytest.raises(mempool.Error) as raised:
             pool.receive()
         errors.append(raised.value)
@@ -66,7 +75,7 @@ def test_close_wakes_those_that_wait_for_an_arrival(start):
     threads = [threading.Thread(target=wait) for _ in range(2)]
     for thread in threads:
         thread.start()
-    begun.wait()
+        wait_until_it_polls(thread)
     pool.close()
     for thread in threads:
         thread.join()
@@ -152,6 +161,26 @@ def test_a_fork_may_have_an_agent_of_its_own(pool):
         os._exit(ended)
     assert os.waitpid(child, 0)[1] == 0
     assert len(pool.alloc(32)) == 32
+
+
+def test_a_fork_amid_a_callback_may_end(pair):
+    source, _ = pair
+    inside, leave = threading.Event(), threading.Event()
+
+    def on_done(_):
+        inside.set()
+        leave.wait()
+
+    source.transfer_with_insert("target", source.content(SPEC), [1] * 16, source.alloc(1),
+                                on_done=on_done)
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends it where it hangs
+        mempool._mempool._end_callbacks()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    leave.set()
 
 
 def test_a_program_may_end_with_everything_open():
