@@ -68,6 +68,33 @@ TEST_F(AttachTest, blocks_reach_over_every_segment) {
   EXPECT_TRUE(engine->free(blocks).ok());
 }
 
+TEST_F(AttachTest, a_segment_lies_where_its_pieces_do_inside_and_beside) {
+  const auto engine = attach_engine(prefill_path_);
+  for (Pool* pool : {static_cast<Pool*>(prefill_.get()), engine.get()}) {
+    size_t seen = 0;
+    Result<SegmentView> view = pool->segment(0);
+    for (size_t segment = 0; view.ok(); view = pool->segment(++segment)) {
+      EXPECT_FALSE(view->adopted);
+      EXPECT_EQ(view->element, small_spec().element);
+      EXPECT_EQ(view->first_block, seen);
+      seen += view->blocks;
+    }
+    EXPECT_EQ(view.status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(pool->segment(0, pool->shards()).status().code(), StatusCode::kNotFound);
+    EXPECT_EQ(seen, prefill_->status().total);
+    const auto blocks = pool->alloc(seen).value();
+    for (const BlockAddress& block : blocks) {
+      SegmentView its = pool->segment(0).value();
+      for (size_t at = 1; block.index() >= its.first_block + its.blocks; ++at) {
+        its = pool->segment(at).value();
+      }
+      const uint64_t offset = its.layout.piece_offset(block.index() - its.first_block, 1, 1);
+      EXPECT_EQ(its.data + offset, pool->piece(block, 1, 1)->data()) << block.index();
+    }
+    EXPECT_TRUE(pool->free(blocks).ok());
+  }
+}
+
 TEST_F(AttachTest, keys_are_for_attached_engines_too) {
   const auto engine = attach_engine(prefill_path_);
   const auto blocks = filled_blocks(*engine, make_tokens(8));
