@@ -10,7 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 venv=build/venv-vllm
 vllm=vllm==0.33.0
 sglang=sglang==0.5.23
-# What vllm and sglang import, of what they name as needed.
+# What they import, of what they name as needed.
 imported=(
   regex cachetools psutil sentencepiece requests tqdm blake3 py-cpuinfo protobuf
   'fastapi[standard]<0.137.0,>=0.133.0' aiohttp openai orjson prometheus_client pillow
@@ -35,8 +35,8 @@ python3 -m venv "$venv"
 pip() { nice "$venv/bin/pip" install --quiet "$@"; }
 pip --upgrade pip
 pip torch 'transformers<5.21,>=5.16.1' pytest numpy
-pip --no-deps "$vllm" "$sglang" xgrammar==0.2.8 apache-tvm-ffi==0.1.11
 pip "${imported[@]}"
+pip --no-deps "$vllm" "$sglang" xgrammar==0.2.8 apache-tvm-ffi==0.1.11
 imports || {
   echo "vllm-venv: vllm and sglang do not import; run their imports in $venv to see why" >&2
   exit 1

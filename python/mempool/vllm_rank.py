@@ -105,7 +105,7 @@ class RankSide:
         for source, place in zip(mempool.Blocks.from_bytes(load.sources), load.places):
             try:
                 self._load_block(source, place)
-            except mempool.Error as error:
+            except Exception as error:  # a thread that ended would leave its requests waiting
                 log.warning("request %s: block %d was not loaded: %s", load.request, place, error)
                 failed.add(place)
         return failed

@@ -11,7 +11,10 @@ pytest.importorskip("vllm", reason="vllm is not installed; `scripts/test.sh --vl
 
 import torch  # noqa: E402
 from vllm.v1.kv_cache_layout import KVCacheLayout  # noqa: E402
-from vllm_instance import BLOCK, Instance  # noqa: E402
+from vllm_instance import BLOCK, Instance, Rank  # noqa: E402
+
+import mempool  # noqa: E402
+from mempool.vllm_scheduler import Load  # noqa: E402
 
 TO_DECODE = {"do_remote_decode": True, "mempool_target": "decode"}
 
@@ -34,11 +37,13 @@ def instance(request, tmp_path):
     return partial(Instance, tmp_path, ahead=request.param)
 
 
-@pytest.fixture
-def pair(instance):
-    with instance("decode", role="kv_consumer") as decode:
+@pytest.fixture(params=["tcp", "shm"])
+def pair(request, instance):
+    """Prefill and decode; over shm the peer reads vLLM's tensors where they lie."""
+    agent = {"transports": [request.param]}
+    with instance("decode", role="kv_consumer", agent=agent) as decode:
         with instance("prefill", role="kv_producer",
-                      agent={"peers": {"decode": decode.agent.listen}}) as prefill:
+                      agent={**agent, "peers": {"decode": decode.agent.listen}}) as prefill:
             yield prefill, decode
 
 
@@ -313,6 +318,41 @@ def test_ranks_that_split_pages_otherwise_never_meet(instance):
             prefill.settle()
             decode.serve("request", prompt, params=prefill.told["request"])
             assert decode.scheduled["request"] == 64
+
+
+def test_another_models_blocks_are_refused_before_a_byte_moves(tmp_path):
+    prompt = make_prompt(31, 64)
+    with Instance(tmp_path / "other", "decode", wait=0.0) as decode:
+        with Instance(tmp_path, "prefill",
+                      agent={"peers": {"decode": decode.agent.listen}}) as prefill:
+            prefill.serve("request", prompt, params=TO_DECODE)
+            prefill.settle()
+            decode.serve("request", prompt, params=prefill.told["request"])
+            assert decode.scheduled["request"] == 64
+
+
+def test_stale_blocks_are_named_and_no_other_one(instance):
+    prompt = make_prompt(32, 64)
+    with instance("one") as engine:
+        request = engine.add("request", prompt)
+        engine.complete("request")
+        engine.settle()
+        agent, content = engine.agent, engine.connector.scheduler.content_of(request)
+        match = agent.match(content, prompt)
+        agent.unpin(match.blocks)
+        agent.erase(content, prompt)  # the last block alone
+        load = Load("request", bytes(match.blocks), [1, 2, 3, 4])
+        assert engine.ranks[0].connector.rank._load(load) == {4}
+
+
+def test_a_second_engine_for_a_rank_is_refused(tmp_path):
+    with Instance(tmp_path, "one") as engine:
+        engine.serve("request", make_prompt(33, 20))
+        config = engine.scheduler.vllm_config
+        second = Rank(config, 0, 1, engine.scheduler.kv_cache_config, KVCacheLayout.LBHNC)
+        with pytest.raises(mempool.AlreadyExists):
+            second.run(engine.connector.build_connector_meta(None), [], set())
+        second.connector.shutdown()
 
 
 def test_a_tensor_that_lies_elsewhere_is_refused(instance):
