@@ -151,9 +151,6 @@ class Engine:
                             resume.computed, blocks=arrival.blocks)
         if resume.computed < len(prompt):
             sequence.root_at = resume.computed
-        if resume.computed % UNIT:
-            last = int(arrival.blocks.indices[-1])
-            self.pages[last][:, :, resume.computed % UNIT:] = 0  # as in _begin()
         self._wait(sequence)
 
     def _wait(self, sequence: Sequence) -> None:

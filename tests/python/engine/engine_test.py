@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests engines in one process: what old bytes, full caches and full pools do to an answer."""
+import time
+
 import mempool
 import numpy as np
 import pytest
@@ -26,11 +28,13 @@ class Driven:
         setup = Setup(name, policy, model="tiny", transport="tcp", blocks=blocks)
         self.agent = start_agent(setup, SPEC)
         self.told, self._watched = [], []
+        self._end = time.monotonic() + 60  # which only a defect reaches
         self.engine = Engine(MODEL, self.agent, SPEC, policy, self.told.append,
                              lambda transfer, then: self._watched.append((transfer, then)))
 
     def turn(self) -> None:
         """Do what an instance's loop does once, without waiting."""
+        assert time.monotonic() < self._end, self.told
         for watched in [one for one in self._watched if one[0].done()]:
             self._watched.remove(watched)
             watched[1]()

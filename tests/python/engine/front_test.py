@@ -77,6 +77,20 @@ def test_a_prompt_split_over_two_instances_is_found_on_both(alone):
     assert alone[conversation.number, 1].same_logits(outcome.logits)
 
 
+def test_second_halves_after_different_first_halves_are_told_apart(model):
+    first, other, second = LONG[:64], (LONG[0], *LONG[301:364]), LONG[400:464]
+    with Front(Setting("split", None, CACHING, CACHING), setups()) as front:
+        for half in (first, other):
+            front.settle(front.prefill_split(half + second, len(half)))
+        for half in (first, other):
+            prompt = half + second + LONG[:9]
+            outcome = front.submit(prompt, 4, gather_from="second")
+            front.settle(outcome)
+            assert outcome.matched == len(half + second)
+            alone = proof.generate(model, proof.empty_pages(model, 9), list(range(9)), prompt, 4)
+            assert alone.same_logits(outcome.logits)
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_a_cancel_amid_prefill_gives_all_blocks_back(setting):
     with Front(setting, setups()) as front:
