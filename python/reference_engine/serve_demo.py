@@ -29,7 +29,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="small", help="small, tiny or a folder")
     parser.add_argument("--stages", default=",".join(STAGES), help="to run (%(default)s)")
     parser.add_argument("--blocks", type=int, default=640, help="of each instance's pool")
-    parser.add_argument("--conversations", type=int, default=8)
+    parser.add_argument("--conversations", type=int, default=12)
     parser.add_argument("--turns", type=int, default=4, help="of each conversation, at least 2")
     parser.add_argument("--at-once", type=int, default=4, help="conversations played at a time")
     parser.add_argument("--seed", type=int, default=1, help="of the conversations")
