@@ -5,6 +5,9 @@
 #   scripts/serve-demo.sh [--engine numpy|torch] [--transport tcp|shm|verbs|ucx] [--json FILE]
 #   scripts/serve-demo.sh --help          all flags
 #
+# The plot has the name of the JSON, with .svg, or is serve-demo.svg. It ends with 1 where logits
+# differ or wrong KV was not caught.
+#
 # Needs a finished build with the Python package (cmake --build --preset release); MEMPOOL_PYTHON
 # names another folder in which the package `mempool` lies. What is missing of numpy, matplotlib and
 # torch comes from PyPI into build/venv; MEMPOOL_VENV names another environment.

@@ -222,11 +222,10 @@ class Engine:
             self._finish(sequence)
 
     def _finish(self, sequence: Sequence) -> None:
-        request = sequence.request
         sequence.finished = True
         self._leave_steps(sequence)
         answer = sequence.tokens[len(sequence.tokens) - len(sequence.logits):]
-        self.tell(Finished(request.number, tuple(answer), sequence.logits))
+        self.tell(Finished(sequence.request.number, tuple(answer), sequence.logits))
         if self.policy.keep:
             self._publish(sequence)
         if not self.policy.give_back_to:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Owns the front: two instances in one of the settings, and the requests between them and users."""
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -84,8 +85,8 @@ class Front:
         self._open: dict[int, Outcome] = {}
         self.processes, self._pipes = zip(*map(instance.start, self.setups))
         peers = [self._receive(index) for index in range(len(self._pipes))]
-        for pipe, peer in itertools.product(self._pipes, peers):
-            pipe.send(peer)
+        for index, peer in itertools.product(range(len(self._pipes)), peers):
+            self._send(index, peer)
 
     def __enter__(self) -> Self:
         return self
@@ -106,26 +107,26 @@ class Front:
         request = Request(next(self._numbers), prompt, answer, target, gather_from)
         outcome = Outcome(request, index, unsettled=2 if target else 1)
         self._open[request.number] = outcome
-        self._pipes[index].send(request)
+        self._send(index, request)
         return outcome
 
     def prefill_split(self, prompt: tuple[int, ...], split: int) -> Outcome:
         """Have the KV of `split` tokens made by the first instance and the rest by the second."""
         request = Request(next(self._numbers), prompt, 0, self.setting.instances[1])
         outcome = self._open[request.number] = Outcome(request, 0, unsettled=2)
-        self._pipes[0].send(replace(request, prompt=prompt[:split]))
-        self._pipes[1].send(Resume(request, split))
+        self._send(0, replace(request, prompt=prompt[:split]))
+        self._send(1, Resume(request, split))
         return outcome
 
     def cancel(self, outcome: Outcome) -> None:
         """Take a request back; it is settled when no instance holds a block of it."""
         outcome.cancelling = True
-        self._pipes[outcome.holder].send(Cancel(outcome.request.number))
+        self._send(outcome.holder, Cancel(outcome.request.number))
 
     def status(self) -> list[dict[str, Any]]:
         """Give both agents' status. Requires: no request is open; last words are passed over."""
-        for pipe in self._pipes:
-            pipe.send(AskStatus())
+        for index in range(len(self._pipes)):
+            self._send(index, AskStatus())
         return [next(word for word in iter(partial(self._receive, index), None)
                      if isinstance(word, dict)) for index in range(len(self._pipes))]
 
@@ -179,16 +180,16 @@ class Front:
 
     def _tell_target(self, outcome: Outcome, message: Any) -> None:
         """Tell the target what it has to know of the words of the instance before it."""
-        number, target = outcome.request.number, self._pipes[1]
+        request = outcome.request
         match message:
             case FirstToken(_, token):
-                target.send(Resume(outcome.request, len(outcome.request.prompt), (token,)))
+                self._send(1, Resume(request, len(request.prompt), (token,)))
             case Settled() | Cancelled(_, True):
                 outcome.holder = 1
                 if outcome.cancelling:
-                    target.send(Cancel(number))
+                    self._send(1, Cancel(request.number))
             case Failed() | Cancelled():
-                target.send(Cancel(number, kv_comes=False))
+                self._send(1, Cancel(request.number, kv_comes=False))
 
     @staticmethod
     def _note(outcome: Outcome, message: Any) -> None:
@@ -210,6 +211,10 @@ class Front:
                 outcome.unsettled = 1 if handed_over else 0
             case Failed(_, error):
                 outcome.error, outcome.unsettled = error, 0
+
+    def _send(self, index: int, message: Any) -> None:
+        with contextlib.suppress(ConnectionError):  # that it has gone is what _receive() gets
+            self._pipes[index].send(message)
 
     def _receive(self, index: int) -> Any:
         name = self.setups[index].name

@@ -101,16 +101,16 @@ class Control:
         else:
             make_wrong(self._pages, rows)
         sums = any([self._is_refused(block) for block in cached])
-        turn = self._conversation.prompt([self._alone[0].tokens])
-        answer = self._conversation.answers[1]
+        first, second = self._alone[:2]
+        turn, answer = self._conversation.prompt([first.tokens]), len(second.tokens)
         fresh = self._agent.alloc(-(-(len(turn) + answer) // UNIT) - len(rows))
         said = generate(self._model, self._pages, rows + list(fresh.indices), turn, answer,
                         len(rows) * UNIT)
         self._agent.unpin(fresh)
         self._agent.erase(self._content, prompt[:UNIT])
         return {"block_checksums": sums,
-                "logits": not self._alone[1].same_logits(said.logits),
-                "text": said.tokens != self._alone[1].tokens}
+                "logits": not second.same_logits(said.logits),
+                "text": said.tokens != second.tokens}
 
     def _publish(self, prompt: tuple[int, ...]) -> mempool.Blocks:
         """Prefill a prompt and publish it; gives its whole blocks, which nobody pins."""

@@ -23,9 +23,8 @@ class Progress:
         """Note that one request of the setting `words` has been answered."""
         self._done += 1
         if self._terminal:
-            full = 40 * self._done // self._total
-            bar = "#" * full + "." * (40 - full)
-            print(f"\r[{bar}] {self._done}/{self._total} {words:40}", end="", file=sys.stderr)
+            bar = "#" * (40 * self._done // self._total)
+            print(f"\r[{bar:.<40}] {self._done}/{self._total} {words:40}", end="", file=sys.stderr)
 
     def end(self, words: str) -> None:
         """Note that a setting is through."""

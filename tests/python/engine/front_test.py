@@ -53,12 +53,26 @@ def test_a_stage_finds_more_or_moves_less_than_the_one_before():
     assert moved["PD-Basic"] == moved["PD-Caching-1"] > moved["PD-Caching-2"]
 
 
-def test_the_second_turn_finds_all_of_the_first_one_but_a_partial_block():
-    outcomes, _ = play(SETTINGS[-1])
+def blocks_known(outcome):
+    """Whole blocks that are there after a turn. The last token of an answer has no KV."""
+    return (len(outcome.request.prompt) + outcome.request.answer - 1) // UNIT
+
+
+@pytest.mark.parametrize("setting", [SETTINGS[1], SETTINGS[5]], ids=str)
+def test_the_second_turn_finds_all_of_the_first_one_but_a_partial_block(setting):
+    outcomes, _ = play(setting)
     for conversation in conversations():
         first, second = (outcomes[conversation.number, turn] for turn in (0, 1))
-        known = len(first.request.prompt) + first.request.answer - 1  # the last token has no KV
-        assert second.matched >= known // UNIT * UNIT
+        assert blocks_known(first) > len(first.request.prompt) // UNIT
+        assert second.matched == blocks_known(first) * UNIT
+
+
+def test_the_second_turn_is_sent_without_what_decode_kept_of_the_first_one():
+    outcomes, statuses = play(SETTINGS[4])
+    for conversation in conversations():
+        first, second = (outcomes[conversation.number, turn] for turn in (0, 1))
+        sent = -(-len(second.request.prompt) // UNIT) - blocks_known(first)
+        assert second.bytes_moved == sent * statuses[0]["pool"]["block_bytes"]
 
 
 def test_a_prompt_split_over_two_instances_is_found_on_both(alone):
