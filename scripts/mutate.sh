@@ -3,12 +3,19 @@
 # Proves that the tests can fail: breaks a copy of the tree by one patch at a time and demands red.
 #
 #   scripts/mutate.sh [PATCH...]   by default tests/mutations/*.patch
+#   scripts/mutate.sh --check      only tell whether each still applies to this tree
 #
 # A patch begins with "# tests: LABEL|LABEL", the labels of the tests that should see it. The copy
 # and its build are in build/mutate. Ends with a table of each patch and the test that failed first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+if [[ ${1-} == --check ]]; then
+  for patch in tests/mutations/*.patch; do
+    git apply --check "$patch" || { echo "mutate: make $patch anew" >&2 && exit 1; }
+  done
+  exit
+fi
 patches=("$@")
 ((${#patches[@]})) || patches=(tests/mutations/*.patch)
 tree=$PWD/build/mutate/tree
