@@ -7,7 +7,7 @@
 # into build/deps instead.
 
 packages=(
-  g++ cmake ninja-build pkg-config ccache python3 python3-dev python3-venv
+  g++ cmake ninja-build pkg-config ccache git python3 python3-dev python3-venv
   clang-14 libclang-rt-14-dev
   libboost1.81-dev libfmt-dev libspdlog-dev libcli11-dev libtomlplusplus-dev
   libflatbuffers-dev flatbuffers-compiler libxxhash-dev libssl-dev prometheus-cpp-dev
