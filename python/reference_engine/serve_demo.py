@@ -20,7 +20,7 @@ SPLIT = Setting("sequence_parallel", None, CACHING, CACHING)
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the flags; ends the program where they are wrong."""
-    parser = argparse.ArgumentParser(prog="serve-demo.sh", description=__doc__)
+    parser = argparse.ArgumentParser("serve-demo.sh", description="Serve, and prove all KV right.")
     parser.add_argument("--engine", choices=("numpy", "torch"), default="numpy")
     parser.add_argument("--transport", default="shm", help="what moves KV: tcp, shm, verbs, ucx")
     for role in ("prefill", "decode"):
