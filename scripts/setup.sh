@@ -21,7 +21,7 @@ rdma_packages=(
   qemu-system-x86 ibverbs-providers ibverbs-utils ucx-utils perftest
 )
 # Of PyPI, for the Python package, in build/venv. Without these everything else is.
-python_packages=('nanobind>=3.1,<4' numpy pytest)
+python_packages=('nanobind>=3.1,<4' numpy pytest matplotlib)
 boost_package=libboost1.81-dev
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 boost_include=$repository/build/deps/usr/include
@@ -102,7 +102,7 @@ install_rdma_packages() {
 # Put what the Python package is built and tested with into build/venv, or say what will be missing.
 make_venv() {
   local venv=$repository/build/venv
-  "$venv/bin/python" -c 'import nanobind, numpy, pytest' 2>/dev/null && return
+  "$venv/bin/python" -c 'import nanobind, numpy, pytest, matplotlib' 2>/dev/null && return
   echo "setup: installing ${python_packages[*]} into build/venv"
   if ! python3 -m venv "$venv" || ! "$venv/bin/pip" install --quiet "${python_packages[@]}"; then
     echo "setup: goes on without ${python_packages[*]}; the Python package is left out" >&2
