@@ -219,6 +219,10 @@ void Agent::add_peer(const std::string& name, const std::string& address) {
   impl_->embedded_.add_peer(name, address);
 }
 
+void Agent::stop() {
+  if (impl_->made_in_.here()) impl_->stop();
+}
+
 AgentStatus Agent::status() const {
   if (const Status here = impl_->made_in_.check(); !here.ok()) {
     return {.audit = here, .ready = here};

@@ -184,12 +184,14 @@ Status Agent::Impl::adopt_embedded(const std::string& name, const AdoptOptions& 
     SegmentMemory own;
     own.data = memory.data;
     own.bytes = memory.bytes;
+    own.owner = memory.owner;
     if (memory.descriptor >= 0) {
       MEMPOOL_RETURN_IF_ERROR(check_behind(memory));
       MEMPOOL_ASSIGN_OR_RETURN(Descriptor kept, duplicate(memory.descriptor));
-      const auto owner = std::make_shared<const Descriptor>(std::move(kept));
-      own.descriptor = owner->number();
-      own.owner = owner;
+      using Both = std::pair<Descriptor, std::shared_ptr<const void>>;
+      const auto both = std::make_shared<const Both>(std::move(kept), memory.owner);
+      own.descriptor = both->first.number();
+      own.owner = both;
     }
     lent.push_back({static_cast<uint32_t>(lent.size()), memory, std::move(own)});
   }

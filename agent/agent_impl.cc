@@ -61,23 +61,32 @@ Agent::Impl::Impl(const AgentOptions& options)
   match_misses_ = &metrics_.match_tokens.with({"miss"});
 }
 
-Agent::Impl::~Impl() {
+void Agent::Impl::stop() {
   {
     const std::lock_guard lock(idle_mutex_);
     stopped_ = true;
   }
   arrivals_.stop(cancelled("the agent stops"));
   idle_changed_.notify_all();
-  loop_.post([this] { give_up_closing(); });  // somebody may wait for that
-  visitors_->close_and_wait();
-  loop_.stop_and_join([this] {
-    if (!serving_) return;
-    {
-      const std::lock_guard lock(mutex_);
-      source_->cancel_all(clock_.now());
-    }
-    pump();  // tells the targets; what is still open there ends with the session
+  loop_.post([this] {
+    give_up_closing();
+    cancel_calls();
   });
+}
+
+void Agent::Impl::cancel_calls() {
+  if (!serving_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    source_->cancel_all(clock_.now());
+  }
+  pump();  // tells the targets; what is still open there ends with the session
+}
+
+Agent::Impl::~Impl() {
+  stop();
+  visitors_->close_and_wait();
+  loop_.stop_and_join([this] { cancel_calls(); });
   for (auto& [id, call] : std::exchange(calls_, {})) call->end(cancelled("the agent stops"), {});
   if (control_ != nullptr) control_->shutdown();
 }

@@ -48,6 +48,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   ~Impl() override;
 
   Status start();
+  void stop();
 
   /// Have the agent's thread carry out what the machines have asked for. Thread: safe.
   void request_pump();
@@ -228,6 +229,7 @@ class Agent::Impl : public ControlEvents, public TransferOwner {
   Status empty_closed(uint32_t first_block, bool late);
   bool forget_regions(uint32_t first_block);
   void give_up_closing();
+  void cancel_calls();
   /// Have shrinks end by their deadline now.
   void give_up_shrinking();
   bool draining() const;

@@ -239,8 +239,10 @@ bool Agent::Impl::stopping() {
 }
 
 void Agent::Impl::give_up_closing() {
-  for (auto& [first_block, closing] : std::exchange(closing_, {})) {
-    closing.done(cancelled("the agent stops"));
+  for (auto& [first_block, closing] : closing_) {
+    closing.deadline = TimePoint::max();
+    closing.answered = true;
+    std::exchange(closing.done, [](const Status&) {})(cancelled("the agent stops"));
   }
 }
 

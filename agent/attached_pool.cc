@@ -119,10 +119,7 @@ AttachedPool::~AttachedPool() {
     if (listener_.joinable()) listener_.detach();
     return;
   }
-  const Status detaches = cancelled("the engine detaches");
-  arrivals_.stop(detaches);
-  visitors_->close_and_wait();  // handles ask nothing any more
-  end_all(detaches);
+  stop();
   if (listener_.joinable()) {
     shutdown(events_->descriptor(), SHUT_RDWR);
     listener_.join();
@@ -130,6 +127,14 @@ AttachedPool::~AttachedPool() {
   segments_.unmap();
   generations_.reset();
   tell({.operation = AttachOperation::kDetach});
+}
+
+void AttachedPool::stop() {
+  if (!made_in_.here()) return;
+  const Status detaches = cancelled("the engine detaches");
+  arrivals_.stop(detaches);
+  visitors_->close_and_wait();  // handles ask nothing any more
+  end_all(detaches);
 }
 
 // ---- asking ----------------------------------------------------------------------------------
@@ -276,8 +281,7 @@ Result<std::vector<SealedSum>> AttachedPool::sums_of(std::span<const BlockAddres
   std::vector<SealedSum> sums;
   for (uint32_t position = 0; position < blocks.size(); ++position) {
     const BlockAddress& block = blocks[position];
-    if (!picks(welcome_.verify, block.index(), block.generation)) continue;
-    if (!find(block).ok()) continue;
+    if (!picks(welcome_.verify, block.index(), block.generation) || !find(block).ok()) continue;
     MEMPOOL_ASSIGN_OR_RETURN(const uint64_t sum, seal_sum(views(block), block));
     sums.push_back({position, sum});
   }
@@ -325,6 +329,7 @@ Status AttachedPool::withdraw(const std::string& name, std::chrono::milliseconds
     const bool late = system_clock().now() >= deadline;
     const Status status = ask({.operation = AttachOperation::kWithdraw, .name = name}).status();
     if (status.code() != StatusCode::kDeadlineExceeded || late) return status;
+    if (visitors_->closed()) return cancelled("the engine detaches");
     std::this_thread::sleep_for(kWithdrawPause);
   }
 }
@@ -574,10 +579,9 @@ void AttachedPool::on_event(AttachFrame frame) {
   std::shared_ptr<Transfer::State> state;
   {
     const std::lock_guard lock(open_mutex_);
-    const auto it = open_.find(ended->ticket);
-    if (it == open_.end()) return;
-    state = std::move(it->second.state);
-    open_.erase(it);
+    const auto open = open_.extract(ended->ticket);
+    if (open.empty()) return;
+    state = open.mapped().state;
   }
   state->end(ended->status, std::move(ended->report));
 }

@@ -66,6 +66,7 @@ class AttachedPool final : public Pool, public TransferOwner {
   Result<Arrival> receive(std::chrono::milliseconds timeout) override;
   Result<int> arrival_descriptor() override { return arrivals_.descriptor(); }
   void add_peer(const std::string& name, const std::string& address) override;
+  void stop() override;
 
  private:
   AttachedPool(AttachStream calls, AttachWelcome welcome, uint32_t rank)

@@ -53,6 +53,7 @@ Status Transfer::State::send_layers(LayerRange layers, const Fence& ready) {
 }
 
 void Transfer::State::on_fence(LayerRange layers) {
+  if (!made_in.here()) return;  // a fence of the parent's, signalled in a fork
   const Visit visit(*gate);
   if (!visit) return;
   owner.layers_ready(id, layers);

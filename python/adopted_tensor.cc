@@ -8,6 +8,7 @@
 #include <array>
 
 #include "python/array_view.h"
+#include "python/callback.h"
 #include "python/raised_status.h"
 
 namespace mempool::python {
@@ -28,7 +29,14 @@ Tensor import_tensor(nb::handle from) {
   return tensor;
 }
 
-AdoptedTensor of_memory(nb::object data, uint64_t block_stride, uint64_t layer_stride,
+/// Keep what exports the memory, not just the object: that may make another tensor, or move its
+/// own.
+std::shared_ptr<const void> owner_of(const Tensor& tensor) {
+  return shared_object(nb::capsule(new Tensor(tensor),
+                                   [](void* held) noexcept { delete static_cast<Tensor*>(held); }));
+}
+
+AdoptedTensor of_memory(nb::handle data, uint64_t block_stride, uint64_t layer_stride,
                         uint64_t part_stride, int descriptor) {
   const Tensor tensor = import_tensor(data);
   int64_t below = 1;
@@ -41,24 +49,25 @@ AdoptedTensor of_memory(nb::object data, uint64_t block_stride, uint64_t layer_s
     }
     below *= static_cast<int64_t>(tensor.shape(axis));
   }
-  AdoptedTensor result{.tensor = std::move(data), .dtype = tensor.dtype()};
+  AdoptedTensor result{.dtype = tensor.dtype()};
   result.memory = {static_cast<std::byte*>(static_cast<void*>(tensor.data())),
                    tensor.nbytes(),
                    descriptor,
                    block_stride,
                    layer_stride,
-                   part_stride};
+                   part_stride,
+                   owner_of(tensor)};
   return result;
 }
 
-AdoptedTensor of_tensor(nb::object from, int descriptor) {
+AdoptedTensor of_tensor(nb::handle from, int descriptor) {
   const Tensor tensor = import_tensor(from);
   if (tensor.ndim() != kAxes) {
     raise(invalid_argument(fmt::format(
         "the tensor has {} axes; it is (blocks, layers, parts) and the three of a piece",
         tensor.ndim())));
   }
-  AdoptedTensor result{.tensor = std::move(from), .dtype = tensor.dtype()};
+  AdoptedTensor result{.dtype = tensor.dtype()};
   const auto size = static_cast<int64_t>(tensor.itemsize());
   uint64_t bytes = tensor.itemsize();  // from the first byte to behind the last
   std::array<uint64_t, kAxes> strides{};
@@ -87,7 +96,8 @@ AdoptedTensor of_tensor(nb::object from, int descriptor) {
                    descriptor,
                    strides[0],
                    strides[1],
-                   strides[2]};
+                   strides[2],
+                   owner_of(tensor)};
   return result;
 }
 
@@ -133,10 +143,10 @@ shape (blocks, layers, parts, tokens, heads, head_size), or (..., heads, tokens,
 pool of TokenOrder.HEAD_TOKEN, whose first three axes may lie in any order.)")
       .def(
           "__init__",
-          [](AdoptedTensor* self, nb::object data, uint64_t block_stride, uint64_t layer_stride,
+          [](AdoptedTensor* self, nb::handle data, uint64_t block_stride, uint64_t layer_stride,
              uint64_t part_stride, int descriptor) {
-            new (self) AdoptedTensor(
-                of_memory(std::move(data), block_stride, layer_stride, part_stride, descriptor));
+            new (self)
+                AdoptedTensor(of_memory(data, block_stride, layer_stride, part_stride, descriptor));
           },
           nb::arg("data"), nb::arg("block_stride"), nb::arg("layer_stride"), nb::arg("part_stride"),
           nb::arg("descriptor") = -1)

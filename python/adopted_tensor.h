@@ -16,8 +16,7 @@ namespace mempool::python {
 
 /// One shard of an engine's tensors, and what is known of their elements. Thread: confined.
 struct AdoptedTensor {
-  nanobind::object tensor;  // kept as long as it is adopted
-  AdoptedMemory memory;
+  AdoptedMemory memory;  // its owner exports the tensor, which cannot be resized meanwhile
   nanobind::dlpack::dtype dtype;
   std::vector<uint64_t> shape;  // of all six axes; empty for memory that came with its strides
 

@@ -59,14 +59,23 @@ void append_piece_axes(ArrayView& view, const BlockLayout& layout, ElementType e
   view.strides.insert(view.strides.end(), {inner * vector, vector, element_size});
 }
 
+int refuse_buffer(Py_buffer* buffer, const char* words) {
+  PyErr_SetString(PyExc_BufferError, words);
+  buffer->obj = nullptr;
+  return -1;
+}
+
 int get_buffer(PyObject* self, Py_buffer* buffer, int flags) {
-  const auto& view = nb::cast<const ArrayView&>(nb::handle(self));
-  const bool strided = (flags & PyBUF_STRIDES) == PyBUF_STRIDES;
-  if (!is_contiguous(view) && (!strided || (flags & (PyBUF_C_CONTIGUOUS & ~PyBUF_STRIDES)) != 0 ||
-                               (flags & (PyBUF_F_CONTIGUOUS & ~PyBUF_STRIDES)) != 0)) {
-    PyErr_SetString(PyExc_BufferError, "the segment's blocks do not lie in the order of its axes");
-    buffer->obj = nullptr;
-    return -1;
+  if (!nb::inst_ready(self)) return refuse_buffer(buffer, "the array was never made");
+  const auto& view = *nb::inst_ptr<ArrayView>(self);
+  const auto asks = [flags](int kind) { return (flags & kind) == kind; };
+  const bool strided = asks(PyBUF_STRIDES);
+  if (asks(PyBUF_F_CONTIGUOUS) && !asks(PyBUF_ANY_CONTIGUOUS)) {
+    return refuse_buffer(buffer, "the last axis lies closest, not the first");
+  }
+  if (!is_contiguous(view) &&
+      (!strided || asks(PyBUF_C_CONTIGUOUS) || asks(PyBUF_ANY_CONTIGUOUS))) {
+    return refuse_buffer(buffer, "the segment's blocks do not lie in the order of its axes");
   }
   // The object has them as long as the buffer holds it.
   *buffer = {};

@@ -23,8 +23,7 @@ struct ArrayView {
   std::vector<Py_ssize_t> shape;
   std::vector<Py_ssize_t> strides;  // in bytes
   ElementType element = ElementType::kFloat16;
-  std::shared_ptr<const void> memory;  // shared with the pool: keeps it mapped
-  nanobind::object tensor;             // whose memory it is, where that is adopted
+  std::shared_ptr<const void> memory;  // shared with the pool: keeps it mapped, or the tensor
 
   /// All of a segment: (blocks, layers, parts) and a piece's three axes.
   static ArrayView of(const SegmentView& segment);

@@ -7,7 +7,6 @@
 #include "mempool/agent.h"
 #include "mempool/attach.h"
 #include "python/bindings.h"
-#include "python/callback.h"
 #include "python/pool_handle.h"
 #include "python/raised_status.h"
 #include "python/read_options.h"
@@ -21,8 +20,7 @@ namespace nb = nanobind;
 /// A pool of an agent in another process. Thread: safe.
 class AttachedHandle final : public PoolHandle {
  public:
-  AttachedHandle(std::unique_ptr<Pool> pool, Descriptor closing)
-      : PoolHandle(std::move(pool), std::move(closing), true) {}
+  explicit AttachedHandle(std::unique_ptr<Pool> pool) : PoolHandle(std::move(pool), true) {}
 };
 
 Agent& agent_of(Pool& pool) {
@@ -45,14 +43,13 @@ nb::object start(const nb::object& options, const nb::kwargs& fields) {
     all = nb::module_::import_("dataclasses").attr("replace")(options, **fields);
   }
   const AgentOptions read = read_agent_options(all);
-  Descriptor closing = make_closing();
   Result<std::unique_ptr<Agent>> agent = [&] {
     const nb::gil_scoped_release released;
     return Agent::start(read);
   }();
   check(agent.status());
   const AgentStatus status = (*agent)->status();
-  return given(std::make_unique<AgentHandle>(std::move(*agent), std::move(closing), status));
+  return given(std::make_unique<AgentHandle>(std::move(*agent), status));
 }
 
 nb::object attach_to(const std::string& path, uint32_t shard, uint32_t shards,
@@ -60,13 +57,12 @@ nb::object attach_to(const std::string& path, uint32_t shard, uint32_t shards,
   AttachOptions options{.path = path, .shard = shard, .shards = shards};
   if (!placement.is_none()) options.placement = read_placement(placement);
   options.timeout = milliseconds_of(timeout, "timeout");
-  Descriptor closing = make_closing();
   Result<std::unique_ptr<Pool>> pool = [&] {
     const nb::gil_scoped_release released;
     return attach(options);
   }();
   check(pool.status());
-  return given(std::make_unique<AttachedHandle>(std::move(*pool), std::move(closing)));
+  return given(std::make_unique<AttachedHandle>(std::move(*pool)));
 }
 
 nb::object status_of(AgentHandle& self) {
@@ -76,18 +72,15 @@ nb::object status_of(AgentHandle& self) {
 }
 
 void drain(AgentHandle& self, double timeout) {
-  refuse_in_callback("drain");
   const auto wait = milliseconds_of(timeout, "timeout");
   check(self.slow([&](Pool& pool) { return agent_of(pool).drain(wait); }));
 }
 
 void grow(AgentHandle& self, uint32_t blocks) {
-  refuse_in_callback("grow");
   check(self.slow([&](Pool& pool) { return agent_of(pool).grow(blocks); }));
 }
 
 void shrink(AgentHandle& self, double timeout) {
-  refuse_in_callback("shrink");
   const auto wait = milliseconds_of(timeout, "timeout");
   check(self.slow([&](Pool& pool) { return agent_of(pool).shrink(wait); }));
 }

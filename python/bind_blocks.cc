@@ -34,6 +34,11 @@ Blocks blocks_from(const nb::bytes& data) {
   Blocks blocks;
   blocks.list.resize(data.size() / kAddressBytes);
   if (!blocks.list.empty()) std::memcpy(blocks.list.data(), data.data(), data.size());
+  for (const BlockAddress& address : blocks.list) {
+    if (address.medium() > Medium::kHost) {
+      raise(invalid_argument("the bytes are no addresses: one is of a medium that there is not"));
+    }
+  }
   return blocks;
 }
 
@@ -97,16 +102,23 @@ void bind_address(nb::module_& module) {
       .def(nb::self == nb::self)
       .def(nb::self < nb::self)
       .def("__hash__", &hash_of)
+      .def("__getstate__",
+           [](const BlockAddress& address) { return bytes_of(std::span(&address, 1)); })
+      .def("__setstate__",
+           [](BlockAddress& self, const nb::bytes& data) {
+             new (&self) BlockAddress(address_from(data));
+           })
       .def("__repr__", [](const BlockAddress& address) {
         return fmt::format("<mempool.BlockAddress {}>", to_string(address));
       });
 }
 
 void bind_list(nb::module_& module) {
-  nb::class_<Blocks>(module, "Blocks",
-                     "Addresses of blocks, in 16 bytes each; bytes() of it can be sent to another "
-                     "process. Calls take it, or a sequence of BlockAddress.")
-      .def(
+  nb::class_<Blocks> list(module, "Blocks",
+                          "Addresses of blocks, in 16 bytes each; bytes() of it can be sent to "
+                          "another process. Calls take it, or a sequence of BlockAddress.");
+  list.attr("__hash__") = nb::none();
+  list.def(
           "__init__",
           [](Blocks* self, nb::handle addresses) {
             const nb::object list = nb::cast<nb::list>(
@@ -117,6 +129,9 @@ void bind_list(nb::module_& module) {
           nb::arg("addresses") = nb::tuple())
       .def_static("from_bytes", &blocks_from, nb::arg("data"))
       .def("__bytes__", [](const Blocks& blocks) { return bytes_of(blocks.list); })
+      .def("__getstate__", [](const Blocks& blocks) { return bytes_of(blocks.list); })
+      .def("__setstate__",
+           [](Blocks& self, const nb::bytes& data) { new (&self) Blocks(blocks_from(data)); })
       .def_prop_ro("indices", &indices_of, "The index of each, as array('I').")
       .def("__len__", [](const Blocks& blocks) { return blocks.list.size(); })
       .def("__getitem__", &item_of)
@@ -129,8 +144,10 @@ void bind_list(nb::module_& module) {
           },
           nb::keep_alive<0, 1>())
       .def("__contains__",
-           [](const Blocks& blocks, const BlockAddress& address) {
-             return std::ranges::find(blocks.list, address) != blocks.list.end();
+           [](const Blocks& blocks, nb::handle address) {
+             return nb::isinstance<BlockAddress>(address) &&
+                    std::ranges::find(blocks.list, nb::cast<const BlockAddress&>(address)) !=
+                        blocks.list.end();
            })
       .def("__add__", &joined)
       .def(
@@ -146,10 +163,12 @@ void bind_list(nb::module_& module) {
 void bind_blocks(nb::module_& module) {
   bind_address(module);
   bind_list(module);
-  nb::class_<BlockLayout>(module, "BlockLayout",
-                          "Where the piece of (block, layer, part) starts in a segment: block * "
-                          "block_stride + layer * layer_stride + part * part_stride. In bytes.")
-      .def_ro("layers", &BlockLayout::layers)
+  nb::class_<BlockLayout> layout(
+      module, "BlockLayout",
+      "Where the piece of (block, layer, part) starts in a segment: block * "
+      "block_stride + layer * layer_stride + part * part_stride. In bytes.");
+  layout.attr("__hash__") = nb::none();
+  layout.def_ro("layers", &BlockLayout::layers)
       .def_ro("parts", &BlockLayout::parts, "2: K and V; 1: MLA.")
       .def_ro("heads", &BlockLayout::heads)
       .def_ro("tokens", &BlockLayout::tokens)

@@ -5,6 +5,9 @@
 #include <nanobind/operators.h>
 #include <nanobind/stl/string.h>
 
+#include <cstring>
+#include <type_traits>
+
 #include "mempool/content.h"
 #include "mempool/pool.h"
 #include "python/bindings.h"
@@ -50,6 +53,13 @@ size_t hash_of(const Content& content) {
   return static_cast<size_t>(content.id.words[0]);
 }
 
+static_assert(std::is_trivially_copyable_v<Content>);
+
+void set_state(Content& self, const nb::bytes& state) {
+  if (state.size() != sizeof self) raise(invalid_argument("the state is none of a Content"));
+  std::memcpy(static_cast<void*>(new (&self) Content), state.data(), sizeof self);
+}
+
 }  // namespace
 
 void bind_content(nb::module_& module) {
@@ -66,6 +76,9 @@ void bind_content(nb::module_& module) {
           "any block can move between them.")
       .def(nb::self == nb::self)
       .def("__hash__", &hash_of)
+      .def("__getstate__",
+           [](const Content& content) { return nb::bytes(&content, sizeof content); })
+      .def("__setstate__", &set_state)
       .def("__repr__", [](const Content& content) {
         return fmt::format("<mempool.Content {}>", to_string(content.id));
       });

@@ -8,12 +8,16 @@
 #include <nanobind/stl/vector.h>
 
 #include "mempool/pool.h"
+#include "python/adopted_tensor.h"
 #include "python/bindings.h"
 #include "python/block_list.h"
+#include "python/buffer_export.h"
+#include "python/callback.h"
 #include "python/pool_handle.h"
 #include "python/raised_status.h"
 #include "python/read_options.h"
 #include "python/readiness.h"
+#include "python/sequence.h"
 #include "python/token_list.h"
 
 namespace mempool::python {
@@ -29,8 +33,7 @@ Blocks alloc(PoolHandle& self, size_t count, Medium medium,
   if (!instance) {
     return {take(self.quick([&](Pool& pool) { return pool.alloc(count, medium); }))};
   }
-  refuse_in_callback("alloc");
-  const milliseconds wait = deadline ? milliseconds_of(*deadline, "deadline") : milliseconds(0);
+  const milliseconds wait = deadline_of(deadline);
   return {take(self.slow([&](Pool& pool) { return pool.alloc(count, medium, *instance, wait); }))};
 }
 
@@ -64,6 +67,7 @@ size_t segments(PoolHandle& self) {
 }
 
 nb::tuple segment_of(PoolHandle& self, const BlockAddress& block) {
+  check(self.quick([&](Pool& pool) { return pool.piece(block, 0, 0).status(); }));
   const auto [segment, number] = self.holding(block, 0);
   return nb::make_tuple(number, block.index() - segment.first_block);
 }
@@ -79,12 +83,8 @@ nb::object read(PoolHandle& self, const BlockAddress& block, const nb::object& o
         [&](Pool& pool) { return pool.read(block, std::span(data, static_cast<size_t>(size))); }));
     return result;
   }
-  Py_buffer buffer;
-  if (PyObject_GetBuffer(out.ptr(), &buffer, PyBUF_WRITABLE) != 0) throw nb::python_error();
-  const std::span into(static_cast<std::byte*>(buffer.buf), static_cast<size_t>(buffer.len));
-  const Status status = self.slow([&](Pool& pool) { return pool.read(block, into); });
-  PyBuffer_Release(&buffer);
-  check(status);
+  const BufferExport into(out, PyBUF_WRITABLE);
+  check(self.slow([&](Pool& pool) { return pool.read(block, into.bytes()); }));
   return nb::none();
 }
 
@@ -99,7 +99,6 @@ void adopt(PoolHandle& self, const std::string& name, const std::vector<AdoptedT
     options.shards.push_back(shard.memory);
   }
   check(self.slow([&](Pool& pool) { return pool.adopt(name, options); }));
-  self.adopted[name] = shards;
 }
 
 Blocks claim(PoolHandle& self, const std::string& name, nb::handle blocks) {
@@ -108,10 +107,9 @@ Blocks claim(PoolHandle& self, const std::string& name, nb::handle blocks) {
 }
 
 void withdraw(PoolHandle& self, const std::string& name, double timeout) {
-  refuse_in_callback("withdraw");
   const milliseconds wait = milliseconds_of(timeout, "timeout");
   check(self.slow([&](Pool& pool) { return pool.withdraw(name, wait); }));
-  self.adopted.erase(name);
+  end_objects();  // the tensors are the engine's alone once this returns
 }
 
 // ---- index -----------------------------------------------------------------------------------
@@ -132,7 +130,7 @@ MatchResult match(PoolHandle& self, const Content& content, nb::handle tokens) {
 
 size_t erase(PoolHandle& self, const Content& content, nb::handle tokens) {
   const TokenList prompt(tokens);
-  return self.quick([&](Pool& pool) { return pool.erase({content, prompt.span()}); });
+  return self.slow([&](Pool& pool) { return pool.erase({content, prompt.span()}); });
 }
 
 /// The keys of one argument. Thread: confined.
@@ -140,12 +138,10 @@ class KeyList {
  public:
   /// Raises TypeError for what is no sequence of bytes and str.
   explicit KeyList(nb::handle from)
-      : held_(nb::steal(PySequence_Fast(from.ptr(), "keys are no sequence of bytes and str"))) {
-    if (!held_.is_valid()) throw nb::python_error();
+      : held_(items_of(from, "keys are no sequence of bytes and str")) {
     if (PyUnicode_Check(from.ptr())) throw nb::type_error("keys are one str; give a list of them");
-    const Py_ssize_t count = PySequence_Fast_GET_SIZE(held_.ptr());
-    views_.reserve(static_cast<size_t>(count));
-    for (Py_ssize_t i = 0; i < count; ++i) append(PySequence_Fast_GET_ITEM(held_.ptr(), i));
+    views_.reserve(held_.size());
+    for (const nb::handle key : held_) append(key.ptr());
   }
   std::span<const std::string_view> span() const { return views_; }
 
@@ -162,7 +158,7 @@ class KeyList {
     }
   }
 
-  const nb::object held_;  // whose items have the bytes
+  const nb::tuple held_;  // whose items have the bytes
   std::vector<std::string_view> views_;
 };
 
@@ -174,12 +170,12 @@ InsertResult insert_keys(PoolHandle& self, nb::handle keys, nb::handle blocks) {
 
 Blocks match_keys(PoolHandle& self, nb::handle keys) {
   const KeyList names(keys);
-  return {take(self.quick([&](Pool& pool) { return pool.match_keys(names.span()); }))};
+  return {take(self.slow([&](Pool& pool) { return pool.match_keys(names.span()); }))};
 }
 
 size_t erase_keys(PoolHandle& self, nb::handle keys) {
   const KeyList names(keys);
-  return take(self.quick([&](Pool& pool) { return pool.erase_keys(names.span()); }));
+  return take(self.slow([&](Pool& pool) { return pool.erase_keys(names.span()); }));
 }
 
 // ---- what Python is told ---------------------------------------------------------------------
@@ -188,9 +184,9 @@ using PoolClass = nb::class_<PoolHandle>;
 
 void def_life(PoolClass& pool) {
   pool.def("close", &PoolHandle::close,
-           "End it, after the calls that other threads are in. Open transfers raise Cancelled, and "
-           "calls from here on Unavailable. Not from on_done. Agents that are left open are closed "
-           "when the program ends.")
+           "End it, with the calls that other threads wait in. Open transfers raise Cancelled, and "
+           "calls from here on Unavailable. Agents that are left open are closed when the program "
+           "ends.")
       .def_prop_ro("closed", &PoolHandle::closed)
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def(
@@ -238,8 +234,9 @@ instance also NotFound, Unavailable and DeadlineExceeded.)")
       .def("segment", &segment, nb::arg("segment") = 0, nb::arg("shard") = 0,
            "All blocks of a segment, as (blocks, layers, parts) and the axes of piece(): the array "
            "through which an engine reads and writes its paged KV. Raises NotFound.")
-      .def("segment_of", &segment_of, nb::arg("block"),
-           "Give (segment, row): where segment() has the block. Raises InvalidArgument.")
+      .def(
+          "segment_of", &segment_of, nb::arg("block"),
+          "Give (segment, row): where segment() has the block. Raises Stale, as for one of a peer.")
       .def(
           "read", &read, nb::arg("block"), nb::arg("out") = nb::none(),
           "Copy a sealed block out, shard by shard, each in (layer, part) order: as bytes, or into "
@@ -252,10 +249,11 @@ void def_memory(PoolClass& pool) {
            nb::arg("insert_in_place") = false,
            R"(Take an engine's tensors in, under a name, as blocks that it fills.
 
-`shards` is a list of AdoptedMemory: all, in rank order; of an attached rank its own. They are kept
-until withdraw() or the pool's end. Raises AlreadyExists; InvalidArgument for another dtype, shape,
-or strides that overlap; PermissionDenied for a descriptor that may be resized;
-ResourceExhausted.)")
+`shards` is a list of AdoptedMemory: all, in rank order; of an attached rank its own. An agent of
+this process keeps them, by their export, until withdraw() or its end and as long as arrays of them
+are there; a bytearray cannot be resized meanwhile. Raises AlreadyExists; InvalidArgument for
+another dtype, shape, or strides that overlap; PermissionDenied for a descriptor that may be
+resized; ResourceExhausted.)")
       .def("claim", &claim, nb::arg("name"), nb::arg("blocks"),
            "Give the addresses of adopted blocks (ints) that the caller fills from now on, pinned. "
            "Raises NotFound; Unavailable; ResourceExhausted for one that is in use.")

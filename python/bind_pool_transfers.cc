@@ -8,6 +8,8 @@
 #include "mempool/pool.h"
 #include "python/bindings.h"
 #include "python/block_list.h"
+#include "python/callback.h"
+#include "python/held_transfer.h"
 #include "python/pool_handle.h"
 #include "python/raised_status.h"
 #include "python/readiness.h"
@@ -36,49 +38,52 @@ TransferOptions read(const Options& from) {
   TransferOptions options{
       .mode = from.mode, .medium = from.medium, .request_id = from.request_id, .trace = from.trace};
   if (from.ready != nullptr) options.ready = *from.ready;
-  if (from.deadline) options.deadline = milliseconds_of(*from.deadline, "deadline");
+  options.deadline = deadline_of(from.deadline);
   const auto* const data = reinterpret_cast<const std::byte*>(from.user_data.c_str());
   options.user_data.assign(data, data + from.user_data.size());
   if (!from.on_done.is_none()) options.on_done = callback_of(from.on_done);
   return options;
 }
 
-Transfer transfer_with_insert(PoolHandle& self, const std::string& target, const Content& content,
-                              nb::handle tokens, nb::handle blocks, TransferMode mode,
-                              const Fence* ready, std::optional<double> deadline, Medium medium,
-                              uint64_t request_id, const nb::bytes& user_data,
-                              const std::string& trace, const nb::object& on_done) {
+HeldTransfer transfer_with_insert(PoolHandle& self, const std::string& target,
+                                  const Content& content, nb::handle tokens, nb::handle blocks,
+                                  TransferMode mode, const Fence* ready,
+                                  std::optional<double> deadline, Medium medium,
+                                  uint64_t request_id, const nb::bytes& user_data,
+                                  const std::string& trace, const nb::object& on_done) {
   const TokenList prompt(tokens);
   const BlockList list(blocks);
   const TransferOptions options =
       read({mode, ready, deadline, medium, request_id, user_data, trace, on_done});
-  return take(self.slow([&](Pool& pool) {
+  return HeldTransfer(take(self.slow([&](Pool& pool) {
     return pool.transfer_with_insert(target, {content, prompt.span()}, list.span(), options);
-  }));
+  })));
 }
 
-Transfer transfer(PoolHandle& self, const std::string& target, nb::handle blocks, nb::handle places,
-                  TransferMode mode, const Fence* ready, std::optional<double> deadline,
-                  Medium medium, uint64_t request_id, const nb::bytes& user_data,
-                  const std::string& trace, const nb::object& on_done) {
+HeldTransfer transfer(PoolHandle& self, const std::string& target, nb::handle blocks,
+                      nb::handle places, TransferMode mode, const Fence* ready,
+                      std::optional<double> deadline, Medium medium, uint64_t request_id,
+                      const nb::bytes& user_data, const std::string& trace,
+                      const nb::object& on_done) {
   const BlockList from(blocks);
   const BlockList to(places);
   const TransferOptions options =
       read({mode, ready, deadline, medium, request_id, user_data, trace, on_done});
-  return take(self.slow(
-      [&](Pool& pool) { return pool.transfer(target, from.span(), to.span(), options); }));
+  return HeldTransfer(take(self.slow(
+      [&](Pool& pool) { return pool.transfer(target, from.span(), to.span(), options); })));
 }
 
-Transfer fetch(PoolHandle& self, const std::string& source, const Content& content,
-               nb::handle tokens, TransferMode mode, const Fence* ready,
-               std::optional<double> deadline, Medium medium, uint64_t request_id,
-               const nb::bytes& user_data, const std::string& trace, const nb::object& on_done) {
+HeldTransfer fetch(PoolHandle& self, const std::string& source, const Content& content,
+                   nb::handle tokens, TransferMode mode, const Fence* ready,
+                   std::optional<double> deadline, Medium medium, uint64_t request_id,
+                   const nb::bytes& user_data, const std::string& trace,
+                   const nb::object& on_done) {
   const TokenList prompt(tokens);
   const TransferOptions options =
       read({mode, ready, deadline, medium, request_id, user_data, trace, on_done});
-  return take(self.slow([&](Pool& pool) {
+  return HeldTransfer(take(self.slow([&](Pool& pool) {
     return pool.fetch(source, {content, prompt.span()}, options);
-  }));
+  })));
 }
 
 /// Define a transfer with the arguments of its own and the keywords of all.
@@ -94,7 +99,6 @@ void def_transfer(PoolClass& pool, const char* name, Function function, const ch
 
 Arrival receive(PoolHandle& self, std::optional<double> timeout) {
   const WaitEnd end = end_of(timeout);
-  if (!timeout || *timeout > 0) refuse_in_callback("receive");
   while (true) {
     // Others may have taken what woke this one.
     Result<Arrival> arrival = self.quick([](Pool& pool) { return pool.receive(milliseconds(0)); });
@@ -103,7 +107,7 @@ Arrival receive(PoolHandle& self, std::optional<double> timeout) {
     }
     const PoolHandle::Inside inside(self);
     const int event = take(self.quick([](Pool& pool) { return pool.arrival_descriptor(); }));
-    if (!wait_readable(event, self.closing().number(), end)) {
+    if (!wait_readable(event, end)) {
       raise(deadline_exceeded(fmt::format("nothing arrived in {} s", *timeout)));
     }
   }
@@ -116,8 +120,8 @@ void def_transfers(PoolClass& pool) {
 `blocks` cover all tokens, the last one maybe partly; they stay pinned until nothing reads them.
 Keywords of each transfer: `mode`; `ready`, a Fence from which on the blocks may be read;
 `deadline` in seconds; `request_id` and `user_data` (at most 64 KiB), carried to the Arrival;
-`trace`, a W3C traceparent; `on_done`, called with None or an Error on the pool's thread, where it
-may not wait.
+`trace`, a W3C traceparent; `on_done`, called with None or an Error on the package's one thread for
+that, where it may call everything while the callables of other transfers wait.
 Raises at once NotFound for an unknown peer; ResourceExhausted; InvalidArgument; Stale. Later, from
 wait(): also Unavailable, DeadlineExceeded, Cancelled, Corruption, Unsupported.)",
                nb::arg("target"), nb::arg("content"), nb::arg("tokens"), nb::arg("blocks"));

@@ -8,7 +8,7 @@
 #include "mempool/pool.h"
 #include "python/bindings.h"
 #include "python/block_list.h"
-#include "python/callback.h"
+#include "python/held_transfer.h"
 #include "python/raised_status.h"
 #include "python/readiness.h"
 
@@ -17,34 +17,47 @@ namespace {
 
 namespace nb = nanobind;
 
-void wait_for(const Transfer& transfer, std::optional<double> timeout) {
-  const WaitEnd end = end_of(timeout);
-  if (!transfer.done()) {
-    refuse_in_callback("wait");
-    if (!wait_readable(take(transfer.event_descriptor()), -1, end)) {
-      raise(deadline_exceeded(
-          fmt::format("the transfer goes on after {} s of waiting for it", *timeout)));
-    }
-  }
-  check(transfer.wait());
-}
-
-TransferReport report_of(const Transfer& transfer) {
-  if (!transfer.done()) {
-    raise(unavailable("the transfer is under way: wait() before its report()"));
-  }
-  return transfer.report();
-}
-
-/// Run a call that may hash blocks without the GIL.
+/// Ask a transfer something without the GIL: its state may be locked over a round trip.
 template <typename Function>
-void run(Function function) {
-  Status status;
-  {
-    const nb::gil_scoped_release released;
-    status = function();
+auto ask(const HeldTransfer& self, Function function) {
+  check(self.made_in.check());
+  const nb::gil_scoped_release released;
+  return function(self.transfer);
+}
+
+bool done(const HeldTransfer& self) {
+  return ask(self, [](const Transfer& transfer) { return transfer.done(); });
+}
+
+int descriptor_of(const HeldTransfer& self) {
+  return take(ask(self, [](const Transfer& transfer) { return transfer.event_descriptor(); }));
+}
+
+void wait_for(const HeldTransfer& self, std::optional<double> timeout) {
+  const WaitEnd end = end_of(timeout);
+  if (!done(self) && !wait_readable(descriptor_of(self), end)) {
+    raise(deadline_exceeded(
+        fmt::format("the transfer goes on after {} s of waiting for it", *timeout)));
   }
-  check(status);
+  check(ask(self, [](const Transfer& transfer) { return transfer.wait(); }));
+}
+
+TransferReport report_of(const HeldTransfer& self) {
+  if (!done(self)) raise(unavailable("the transfer is under way: wait() before its report()"));
+  return ask(self, [](const Transfer& transfer) { return transfer.report(); });
+}
+
+void cancel(HeldTransfer& self) {
+  ask(self, [](Transfer transfer) { transfer.cancel(); });
+}
+
+void send_layers(HeldTransfer& self, uint32_t first, uint32_t count, const Fence* ready) {
+  const Fence fence = ready != nullptr ? *ready : Fence();
+  check(ask(self, [&](Transfer transfer) { return transfer.send_layers(first, count, fence); }));
+}
+
+void commit(HeldTransfer& self) {
+  check(ask(self, [](Transfer transfer) { return transfer.commit(); }));
 }
 
 void bind_fence(nb::module_& module) {
@@ -106,31 +119,26 @@ void bind_transfer(nb::module_& module) {
   bind_fence(module);
   bind_report(module);
   bind_arrival(module);
-  nb::class_<Transfer>(module, "Transfer",
-                       "A transfer under way. It always ends by its deadline; dropping it does not "
-                       "cancel. `await` gives its report, or raises as wait() does.")
+  nb::class_<HeldTransfer>(module, "Transfer",
+                           "A transfer under way. It always ends by its deadline; dropping it does "
+                           "not cancel. `await` gives its report, or raises as wait() does.")
       .def("wait", &wait_for, nb::arg("timeout") = nb::none(),
            "Block until it ended, and raise how unless well. DeadlineExceeded where it goes on "
            "after `timeout` seconds.")
-      .def("done", &Transfer::done)
-      .def("cancel", &Transfer::cancel, nb::call_guard<nb::gil_scoped_release>(),
+      .def("done", &done)
+      .def("cancel", &cancel,
            "Take it back; wait() then raises Cancelled, or nothing when the commit was quicker.")
-      .def(
-          "send_layers",
-          [](Transfer& transfer, uint32_t first, uint32_t count, const Fence* ready) {
-            run([&] { return transfer.send_layers(first, count, ready ? *ready : Fence()); });
-          },
-          nb::arg("first"), nb::arg("count"), nb::arg("ready") = nb::none(),
-          "By layer: move these layers (from 0) of all blocks once `ready` is reached; nobody "
-          "writes to them from then on. Raises InvalidArgument for layers that were handed over "
-          "before or that the model does not have; Unavailable when it has ended.")
-      .def(
-          "commit", [](Transfer& transfer) { run([&] { return transfer.commit(); }); },
-          "By layer: all layers have been handed over. Raises InvalidArgument naming one that was "
-          "not; Unavailable when it has ended.")
+      .def("send_layers", &send_layers, nb::arg("first"), nb::arg("count"),
+           nb::arg("ready") = nb::none(),
+           "By layer: move these layers (from 0) of all blocks once `ready` is reached; nobody "
+           "writes to them from then on. Raises InvalidArgument for layers that were handed over "
+           "before or that the model does not have; Unavailable when it has ended.")
+      .def("commit", &commit,
+           "By layer: all layers have been handed over. Raises InvalidArgument naming one that was "
+           "not; Unavailable when it has ended.")
       .def("report", &report_of, "What it did. Raises Unavailable before it ended.")
       .def(
-          "fileno", [](const Transfer& transfer) { return take(transfer.event_descriptor()); },
+          "fileno", &descriptor_of,
           "A descriptor for poll() and select(), readable once it ended; closed with the transfer.")
       .def("__await__", [](nb::handle self) {
         return nb::module_::import_("mempool.waiting").attr("ended")(self).attr("__await__")();

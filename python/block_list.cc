@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "python/sequence.h"
+
 namespace mempool::python {
 
 namespace nb = nanobind;
@@ -13,13 +15,11 @@ BlockList::BlockList(nb::handle from) {
     blocks_ = nb::cast<const Blocks&>(from).list;
     return;
   }
-  const auto items = nb::steal(PySequence_Fast(
-      from.ptr(), "blocks are neither mempool.Blocks nor a sequence of mempool.BlockAddress"));
-  if (!items.is_valid()) throw nb::python_error();
-  const Py_ssize_t count = PySequence_Fast_GET_SIZE(items.ptr());
-  copied_.reserve(static_cast<size_t>(count));
-  for (Py_ssize_t i = 0; i < count; ++i) {
-    const nb::handle item(PySequence_Fast_GET_ITEM(items.ptr(), i));
+  const nb::tuple items =
+      items_of(from, "blocks are neither mempool.Blocks nor a sequence of mempool.BlockAddress");
+  copied_.reserve(items.size());
+  for (size_t i = 0; i < items.size(); ++i) {
+    const nb::handle item = items[i];
     if (!nb::isinstance<BlockAddress>(item)) {
       throw nb::type_error(fmt::format("block {} is a {}, no mempool.BlockAddress", i,
                                        nb::type_name(item.type()).c_str())

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Owns the gate between pools' threads and the interpreter.
+// Owns the queue between the threads of pools and the one that calls into Python.
 #include "python/callback.h"
 
-#include <fmt/format.h>
 #include <pthread.h>
 
-#include <memory>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include "core/check.h"
-#include "core/gate.h"
+#include "core/fork_mark.h"
 #include "python/raised_status.h"
 
 namespace mempool::python {
@@ -17,63 +19,140 @@ namespace {
 
 namespace nb = nanobind;
 
-thread_local bool running_callback = false;
-
-Gate interpreter_gate;
-
-/// Closed before the interpreter ends: a thread that asks for the GIL after that never returns.
-Gate& interpreter() {
-  // Who is inside at a fork is not there in the child, and would never leave.
-  static const int watching =
-      pthread_atfork(nullptr, nullptr, [] { std::construct_at(&interpreter_gate); });
-  MEMPOOL_CHECK(watching == 0);
-  return interpreter_gate;
-}
-
-struct Forget {
-  void operator()(nb::object* callable) const {
-    const Visit visit(interpreter());
-    if (!visit) return;  // it goes with the process
-    const nb::gil_scoped_acquire held;
-    delete callable;
+/// What is to be done under the GIL for threads that never wait for it. Thread: safe.
+class Backlog {
+ public:
+  /// Begin the thread where there is none yet.
+  void begin() {
+    const std::lock_guard lock(mutex_);
+    if (!ended_ && !thread_.joinable()) thread_ = std::thread([this] { run(); });
   }
+
+  void call(std::shared_ptr<nb::object> callable, const Status& status) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (ended_) return;
+      calls_.push_back({std::move(callable), status});
+    }
+    changed_.notify_one();
+  }
+
+  /// Delete it: now where this thread may, else soon.
+  void drop(nb::object* object) {
+    {
+      const std::lock_guard lock(mutex_);
+      // Once the interpreter has ended it stays here: nobody may even ask for the GIL.
+      if (ended_ || PyGILState_Check() == 0) {
+        dropped_.push_back(object);
+        object = nullptr;
+      }
+    }
+    changed_.notify_one();
+    delete object;
+  }
+
+  /// Requires: the GIL.
+  void end_dropped() {
+    for (;;) {
+      nb::object* object = nullptr;
+      {
+        const std::lock_guard lock(mutex_);
+        if (dropped_.empty()) return;
+        object = dropped_.front();
+        dropped_.pop_front();
+      }
+      delete object;
+    }
+  }
+
+  void end() {
+    {
+      const std::lock_guard lock(mutex_);
+      ended_ = true;
+    }
+    changed_.notify_one();
+    if (thread_.joinable()) thread_.join();
+  }
+
+ private:
+  struct Call {
+    std::shared_ptr<nb::object> callable;  // shared with the copies of its on_done
+    Status status;
+  };
+
+  void run() {
+    const nb::gil_scoped_acquire held;
+    while (wait()) {
+      end_dropped();
+      run_next();
+    }
+  }
+
+  /// False at the end, with nothing left to do.
+  bool wait() {
+    const nb::gil_scoped_release released;
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return ended_ || !calls_.empty() || !dropped_.empty(); });
+    return !calls_.empty() || !dropped_.empty();
+  }
+
+  void run_next() {
+    Call next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (calls_.empty()) return;
+      next = std::move(calls_.front());
+      calls_.pop_front();
+    }
+    try {
+      (*next.callable)(next.status.ok() ? nb::none() : exception_of(next.status));
+    } catch (nb::python_error& error) {
+      error.discard_as_unraisable(*next.callable);
+    }
+  }
+
+  std::mutex mutex_;  // guards what follows; nobody asks for the GIL under it
+  std::condition_variable changed_;
+  std::deque<Call> calls_;
+  std::deque<nb::object*> dropped_;
+  bool ended_ = false;
+  std::thread thread_;
 };
 
-void call(const nb::object& callable, const Status& status) {
-  const Visit visit(interpreter());
-  if (!visit) return;
-  const nb::gil_scoped_acquire held;
-  const bool outer = std::exchange(running_callback, true);
-  try {
-    callable(status.ok() ? nb::none() : exception_of(status));
-  } catch (nb::python_error& error) {
-    error.discard_as_unraisable(callable);
-  }
-  running_callback = outer;
+Backlog* newest = nullptr;  // never deleted: threads of pools may come to it until the process ends
+
+/// That of this process: a fork has neither the thread nor who held the lock.
+Backlog& backlog() {
+  static const int watching = [] {
+    newest = new Backlog;
+    return pthread_atfork(nullptr, nullptr, [] { newest = new Backlog; });
+  }();
+  MEMPOOL_CHECK(watching == 0);
+  return *newest;
 }
 
 }  // namespace
 
+std::shared_ptr<nb::object> shared_object(nb::object object) {
+  backlog().begin();
+  return {new nb::object(std::move(object)), [here = ForkMark()](nb::object* last) {
+            if (here.here()) backlog().drop(last);
+          }};
+}
+
 std::function<void(const Status&)> callback_of(nb::object callable) {
   if (PyCallable_Check(callable.ptr()) == 0) throw nb::type_error("on_done is not callable");
-  // Shared by the copies of the function.
-  std::shared_ptr<nb::object> held(new nb::object(std::move(callable)), Forget());
-  return [held = std::move(held)](const Status& status) { call(*held, status); };
+  return [shared = shared_object(std::move(callable))](const Status& status) {
+    backlog().call(shared, status);
+  };
 }
 
-bool in_callback() {
-  return running_callback;
-}
-
-void refuse_in_callback(const char* name) {
-  if (!running_callback) return;
-  raise(invalid_argument(fmt::format(
-      "{}() waits for the thread that runs on_done, and is called there; call it elsewhere",
-      name)));
+void end_objects() {
+  backlog().end_dropped();
 }
 
 void end_callbacks() {
-  interpreter().close_and_wait();
+  backlog().end();
 }
 
 }  // namespace mempool::python

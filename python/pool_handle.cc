@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "python/callback.h"
 #include "python/raised_status.h"
 
 namespace mempool::python {
@@ -13,38 +14,29 @@ namespace {
 
 namespace nb = nanobind;
 
-int delete_pool(void* pool) {
-  const nb::gil_scoped_release released;  // its thread may wait for the GIL before it ends
-  delete static_cast<Pool*>(pool);
-  return 0;
-}
-
-/// End a pool with the GIL held. Where its own thread let go of it last it could not wait for
-/// itself: then the main thread does it. Where even that cannot be asked, the pool lives on.
+/// End a pool with the GIL held.
 void end_pool(Pool* pool) {
-  if (in_callback()) {
-    (void)Py_AddPendingCall(delete_pool, pool);
-  } else {
-    delete_pool(pool);
+  {
+    const nb::gil_scoped_release released;  // it waits for its thread, and for the calls of others
+    delete pool;
   }
+  end_objects();
 }
 
 }  // namespace
 
-PoolHandle::PoolHandle(std::unique_ptr<Pool> pool, Descriptor closing, bool beside)
-    : beside_(beside), closing_(std::move(closing)), pool_(pool.release(), end_pool) {}
+PoolHandle::PoolHandle(std::unique_ptr<Pool> pool, bool beside)
+    : beside_(beside), pool_(pool.release(), end_pool) {}
 
 void PoolHandle::close() {
   if (!made_in_.here() || gate_.closed()) return;
-  refuse_in_callback("close");
   gate_.close();
   {
     const nb::gil_scoped_release released;
-    raise_event(closing_);
+    pool_->stop();
     gate_.close_and_wait();
   }
   pool_.reset();
-  adopted.clear();
 }
 
 PoolHandle::Inside::Inside(PoolHandle& handle)
@@ -54,19 +46,14 @@ PoolHandle::Inside::Inside(PoolHandle& handle)
 
 ArrayView PoolHandle::kept(ArrayView view) {
   // An attached pool holds its blocks as long as it is attached, and its agent gives them to others
-  // after that: what maps them keeps it so. Adopted memory is kept by its tensor, too.
-  std::shared_ptr<const void> memory = beside_ ? pool_ : std::move(view.memory);
+  // after that: what maps them keeps it so.
+  using Owners = std::pair<std::shared_ptr<const void>, std::shared_ptr<const void>>;
+  Owners owners(beside_ ? pool_ : nullptr, std::move(view.memory));
   // In a fork nothing is mapped there, or something of others.
   view.memory = std::shared_ptr<const void>(
-      view.data, [memory = std::move(memory), here = made_in_](const void*) mutable {
-        if (!here.here()) (void)new std::shared_ptr<const void>(std::move(memory));
+      view.data, [owners = std::move(owners), here = made_in_](const void*) mutable {
+        if (!here.here()) (void)new Owners(std::move(owners));
       });
-  for (const auto& [name, shards] : adopted) {
-    for (const AdoptedTensor& shard : shards) {
-      const auto offset = static_cast<uint64_t>(view.data - shard.memory.data);
-      if (view.data >= shard.memory.data && offset < shard.memory.bytes) view.tensor = shard.tensor;
-    }
-  }
   return view;
 }
 
@@ -90,14 +77,7 @@ std::pair<SegmentView, size_t> PoolHandle::holding(const BlockAddress& block, ui
   }
 }
 
-Descriptor make_closing() {
-  return take(make_event());
-}
-
-AgentHandle::AgentHandle(std::unique_ptr<Agent> agent, Descriptor closing,
-                         const AgentStatus& status)
-    : PoolHandle(std::move(agent), std::move(closing), false),
-      name(status.name),
-      listen(status.listen) {}
+AgentHandle::AgentHandle(std::unique_ptr<Agent> agent, const AgentStatus& status)
+    : PoolHandle(std::move(agent), false), name(status.name), listen(status.listen) {}
 
 }  // namespace mempool::python

@@ -4,18 +4,14 @@
 
 #include <nanobind/nanobind.h>
 
-#include <map>
 #include <memory>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include "core/descriptor.h"
 #include "core/fork_mark.h"
 #include "core/gate.h"
 #include "mempool/agent.h"
-#include "python/adopted_tensor.h"
 #include "python/array_view.h"
-#include "python/callback.h"
 
 namespace mempool::python {
 
@@ -24,13 +20,13 @@ class PoolHandle {
  public:
   /// Requires: the GIL, here and for the end. `beside`: each call is a round trip to another
   /// process.
-  PoolHandle(std::unique_ptr<Pool> pool, Descriptor closing, bool beside);
+  PoolHandle(std::unique_ptr<Pool> pool, bool beside);
   virtual ~PoolHandle() = default;  // nobody is inside: a call holds the object
   PoolHandle(const PoolHandle&) = delete;
   PoolHandle& operator=(const PoolHandle&) = delete;
 
-  /// Wait for the calls that others are in, wake those that wait for an arrival, and end the pool:
-  /// at once where it is embedded, else with the last view of its blocks. Again: nothing.
+  /// End the calls that others wait in, and the pool: at once where it is embedded, else with the
+  /// last view of its blocks. Again: nothing.
   void close();
   bool closed() const { return gate_.closed(); }
   /// Keeps the pool from its end. Thread: confined.
@@ -59,7 +55,6 @@ class PoolHandle {
     return function(*pool_);
   }
 
-  const Descriptor& closing() const { return closing_; }
   ArrayView view(const SegmentView& segment);
   ArrayView view(const SegmentView& segment, const BlockAddress& block, uint32_t layer,
                  uint32_t part);
@@ -67,25 +62,19 @@ class PoolHandle {
   /// has none.
   std::pair<SegmentView, size_t> holding(const BlockAddress& block, uint32_t shard);
 
-  std::map<std::string, std::vector<AdoptedTensor>> adopted;  // by name, what withdraw() lets go
-
  private:
   ArrayView kept(ArrayView view);
 
   const ForkMark made_in_;
   const bool beside_;
   Gate gate_;
-  const Descriptor closing_;    // raised by close()
   std::shared_ptr<Pool> pool_;  // shared with the views of an attached pool
 };
-
-/// Make what wakes waiting calls. Raises ResourceExhausted.
-Descriptor make_closing();
 
 /// An agent in this process. Its calls are those of a Pool that is an Agent. Thread: safe.
 class AgentHandle final : public PoolHandle {
  public:
-  AgentHandle(std::unique_ptr<Agent> agent, Descriptor closing, const AgentStatus& status);
+  AgentHandle(std::unique_ptr<Agent> agent, const AgentStatus& status);
 
   const std::string name;
   const std::string listen;  // host:port that was bound

@@ -9,6 +9,7 @@
 
 #include <chrono>
 
+#include "python/buffer_export.h"
 #include "python/readiness.h"
 
 namespace mempool::python {
@@ -18,6 +19,12 @@ namespace nb = nanobind;
 
 [[noreturn]] void refuse(const char* name, nb::handle value) {
   throw nb::type_error(fmt::format("{} cannot be {}", name, nb::repr(value).c_str()).c_str());
+}
+
+void check_class(nb::handle from, const char* name) {
+  const nb::object wanted = nb::module_::import_("mempool.options").attr(name);
+  if (nb::isinstance(from, wanted)) return;
+  throw nb::type_error(fmt::format("{} is no mempool.{}", nb::repr(from).c_str(), name).c_str());
 }
 
 /// Give any mapping as a dict.
@@ -32,14 +39,9 @@ void read_value(nb::handle value, const char* name, T& into) {
 }
 
 void read_value(nb::handle value, const char* name, std::vector<std::byte>& into) {
-  Py_buffer buffer;
-  if (PyObject_GetBuffer(value.ptr(), &buffer, PyBUF_SIMPLE) != 0) {
-    PyErr_Clear();
-    refuse(name, value);
-  }
-  const auto* const bytes = static_cast<const std::byte*>(buffer.buf);
-  into.assign(bytes, bytes + buffer.len);
-  PyBuffer_Release(&buffer);
+  if (PyObject_CheckBuffer(value.ptr()) == 0) refuse(name, value);
+  const BufferExport bytes(value, PyBUF_SIMPLE);
+  into.assign(bytes.bytes().begin(), bytes.bytes().end());
 }
 
 void read_value(nb::handle value, const char* name, std::chrono::milliseconds& into) {
@@ -79,17 +81,12 @@ void read_value(nb::handle value, const char* name, std::map<std::string, Tenant
   for (const auto& [key, tenant] : dict_of(value, name)) {
     std::string named;
     read_value(key, name, named);
+    check_class(tenant, "TenantOptions");
     TenantOptions& options = into[named];
     read(tenant, "salt", options.salt);
     read(tenant, "quota_blocks", options.quota_blocks);
     read(tenant, "floor_blocks", options.floor_blocks);
   }
-}
-
-void check_class(nb::handle from, const char* name) {
-  const nb::object wanted = nb::module_::import_("mempool.options").attr(name);
-  if (nb::isinstance(from, wanted)) return;
-  throw nb::type_error(fmt::format("{} is no mempool.{}", nb::repr(from).c_str(), name).c_str());
 }
 
 }  // namespace

@@ -31,13 +31,18 @@ milliseconds milliseconds_of(double seconds, const char* what) {
   return milliseconds(std::llround(std::ceil(std::min(seconds, kSecondsMax) * 1000)));
 }
 
+milliseconds deadline_of(std::optional<double> seconds) {
+  if (!seconds) return milliseconds(0);
+  return std::max(milliseconds_of(*seconds, "deadline"), milliseconds(1));
+}
+
 WaitEnd end_of(std::optional<double> seconds) {
   if (!seconds) return std::nullopt;
   return std::chrono::steady_clock::now() + milliseconds_of(*seconds, "timeout");
 }
 
-bool wait_readable(int first, int second, const WaitEnd& end) {
-  pollfd events[] = {{first, POLLIN, 0}, {second, POLLIN, 0}};
+bool wait_readable(int descriptor, const WaitEnd& end) {
+  pollfd event{descriptor, POLLIN, 0};
   while (true) {
     milliseconds left = kWaitMax;
     if (end) {
@@ -47,7 +52,7 @@ bool wait_readable(int first, int second, const WaitEnd& end) {
     int ready = 0;
     {
       const nb::gil_scoped_release released;
-      ready = poll(events, 2, static_cast<int>(left.count()));
+      ready = poll(&event, 1, static_cast<int>(left.count()));
     }
     if (ready > 0) return true;
     if (ready < 0 && errno == EINTR && PyErr_CheckSignals() != 0) throw nb::python_error();

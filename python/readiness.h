@@ -14,10 +14,12 @@ using WaitEnd = std::optional<std::chrono::steady_clock::time_point>;
 WaitEnd end_of(std::optional<double> seconds);
 /// Read a duration in seconds. Raises InvalidArgument, naming it, for one that is none.
 std::chrono::milliseconds milliseconds_of(double seconds, const char* what);
+/// Read a call's deadline as the pool takes it. None: 0, which is the pool's own; 0 s: the
+/// shortest.
+std::chrono::milliseconds deadline_of(std::optional<double> seconds);
 
-/// Wait until a descriptor, or the second one, is readable; false when the time was over. Raises
-/// what a signal's handler raises (KeyboardInterrupt). Requires: the GIL, which others have
-/// meanwhile. `second` may be -1.
-bool wait_readable(int first, int second, const WaitEnd& end);
+/// Wait until a descriptor is readable; false when the time was over. Raises what a signal's
+/// handler raises (KeyboardInterrupt). Requires: the GIL, which others have meanwhile.
+bool wait_readable(int descriptor, const WaitEnd& end);
 
 }  // namespace mempool::python

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "python/raised_status.h"
+#include "python/sequence.h"
 
 namespace mempool::python {
 namespace {
@@ -39,16 +40,13 @@ void TokenList::append(size_t position, int64_t number) {
 }
 
 void TokenList::read_sequence(nb::handle from) {
-  const auto items = nb::steal(
-      PySequence_Fast(from.ptr(), fmt::format("{}s are no sequence of ints", what_).c_str()));
-  if (!items.is_valid()) throw nb::python_error();
-  const auto count = static_cast<size_t>(PySequence_Fast_GET_SIZE(items.ptr()));
-  copied_.reserve(count);
-  for (size_t i = 0; i < count; ++i) {
-    PyObject* const item = PySequence_Fast_GET_ITEM(items.ptr(), static_cast<Py_ssize_t>(i));
+  // Held, for an item's __index__ may change the caller's list.
+  const nb::tuple items = items_of(from, fmt::format("{}s are no sequence of ints", what_).c_str());
+  copied_.reserve(items.size());
+  for (size_t i = 0; i < items.size(); ++i) {
     int overflow = 0;
     // Takes what has __index__, a number of numpy among it, and no float.
-    const auto index = nb::steal(PyNumber_Index(item));
+    const auto index = nb::steal(PyNumber_Index(nb::handle(items[i]).ptr()));
     if (!index.is_valid()) throw nb::python_error();
     const long long number = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
     if (overflow != 0) refuse(i, index);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace mempool {
@@ -22,6 +23,9 @@ struct AdoptedMemory {
   uint64_t block_stride = 0;
   uint64_t layer_stride = 0;
   uint64_t part_stride = 0;
+  // Let go of when an embedded agent uses the memory no more, in any thread; null: it stays by
+  // itself until withdraw() was ok or the pool is gone.
+  std::shared_ptr<const void> owner = nullptr;
 };
 
 struct AdoptOptions {

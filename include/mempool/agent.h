@@ -185,6 +185,7 @@ class MEMPOOL_EXPORT Agent final : public Pool {
   Result<Arrival> receive(std::chrono::milliseconds timeout) override;
   Result<int> arrival_descriptor() override;
   void add_peer(const std::string& name, const std::string& address) override;
+  void stop() override;
 
   // ---- for operators ----
   /// Before the end: refuse offers and own transfers from now on (kUnavailable), for good, and wait

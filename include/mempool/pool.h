@@ -274,6 +274,9 @@ class MEMPOOL_EXPORT Pool {
   virtual Result<int> arrival_descriptor() = 0;
   /// Add or change a peer by name. Connections are made on demand.
   virtual void add_peer(const std::string& name, const std::string& address) = 0;
+  /// Before the end: what waits, here and in open transfers, ends with kCancelled, or as soon as
+  /// nothing reads its blocks. Those and their memory stay until the pool ends. Not from on_done.
+  virtual void stop() = 0;
 };
 
 }  // namespace mempool

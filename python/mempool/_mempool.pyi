@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from enum import Enum
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 from weakref import WeakSet
 
 from typing_extensions import Buffer, Self
@@ -97,8 +97,10 @@ class Blocks:
     def __contains__(self, address: object) -> bool: ...
     def __add__(self, other: BlockList) -> Blocks: ...
     def __eq__(self, other: object) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
 
 class BlockLayout:
+    __hash__: ClassVar[None]  # type: ignore[assignment]
     layers: int
     parts: int
     heads: int

@@ -14,9 +14,11 @@ async def _readable(descriptor: int) -> None:
     ready = asyncio.Event()
     try:
         loop.add_reader(own, ready.set)
-        await ready.wait()
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(own)
     finally:
-        loop.remove_reader(own)
         os.close(own)
 
 

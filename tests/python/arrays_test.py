@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests blocks as arrays, and tensors of an engine's own as blocks."""
+import ctypes
 import dataclasses
 import gc
 import weakref
@@ -80,6 +81,23 @@ def test_a_piece_is_contiguous_and_a_discrete_segment_is_not(pool):
         np.frombuffer(view, dtype=np.float16)
 
 
+def test_a_buffer_is_given_as_asked_or_not_at_all(pool):
+    get = ctypes.pythonapi.PyObject_GetBuffer
+    get.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int]
+    release = ctypes.pythonapi.PyBuffer_Release
+    release.argtypes = [ctypes.c_void_p]
+    nd, strides, c, fortran, either = 0x8, 0x18, 0x38, 0x58, 0x98  # PyBUF_ of these names
+    buffer = ctypes.create_string_buffer(128)
+    piece, segment = pool.piece(pool.alloc(1)[0], 0, 0), pool.segment()
+    for view, flags in ((piece, fortran), (segment, nd), (segment, c), (segment, fortran),
+                        (segment, either), (mempool.ArrayView.__new__(mempool.ArrayView), nd)):
+        with pytest.raises(BufferError):
+            get(view, buffer, flags)
+    for view, flags in ((piece, nd), (piece, c), (piece, either), (segment, strides)):
+        assert get(view, buffer, flags) == 0
+        release(buffer)
+
+
 def test_dlpack_shares_the_memory(pool):
     block = pool.alloc(1)[0]
     array = np.from_dlpack(pool.piece(block, 0, 1))
@@ -101,6 +119,25 @@ def test_a_sealed_block_is_read_as_bytes(pool):
         pool.read(block[0], bytearray(100))
     with pytest.raises(BufferError):
         pool.read(block[0], bytes(pool.layout().block_bytes))
+
+
+def test_a_buffer_that_was_refused_is_the_callers_again(pool):
+    out = bytearray(pool.layout().block_bytes)
+    block = pool.alloc(1)[0]
+    pool.close()
+    with pytest.raises(mempool.Unavailable):
+        pool.read(block, out)
+    out.append(1)
+
+
+def test_a_block_of_others_has_no_row_here(pair):
+    source, _ = pair
+    theirs = source.alloc(1, instance="target")[0]
+    freed = source.alloc(1)
+    source.free(freed)
+    for block in (theirs, freed[0]):
+        with pytest.raises(mempool.Stale):
+            source.segment_of(block)
 
 
 def test_views_keep_the_memory_past_the_pools_end(start):
@@ -188,6 +225,38 @@ def test_tensors_that_are_no_blocks_are_refused(pool, make, words):
     with pytest.raises(mempool.InvalidArgument, match=words):
         pool.adopt("kv", [mempool.AdoptedMemory.of(make())], blocks=6)
     assert pool.status()["adopted"] == []
+
+
+def test_adopted_memory_cannot_be_resized(pool):
+    kv = bytearray(6 * 4096)
+    pool.adopt("kv", [mempool.AdoptedMemory(kv, 4096, 2048, 1024)], blocks=6)
+    with pytest.raises(BufferError):
+        kv.extend(b"more")
+    pool.withdraw("kv")
+    kv.extend(b"more")
+
+
+def test_what_a_wrapper_makes_is_kept_as_long_as_it_is_adopted(pool):
+    made = []
+
+    class Wrapper:
+        def __dlpack__(self, **_):
+            kv = tensor()
+            made.append(weakref.ref(kv))
+            return kv.__dlpack__()
+
+        def __dlpack_device__(self):
+            return (1, 0)
+
+    pool.adopt("kv", [mempool.AdoptedMemory.of(Wrapper())], blocks=6)
+    gc.collect()
+    blocks = pool.claim("kv", [1])
+    np.asarray(pool.piece(blocks[0], 0, 1))[:] = 3
+    assert (made[-1]()[1, 0, 1] == 3).all()
+    pool.unpin(blocks)
+    pool.withdraw("kv")
+    gc.collect()
+    assert made[-1]() is None
 
 
 def test_bare_memory_is_adopted_by_its_strides(pool):

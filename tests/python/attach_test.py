@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests an engine of another process: what it shares with its agent, and what ends with it."""
+import asyncio
 import fcntl
 import mmap
 import os
@@ -86,23 +87,51 @@ def test_blocks_that_an_array_may_write_to_are_not_given_away(agent, socket):
     assert free_blocks(agent) == 32
 
 
-def test_no_callback_begins_once_the_program_ends(start, socket):
+def test_an_array_of_what_the_agent_gave_back_stays_mapped(agent, socket):
+    run(socket, """
+import fcntl, mmap, os
+memory = os.memfd_create("kv", os.MFD_ALLOW_SEALING)
+os.ftruncate(memory, 4 * 4096)
+fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+kv = mempool.AdoptedMemory(mmap.mmap(memory, 4 * 4096), 4096, 2048, 1024, memory)
+pool.adopt("kv", [kv], blocks=4)
+array = np.asarray(pool.segment(1))
+array[:] = 1
+pool.withdraw("kv")
+assert pool.segments == 1
+assert (array == 1).all()
+""")
+
+
+def test_close_ends_what_waits_also_where_an_array_is_left(start, socket):
+    target = start(name="target")
+    start(name="source", peers={"target": target.listen}, engine_socket=str(socket))
+    pool = mempool.attach(str(socket))
+    array = np.asarray(pool.segment())
+    transfer = pool.transfer_with_insert("target", pool.content(SPEC), [1] * 16, pool.alloc(1),
+                                         ready=mempool.Fence())
+
+    async def wait():
+        arrival = asyncio.ensure_future(pool.arrival())
+        await asyncio.sleep(0)
+        pool.close()
+        with pytest.raises(mempool.Unavailable, match="closed"):
+            await arrival
+        with pytest.raises(mempool.Cancelled):
+            await transfer
+
+    asyncio.run(wait())
+    array[:] = 1
+
+
+def test_a_program_may_end_with_an_array_left(start, socket):
     target = start(name="target")
     start(name="source", peers={"target": target.listen}, engine_socket=str(socket))
     assert run(socket, """
-import atexit, threading
-heard, ready = threading.Event(), mempool.Fence()
-atexit.unregister(mempool._end)
-def after():
-    ready.signal()
-    transfer.wait()
-    print(heard.wait(0.2))
-atexit.register(after)
-atexit.register(mempool._end)
-array = np.asarray(pool.segment())  # keeps the pool, and with it the transfer
-transfer = pool.transfer_with_insert("target", pool.content(spec), [1] * 32, blocks, ready=ready,
-                                     on_done=lambda error: heard.set())
-""") == "False\n"
+array = np.asarray(pool.segment())  # keeps the pool attached
+transfer = pool.transfer_with_insert("target", pool.content(spec), [1] * 32, blocks,
+                                     ready=mempool.Fence(), on_done=lambda error: print(error.code))
+""") == "StatusCode.CANCELLED\n"
 
 
 def test_a_rank_adopts_what_lies_behind_its_descriptor(agent, socket):

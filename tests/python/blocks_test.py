@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests lists of addresses, tokens in every form, and what is refused of them."""
 import copy
+import pickle
+import threading
 from array import array
 
 import mempool
@@ -165,6 +167,7 @@ def test_options_of_another_type_are_named():
         ({"segment_blocks": [32], "name": 5}, "name"),
         ({"segment_blocks": [32], "peers": ["a"]}, "peers"),
         ({"segment_blocks": [32], "no_such_option": 1}, "no_such_option"),
+        ({"segment_blocks": [32], "tenants": {"a": {"salt": "x"}}}, "TenantOptions"),
     ):
         with pytest.raises(TypeError, match=words):
             mempool.Agent.start(content=SPEC, **fields)
@@ -191,3 +194,63 @@ def test_erase_and_keys_are_the_same_words_as_in_cpp(pool):
         pool.match_keys(["one", 2])
     with pytest.raises(TypeError, match="one str"):
         pool.match_keys("one")
+
+
+def test_names_of_blocks_and_contents_are_copied_and_pickled(pool):
+    blocks = pool.alloc(3)
+    for name in (blocks, mempool.Blocks(), blocks[1], pool.content(SPEC)):
+        for same in (copy.copy(name), copy.deepcopy(name), pickle.loads(pickle.dumps(name))):
+            assert same == name and type(same) is type(name)
+    with pytest.raises(TypeError):
+        hash(blocks)
+    assert "no block" not in blocks and blocks[1] in blocks
+
+
+def test_bytes_of_no_address_are_refused():
+    for read in (mempool.BlockAddress.from_bytes, mempool.Blocks.from_bytes):
+        with pytest.raises(mempool.InvalidArgument, match="medium"):
+            read(b"\xff" * 16)
+
+
+def test_what_has_no_order_is_no_prompt(pool):
+    content = pool.content(SPEC)
+    for tokens in ({3, 1, 2}, {1: 2}, iter([1])):
+        with pytest.raises(TypeError, match="sequence"):
+            pool.match(content, tokens)
+    with pytest.raises(TypeError, match="sequence"):
+        pool.match_keys({"a", "b"})
+
+
+def test_a_list_that_its_items_change_is_read_as_it_was(pool):
+    tokens = []
+
+    class Clears:
+        def __index__(self):
+            tokens.clear()
+            return 1
+
+    tokens.extend([Clears(), *range(10**6, 10**6 + 5000)])
+    content = pool.content(SPEC)
+    assert pool.match(content, tokens).tokens == 0 and not tokens
+
+
+def test_keys_that_another_thread_takes_away_are_read_as_they_were(pool):
+    block = pool.alloc(1)
+    keys = []
+    go, gone = threading.Semaphore(0), threading.Semaphore(0)
+
+    def clear():
+        while go.acquire() and keys:
+            keys.clear()
+            gone.release()
+
+    clearing = threading.Thread(target=clear)
+    clearing.start()
+    for turn in range(10):
+        keys.extend(f"{turn:0200}{number}" for number in range(60000))
+        go.release()
+        with pytest.raises(mempool.InvalidArgument):
+            pool.insert_keys(keys, block)
+        gone.acquire()
+    go.release()
+    clearing.join()

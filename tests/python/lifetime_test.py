@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests the ends of pools: by close(), amid calls of other threads, in forks and at exit."""
+import contextlib
 import gc
 import os
 import pathlib
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from array import array
 
 import mempool
 import numpy as np
@@ -82,22 +85,46 @@ def test_close_wakes_those_that_wait_for_an_arrival(start):
     assert [type(error) for error in errors] == [mempool.Unavailable] * 2
 
 
-def test_close_ends_open_transfers_whose_callbacks_need_the_interpreter(pair):
+def test_close_ends_open_transfers_and_their_callables_hear_of_it(pair):
     source, _ = pair
-    heard = []
+    heard = queue.SimpleQueue()
     blocks = source.alloc(8)
     transfers = [
         source.transfer_with_insert(
             "target", source.content(SPEC), [number] * 16, blocks[number : number + 1],
-            ready=mempool.Fence(), on_done=heard.append,
+            ready=mempool.Fence(), on_done=heard.put,
         )
         for number in range(8)
     ]
     source.close()
-    assert [type(error) for error in heard] == [mempool.Cancelled] * 8
     for transfer in transfers:
         with pytest.raises(mempool.Cancelled):
             transfer.wait()
+        assert isinstance(heard.get(timeout=10), mempool.Cancelled)
+
+
+def test_close_ends_calls_that_wait_for_others(pool):
+    kv = np.zeros((6, 2, 2, 16, 4, 8), dtype=np.float16)
+    pool.adopt("kv", [mempool.AdoptedMemory.of(kv)], blocks=6)
+    pool.claim("kv", [0])
+    raised = []
+
+    def withdraw():
+        with pytest.raises(mempool.Cancelled) as error:
+            pool.withdraw("kv", timeout=3600)
+        raised.append(error)
+
+    waiting = threading.Thread(target=withdraw)
+    waiting.start()
+    for _ in range(10000):  # until the memory is being let go of
+        try:
+            pool.free(pool.claim("kv", [1]))
+        except mempool.Error:
+            break
+        time.sleep(0.001)
+    pool.close()
+    waiting.join()
+    assert raised
 
 
 def test_a_pool_that_a_callback_lets_go_of_last_ends_all_the_same(start):
@@ -122,6 +149,23 @@ def test_a_pool_that_a_callback_lets_go_of_last_ends_all_the_same(start):
     start(name="another")  # the interpreter goes on, and ends it on the way
 
 
+def test_a_pool_that_a_callable_holds_last_ends_all_the_same():
+    assert run("""
+import gc, weakref
+ended = threading.Event()
+def send():
+    gone = threading.Event()
+    weakref.finalize(source, ended.set)
+    source.transfer_with_insert("target", content, [1] * 16, source.alloc(1),
+                                on_done=lambda error, source=source: gone.wait(20))
+    return gone
+gone = send()
+del source
+gone.set()
+print(ended.wait(10))
+""") == ["True"]
+
+
 def test_a_fork_is_refused_clearly_and_its_end_harms_nobody(pair):
     source, target = pair
     content = source.content(SPEC)
@@ -129,25 +173,32 @@ def test_a_fork_is_refused_clearly_and_its_end_harms_nobody(pair):
     view = source.piece(blocks[0], 0, 0)
     transfer = source.transfer_with_insert("target", content, [1] * 32, blocks)
     transfer.wait()
+    ready = mempool.Fence()
+    later = source.transfer_with_insert("target", content, [2] * 16, source.alloc(1), ready=ready)
     child = os.fork()
     if child == 0:
         refused = 0
         calls = (
             lambda: source.alloc(1), lambda: source.match(content, [1]), transfer.wait,
             lambda: source.receive(0), lambda: source.piece(blocks[0], 0, 0), source.status,
-            lambda: source.erase(content, [1] * 16), lambda: source.shards,
+            lambda: source.erase(content, [1] * 16), lambda: source.shards, transfer.report,
+            transfer.done, transfer.cancel, transfer.fileno, later.commit,
         )
         for call in calls:
             try:
                 call()
             except mempool.Unavailable as error:
                 refused += "fork" in str(error)
+        ready.signal()
         source.close()
-        del view, source, target, transfer
+        del view, source, target, transfer, later
         gc.collect()
         os._exit(refused - len(calls))
     assert os.waitpid(child, 0)[1] == 0
     assert target.receive(5).tokens.tolist() == [1] * 32
+    assert not later.done()
+    ready.signal()
+    later.wait()
     np.asarray(view)[:] = 5
     assert (np.asarray(source.piece(blocks[0], 0, 0)) == 5).all()
 
@@ -212,6 +263,20 @@ for _ in range(50):
 """)
 
 
+def test_no_callable_is_called_once_the_program_ends():
+    assert run("""
+import atexit
+def after():
+    with start(name="target") as target:
+        with start(name="source", peers={"target": target.listen}) as source:
+            source.transfer_with_insert("target", content, [1] * 16, source.alloc(1),
+                                        on_done=lambda error: print("called")).wait()
+atexit.unregister(mempool._end)
+atexit.register(after)
+atexit.register(mempool._end)
+""") == []
+
+
 def test_a_fork_of_a_program_that_ends_by_itself_ends():
     assert run("""
 child = os.fork()
@@ -246,6 +311,44 @@ def test_other_threads_run_while_one_waits(pair):
     source.transfer_with_insert("target", source.content(SPEC), [1] * 16, source.alloc(1)).wait()
     waiting.join()
     assert got[0].tokens.tolist() == [1] * 16
+
+
+@pytest.mark.parametrize("call", [
+    lambda pool, content, tokens, blocks, keys: pool.insert(content, tokens, blocks),
+    lambda pool, content, tokens, blocks, keys: pool.erase(content, tokens),
+    lambda pool, content, tokens, blocks, keys: pool.read(blocks[0]),
+    lambda pool, content, tokens, blocks, keys: pool.insert_keys(keys, blocks),
+    lambda pool, content, tokens, blocks, keys: pool.match_keys(keys[1:]),
+    lambda pool, content, tokens, blocks, keys: pool.erase_keys(keys[1:]),
+    lambda pool, content, tokens, blocks, keys: pool.transfer_with_insert(
+        "nobody", content, tokens, blocks),
+], ids=["insert", "erase", "read", "insert_keys", "match_keys", "erase_keys", "transfer"])
+def test_other_threads_run_during_a_call_that_hashes_or_copies(pool, call):
+    blocks = pool.alloc(16)
+    arguments = (pool.content(SPEC), array("I", range(256)), blocks,
+                 [str(number) for number in range(16)])
+    begin, ran = threading.Lock(), []
+    begin.acquire()
+
+    def note():
+        begin.acquire()
+        ran.append(True)
+
+    other = threading.Thread(target=note)
+    before = sys.getswitchinterval()
+    other.start()
+    sys.setswitchinterval(1000)  # nobody gets the interpreter that is not given it
+    try:
+        begin.release()
+        for _ in range(100000):
+            with contextlib.suppress(mempool.Error):
+                call(pool, *arguments)
+            if ran:
+                break
+        assert ran
+    finally:
+        sys.setswitchinterval(before)
+        other.join()
 
 
 def test_threads_share_a_pool(pool):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests transfers between two agents: waiting, asyncio, fences, layers, cancels and errors."""
 import asyncio
+import ctypes
+import queue
 import select
 import threading
 
@@ -163,43 +165,59 @@ def test_on_done_hears_how_it_ended(pair):
     assert ended.wait(10) and isinstance(heard[1], mempool.Cancelled)
 
 
-def test_on_done_may_call_the_pool_and_not_wait_for_it(pair):
+def test_on_done_may_call_everything_also_what_waits(pair):
+    source, target = pair
+    content = source.content(SPEC)
+    heard = queue.SimpleQueue()
+    kv = np.zeros((6, 2, 2, 16, 4, 8), dtype=np.float16)
+
+    def on_done(error):
+        source.free(source.alloc(1, instance="target", deadline=10))
+        source.adopt("kv", [mempool.AdoptedMemory.of(kv)], blocks=6)
+        source.withdraw("kv")
+        source.grow(8)
+        source.transfer_with_insert("target", content, [7] * 16, filled(source, count=1)).wait()
+        with pytest.raises(mempool.DeadlineExceeded):
+            source.receive(0.01)
+        source.drain(10)
+        source.close()
+        heard.put(error)
+
+    source.transfer_with_insert("target", content, TOKENS, filled(source), on_done=on_done)
+    assert heard.get(timeout=30) is None
+    assert source.closed and target.match(target.content(SPEC), [7] * 16).tokens == 16
+
+
+def test_callables_that_wait_for_the_interpreter_hold_no_transfer_up(pair):
     source, _ = pair
-    heard = []
-    ended = threading.Event()
-
-    def on_done(_):
-        source.free(source.alloc(1))
-        for wait in (lambda: source.receive(1), source.close, lambda: source.drain(1),
-                     lambda: source.alloc(1, instance="target")):
-            with pytest.raises(mempool.InvalidArgument, match="on_done"):
-                wait()
-        heard.append("as it should be")
-        ended.set()
-
-    source.transfer_with_insert(
-        "target", source.content(SPEC), TOKENS, filled(source), on_done=on_done
-    )
-    assert ended.wait(10) and heard
+    content = source.content(SPEC)
+    first = [
+        source.transfer_with_insert("target", content, [number] * 16, filled(source, count=1),
+                                    on_done=lambda error: None)
+        for number in range(8)
+    ]
+    last = source.transfer_with_insert("target", content, TOKENS, filled(source))
+    poll = (ctypes.c_int * 2)(last.fileno(), select.POLLIN)
+    # Keeps the interpreter to itself until the transfer has ended.
+    assert ctypes.PyDLL(None).poll(poll, 1, 20000) == 1
+    last.wait()
+    for transfer in first:
+        transfer.wait()
 
 
 def test_what_on_done_raises_harms_nothing(pair, monkeypatch):
     source, _ = pair
-    seen = []
-    monkeypatch.setattr("sys.unraisablehook", lambda what: seen.append(what.exc_value))
-    ended = threading.Event()
+    seen = queue.SimpleQueue()
+    monkeypatch.setattr("sys.unraisablehook", lambda what: seen.put(str(what.exc_value)))
 
     def on_done(_):
-        ended.set()
         raise ValueError("mine")
 
-    transfer = source.transfer_with_insert(
-        "target", source.content(SPEC), TOKENS, filled(source), on_done=on_done
-    )
-    transfer.wait()
-    assert ended.wait(10)
-    source.close()  # after which the callback has ended
-    assert [str(error) for error in seen] == ["mine"]
+    for number in range(2):
+        source.transfer_with_insert(
+            "target", source.content(SPEC), [number] * 16, filled(source, count=1), on_done=on_done
+        )
+    assert [seen.get(timeout=10) for _ in range(2)] == ["mine"] * 2
 
 
 def test_what_cannot_be_sent_is_said_at_once(pair):
@@ -213,6 +231,10 @@ def test_what_cannot_be_sent_is_said_at_once(pair):
         source.transfer_with_insert("target", content, TOKENS, blocks[:2])
     with pytest.raises(mempool.InvalidArgument, match="deadline"):
         source.transfer_with_insert("target", content, TOKENS, blocks, deadline=-1)
+    with pytest.raises(mempool.DeadlineExceeded):
+        source.transfer_with_insert(
+            "target", content, TOKENS, blocks, deadline=0, ready=mempool.Fence()
+        ).wait(20)
     with pytest.raises(TypeError, match="on_done"):
         source.transfer_with_insert("target", content, TOKENS, blocks, on_done=5)
     with pytest.raises(TypeError):
