@@ -15,6 +15,7 @@ import numpy as np
 from reference_engine import instance
 from reference_engine.conversations import Conversation
 from reference_engine.instance import Setup
+from reference_engine.llama import UNIT
 from reference_engine.messages import (AskStatus, Cancel, Cancelled, Failed, Finished, FirstToken,
                                        Policy, Request, Resume, Settled)
 
@@ -55,6 +56,7 @@ class Outcome:
 
     request: Request
     holder: int  # the instance that has it: the one that got it, then the target
+    split: int  # tokens of the prompt that the holder prefills; the target does the others
     submitted: float = field(default_factory=time.monotonic)
     tokens: list[int] = field(default_factory=list)
     logits: list[np.ndarray] = field(default_factory=list)
@@ -67,6 +69,12 @@ class Outcome:
     cancelling: bool = False
     cancelled: bool = False
     error: str = ""
+
+    @property
+    def target_blocks(self) -> int:
+        """Blocks that it takes at its target, answer and all."""
+        tokens = len(self.request.prompt) + self.request.answer
+        return -(-tokens // UNIT) if self.request.target else 0
 
 
 class Front:
@@ -82,11 +90,16 @@ class Front:
         self.setups = [replace(setup, name=name, policy=policy) for setup, name, policy
                        in zip(setups, setting.instances, policies)]
         self._numbers = itertools.count(1)
+        self._queue: deque[Outcome] = deque()  # which no instance knows yet
         self._open: dict[int, Outcome] = {}
         self.processes, self._pipes = zip(*map(instance.start, self.setups))
-        peers = [self._receive(index) for index in range(len(self._pipes))]
-        for index, peer in itertools.product(range(len(self._pipes)), peers):
-            self._send(index, peer)
+        try:
+            peers = [self._receive(index) for index in range(len(self._pipes))]
+            for index, peer in itertools.product(range(len(self._pipes)), peers):
+                self._send(index, peer)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -105,23 +118,21 @@ class Front:
         """Ask an instance for an answer, to be decoded by the other where they are apart."""
         target = self.setting.instances[1] if self.setting.stage else ""
         request = Request(next(self._numbers), prompt, answer, target, gather_from)
-        outcome = Outcome(request, index, unsettled=2 if target else 1)
-        self._open[request.number] = outcome
-        self._send(index, request)
-        return outcome
+        return self._take(Outcome(request, index, len(prompt), unsettled=2 if target else 1))
 
     def prefill_split(self, prompt: tuple[int, ...], split: int) -> Outcome:
         """Have the KV of `split` tokens made by the first instance and the rest by the second."""
         request = Request(next(self._numbers), prompt, 0, self.setting.instances[1])
-        outcome = self._open[request.number] = Outcome(request, 0, unsettled=2)
-        self._send(0, replace(request, prompt=prompt[:split]))
-        self._send(1, Resume(request, split))
-        return outcome
+        return self._take(Outcome(request, 0, split, unsettled=2))
 
     def cancel(self, outcome: Outcome) -> None:
-        """Take a request back; it is settled when no instance holds a block of it."""
+        """Take a request back; it is settled when its holder has no block of it."""
         outcome.cancelling = True
-        self._send(outcome.holder, Cancel(outcome.request.number))
+        if outcome in self._queue:
+            self._queue.remove(outcome)
+            outcome.cancelled, outcome.unsettled = True, 0
+        else:
+            self._send(outcome.holder, Cancel(outcome.request.number))
 
     def status(self) -> list[dict[str, Any]]:
         """Give both agents' status. Requires: no request is open; last words are passed over."""
@@ -163,6 +174,27 @@ class Front:
         index = 0 if self.setting.stage else conversation.number % 2
         turns.append(self.submit(prompt, conversation.answers[len(turns)], index))
 
+    def _take(self, outcome: Outcome) -> Outcome:
+        self._queue.append(outcome)
+        self._admit()
+        return outcome
+
+    def _admit(self) -> None:
+        """Ask for what waits, in order, as far as targets have room for all of it.
+
+        A target has to hold each prompt that comes, and needs blocks for the answers besides; were
+        all its blocks prompts, none of them could ever be finished.
+        """
+        while self._queue:
+            outcome, taken = self._queue[0], sum(one.target_blocks for one in self._open.values())
+            if taken and taken + outcome.target_blocks > self.setups[1].blocks:
+                return
+            request = outcome.request
+            self._open[request.number] = self._queue.popleft()
+            self._send(outcome.holder, replace(request, prompt=request.prompt[:outcome.split]))
+            if request.target and not request.answer:  # there will be no first token
+                self._send(1, Resume(request, outcome.split))
+
     # ---- answers ----
     def hear(self) -> None:
         """Wait for what the instances say, and act on it."""
@@ -177,6 +209,7 @@ class Front:
                 self._tell_target(outcome, message)
             if outcome.unsettled == 0:
                 del self._open[message.number]
+                self._admit()
 
     def _tell_target(self, outcome: Outcome, message: Any) -> None:
         """Tell the target what it has to know of the words of the instance before it."""
@@ -184,12 +217,12 @@ class Front:
         match message:
             case FirstToken(_, token):
                 self._send(1, Resume(request, len(request.prompt), (token,)))
-            case Settled() | Cancelled(_, True):
+            case Settled():
                 outcome.holder = 1
                 if outcome.cancelling:
                     self._send(1, Cancel(request.number))
             case Failed() | Cancelled():
-                self._send(1, Cancel(request.number, kv_comes=False))
+                self._send(1, Cancel(request.number))
 
     @staticmethod
     def _note(outcome: Outcome, message: Any) -> None:
@@ -206,9 +239,8 @@ class Front:
                 outcome.bytes_moved += bytes_moved
                 outcome.network_calls += network_calls
                 outcome.unsettled -= 1
-            case Cancelled(_, handed_over):
-                outcome.cancelled = not handed_over
-                outcome.unsettled = 1 if handed_over else 0
+            case Cancelled():
+                outcome.cancelled, outcome.unsettled = True, 0
             case Failed(_, error):
                 outcome.error, outcome.unsettled = error, 0
 

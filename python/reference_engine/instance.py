@@ -91,8 +91,8 @@ class Instance:
                 self._engine.submit(message)
             case Resume():
                 self._engine.resume(message)
-            case Cancel(number, kv_comes):
-                self._engine.cancel(number, kv_comes)
+            case Cancel(number):
+                self._engine.cancel(number)
             case Peer(name, address):
                 self._agent.add_peer(name, address)
             case AskStatus():

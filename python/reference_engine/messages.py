@@ -40,7 +40,6 @@ class Cancel:
     """Forget a request. The answer is Cancelled, or none where it is settled already."""
 
     number: int
-    kv_comes: bool = True  # where its KV is not here yet: it will be
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,9 @@ class Settled:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """This instance holds no block of the request. Handed over: the target has, or will have."""
+    """This instance holds no block of the request. Its target may have been quicker."""
 
     number: int
-    handed_over: bool
 
 
 @dataclass(frozen=True)
