@@ -23,7 +23,7 @@ _SPEC = mempool.ContentSpec(
 @contextmanager
 def _pair(blocks: int) -> Iterator[tuple[mempool.Agent, mempool.Agent]]:
     """Give a source and its target, of blocks so small that moving them takes next to nothing."""
-    options: dict[str, Any] = {"content": _SPEC, "segment_blocks": [blocks * 4], "verify": "off"}
+    options: dict[str, Any] = {"content": _SPEC, "segment_blocks": [blocks * 4]}
     with mempool.Agent.start(name="target", **options) as target:
         with mempool.Agent.start(
             name="source", peers={"target": target.listen}, **options

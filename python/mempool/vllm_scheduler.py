@@ -154,7 +154,7 @@ class Storing:
     def _send(self, store: Store, blocks: mempool.Blocks) -> bool:
         """Tell whether a transfer is under way, at whose end the store is finished."""
 
-        def on_done(error: mempool.Error | None) -> None:  # on the agent's thread
+        def on_done(error: mempool.Error | None) -> None:  # on the package's thread
             store.error = error
             self._work.put((self._finish, store))
 

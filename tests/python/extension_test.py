@@ -80,10 +80,13 @@ def test_the_stub_has_the_names_that_the_extension_has():
             assert shown <= told | {"name", "value"}, f"the stub's {node.name} lacks some"
         elif isinstance(node, ast.FunctionDef):
             assert hasattr(mempool._mempool, node.name)
+    told = {name for each in stub.body for name in names_of(each)}
+    shown = {name for name in vars(mempool._mempool) if not name.startswith("__")}
+    assert shown <= told | {"_BlocksIterator"}
 
 
 def names_of(node):
-    if isinstance(node, ast.FunctionDef):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.AnnAssign):
         return [node.target.id]
