@@ -37,7 +37,7 @@ export PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH}
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MPLCONFIGDIR=${MPLCONFIGDIR:-$venv/matplotlib}
 "$venv/bin/python" -P -c 'import mempool' ||
   fail "no package mempool in $package; build it by: cmake --build --preset release"
-# The engine's folder comes last, for the sources of the package lie in it, too, without its modules.
+# The engine's folder comes last, for it has the package's sources, too, without their module.
 exec "$venv/bin/python" -P -c 'import sys
 sys.path.append(sys.argv.pop(1))
 from reference_engine.serve_demo import main
