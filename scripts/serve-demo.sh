@@ -35,9 +35,13 @@ modules=(numpy)
 [[ " $* " != *" torch "* && " $* " != *"--engine=torch "* ]] || modules+=(torch)
 have_modules "${modules[@]}" || fail "pip could not bring ${modules[*]} into $venv"
 have_modules matplotlib || echo "serve-demo: without matplotlib there will be no plot" >&2
-export PYTHONPATH=$package:$repository/python${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH}
 # Two instances share the machine; one thread each, and no matrix product that depends on a count.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MPLCONFIGDIR=${MPLCONFIGDIR:-$venv/matplotlib}
-"$venv/bin/python" -c 'import mempool' ||
+"$venv/bin/python" -P -c 'import mempool' ||
   fail "no package mempool in $package; build it by: cmake --build --preset release"
-exec "$venv/bin/python" -m reference_engine.serve_demo "$@"
+# The engine's folder comes last, for it has the package's sources, too, without their module.
+exec "$venv/bin/python" -P -c 'import sys
+sys.path.append(sys.argv.pop(1))
+from reference_engine.serve_demo import main
+sys.exit(main())' "$repository/python" "$@"

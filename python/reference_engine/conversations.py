@@ -14,6 +14,11 @@ class Conversation:
     turns: tuple[tuple[int, ...], ...]
     answers: tuple[int, ...]  # tokens of the answer to each turn
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all of it."""
+        return len(self.system) + sum(map(len, self.turns)) + sum(self.answers)
+
     def prompt(self, answers: list[tuple[int, ...]]) -> tuple[int, ...]:
         """Give the prompt of the turn that follows these answers."""
         said = list(self.system)

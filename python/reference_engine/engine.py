@@ -375,7 +375,7 @@ class Engine:
         return True
 
     def _offer(self, sequence: Sequence) -> None:
-        """Begin the transfer of a prompt's KV, which is yet to be computed or was refused before."""
+        """Begin the transfer of a prompt's KV, which is yet to be computed, or was refused."""
         request = sequence.request
         options = {"mode": mempool.TransferMode.BY_LAYER, "request_id": request.number,
                    "deadline": DEADLINE_S}

@@ -52,9 +52,14 @@ class LlamaConfig:
         for what, is_refused in refused.items():
             if is_refused:
                 raise ValueError(f"{folder}: {what} is not that of a plain LlamaForCausalLM")
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+                     "num_attention_heads"):
+            if name not in fields:
+                raise ValueError(f"{folder}: config.json has no {name}")
         heads = fields["num_attention_heads"]
         fields["rope_theta"] = rope.get("rope_theta", fields.get("rope_theta", cls.rope_theta))
         fields.setdefault("num_key_value_heads", heads)
+        fields.setdefault("rms_norm_eps", 1e-6)  # the other defaults are LlamaForCausalLM's, too
         if not fields.get("head_dim"):
             fields["head_dim"] = fields["hidden_size"] // heads
         return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})

@@ -94,10 +94,10 @@ class Control:
     def caught_by(self, make_wrong: Callable[[Array, list[int]], None] | None) -> dict[str, bool]:
         """Tell which comparisons notice it; None leaves an address that is stale."""
         prompt = self._conversation.prompt([])
-        cached = self._publish(prompt)
+        cached, reused = self._publish(prompt), mempool.Blocks()
         rows = list(cached.indices)
         if make_wrong is None:
-            self._make_stale(prompt, rows)
+            reused = self._make_stale(prompt, cached)
         else:
             make_wrong(self._pages, rows)
         sums = any([self._is_refused(block) for block in cached])
@@ -106,7 +106,7 @@ class Control:
         fresh = self._agent.alloc(-(-(len(turn) + answer) // UNIT) - len(rows))
         said = generate(self._model, self._pages, rows + list(fresh.indices), turn, answer,
                         len(rows) * UNIT)
-        self._agent.unpin(fresh)
+        self._agent.unpin(fresh + reused)
         self._agent.erase(self._content, prompt[:UNIT])
         return {"block_checksums": sums,
                 "logits": not second.same_logits(said.logits),
@@ -121,13 +121,17 @@ class Control:
         self._agent.unpin(blocks)
         return whole
 
-    def _make_stale(self, prompt: tuple[int, ...], rows: list[int]) -> None:
-        """Erase what is cached, and let its blocks go to another prompt."""
-        self._agent.erase(self._content, prompt[:UNIT])
+    def _make_stale(self, prompt: tuple[int, ...], cached: mempool.Blocks) -> mempool.Blocks:
+        """Free the last cached block and fill it for another prompt; gives it, pinned for that."""
+        self._agent.erase(self._content, prompt[:len(cached) * UNIT])
         taken = self._agent.alloc(self._agent.status()["pool"]["blocks"]["free"])
-        other = self._other.prompt([])[:len(rows) * UNIT]
-        generate(self._model, self._pages, rows, other, 1)
-        self._agent.unpin(taken)
+        rows = list(taken.indices)
+        at = rows.index(cached[-1].index)
+        before = [row for row in rows if row != rows[at]][:len(cached) - 1]
+        other = self._other.prompt([])[:len(cached) * UNIT]
+        generate(self._model, self._pages, [*before, rows[at]], other, 1)
+        self._agent.unpin(taken[:at] + taken[at + 1:])
+        return taken[at:at + 1]
 
     def _is_refused(self, block: mempool.BlockAddress) -> bool:
         try:

@@ -38,6 +38,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.conversations < 2 or options.turns < 2:
         parser.error("the proof needs at least 2 conversations of 2 turns")
+    if options.at_once < 1:
+        parser.error(f"--at-once {options.at_once} plays nothing; give 1 or more")
+    for path in filter(None, (options.json, options.plot)):
+        if not path.parent.is_dir():
+            parser.error(f"{path}: there is no folder {path.parent}; make it first")
     for setting in options.prefill + options.decode:
         if "=" not in setting or "." not in setting.partition("=")[0]:
             parser.error(f"{setting} sets nothing of a transport; give TRANSPORT.KEY=VALUE")
@@ -59,6 +64,11 @@ class Demo:
         self._model = weights.load(options.model, options.engine)
         self._conversations = draw(options.seed, options.conversations, options.turns,
                                    self._model.config.vocab_size)
+        room = min(self._model.config.max_position_embeddings, options.blocks * UNIT)
+        longest = max(one.tokens for one in self._conversations)
+        if longest > room:
+            raise ValueError(f"a conversation comes to {longest} tokens, of at most {room} by "
+                             f"--model and --blocks; give less than {options.turns} --turns")
         requests = options.conversations * options.turns
         self._progress = serve_report.Progress(requests * (1 + len(options.settings)))
         self._alone: dict[tuple[int, int], proof.Said] = {}
@@ -142,10 +152,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         document = Demo(options).run()
+        show(document, options)
     except (RuntimeError, OSError, ValueError, ImportError) as error:
         print(f"serve-demo: {error}", file=sys.stderr)
         return 1
-    show(document, options)
     return 0 if holds(document) else 1
 
 

@@ -15,9 +15,8 @@ SEED = 1
 INITIALIZER_RANGE = 0.2  # so large that one wrong block changes what is said, most of the time
 
 
-def random_weights(config: LlamaConfig) -> dict[str, np.ndarray]:
-    """Draw float32 weights, named as in LlamaForCausalLM; projections have shape (out, in)."""
-    draws = np.random.default_rng(SEED)
+def shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Give the shapes of weights, named as in LlamaForCausalLM; projections have (out, in)."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
@@ -26,17 +25,23 @@ def random_weights(config: LlamaConfig) -> dict[str, np.ndarray]:
         "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
         "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden),
         "mlp.down_proj": (hidden, inner)}
-    shapes = {"model.embed_tokens": (config.vocab_size, hidden), "model.norm": (hidden,)}
+    all_of = {"model.embed_tokens": (config.vocab_size, hidden), "model.norm": (hidden,)}
     for layer in range(config.num_hidden_layers):
         prefix = f"model.layers.{layer}."
-        shapes |= {prefix + name: shape for name, shape in projections.items()}
-        shapes |= {prefix + name: (hidden,)
+        all_of |= {prefix + name: shape for name, shape in projections.items()}
+        all_of |= {prefix + name: (hidden,)
                    for name in ("input_layernorm", "post_attention_layernorm")}
     if not config.tie_word_embeddings:
-        shapes["lm_head"] = (config.vocab_size, hidden)
-    return {f"{name}.weight": np.ones(shape, np.float32) if len(shape) == 1 else
+        all_of["lm_head"] = (config.vocab_size, hidden)
+    return {f"{name}.weight": shape for name, shape in all_of.items()}
+
+
+def random_weights(config: LlamaConfig) -> dict[str, np.ndarray]:
+    """Draw float32 weights."""
+    draws = np.random.default_rng(SEED)
+    return {name: np.ones(shape, np.float32) if len(shape) == 1 else
             draws.standard_normal(shape, np.float32) * np.float32(INITIALIZER_RANGE)
-            for name, shape in shapes.items()}
+            for name, shape in shapes(config).items()}
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -75,6 +80,10 @@ def load(source: str, engine: str = "numpy") -> Llama:
             weights |= read_safetensors(file)
         if not weights:
             raise FileNotFoundError(f"{source}: has no *.safetensors; save the model in that form")
+        for name, shape in shapes(config).items():
+            if name not in weights or weights[name].shape != shape:
+                has = f"of shape {weights[name].shape}" if name in weights else "not there"
+                raise ValueError(f"{source}: {name} is {has}, config.json says {shape}")
     if config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     return Llama(config, weights, engine)

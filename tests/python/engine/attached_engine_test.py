@@ -13,7 +13,7 @@ from reference_engine import weights
 from reference_engine.engine import Engine
 from reference_engine.instance import Setup, content_spec
 from reference_engine.llama import LlamaConfig
-from reference_engine.messages import FirstToken, Policy, Request, Settled
+from reference_engine.messages import Failed, FirstToken, Policy, Request, Settled
 
 SPEC = content_spec("small", LlamaConfig())
 PROMPT = tuple(range(200))
@@ -41,10 +41,10 @@ def serve(path, pipe):
             engine.step()
 
 
-def start_engine(path):
+def start(what, path):
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(path, theirs), daemon=True)
+    process = spawn.Process(target=what, args=(path, theirs), daemon=True)
     process.start()
     return process, ours
 
@@ -58,7 +58,7 @@ def wait_until(holds):
 
 
 def test_what_an_attached_engine_publishes_outlives_it(agent, path):
-    process, pipe = start_engine(path)
+    process, pipe = start(serve, path)
     pipe.send(Request(1, PROMPT, 3))
     while not isinstance(pipe.recv(), Settled):
         continue
@@ -70,7 +70,7 @@ def test_what_an_attached_engine_publishes_outlives_it(agent, path):
 
 
 def test_an_engine_that_dies_holding_blocks_gives_them_back(agent, path):
-    process, pipe = start_engine(path)
+    process, pipe = start(serve, path)
     pipe.send(Request(1, PROMPT, 700))
     assert isinstance(pipe.recv(), FirstToken)
     assert unsettled_blocks(agent.status())
@@ -79,6 +79,32 @@ def test_an_engine_that_dies_holding_blocks_gives_them_back(agent, path):
     wait_until(lambda: not unsettled_blocks(agent.status()))
     blocks = agent.status()["pool"]["blocks"]
     assert blocks["free"] + blocks["published"] == agent.status()["pool"]["total"]
+
+
+def be_agent(path, pipe):
+    """Be an agent until it is killed."""
+    with mempool.Agent.start(name="beside", content=SPEC, segment_blocks=[64], transports=["tcp"],
+                             engine_socket=path):
+        pipe.send("started")
+        pipe.recv()
+
+
+def test_an_engine_whose_agent_dies_says_so_of_each_request(path):
+    process, pipe = start(be_agent, path)
+    assert pipe.recv() == "started"
+    told = []
+    with mempool.attach(path) as pool:
+        engine = Engine(weights.load("small"), pool, SPEC, Policy(reuse=True), told.append,
+                        lambda transfer, then: None)
+        for number in (1, 2):
+            engine.submit(Request(number, PROMPT, 5))
+        engine.step()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        while engine.patience_s is not None:
+            engine.step()
+    assert sorted(failed.number for failed in told if isinstance(failed, Failed)) == [1, 2]
+    assert all("UNAVAILABLE" in failed.error for failed in told if isinstance(failed, Failed))
 
 
 def test_a_second_engine_for_a_shard_is_refused(agent, path):

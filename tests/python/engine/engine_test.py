@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests engines in one process: what old bytes, full caches and full pools do to an answer."""
+import select
 import time
 
 import mempool
 import numpy as np
 import pytest
+from two_instances import unsettled_blocks
 
 from reference_engine import engine as engine_module
 from reference_engine import weights
 from reference_engine.engine import Engine
 from reference_engine.front import CACHING, SENDING
 from reference_engine.instance import Setup, content_spec, start_agent
-from reference_engine.llama import UNIT
-from reference_engine.messages import (Failed, Finished, FirstToken, Policy, Request, Resume,
-                                       Settled)
+from reference_engine.llama import UNIT, Llama, LlamaConfig
+from reference_engine.messages import (Cancelled, Failed, Finished, FirstToken, Policy, Request,
+                                       Resume, Settled)
 from reference_engine.proof import Said, empty_pages, generate
 
 MODEL = weights.load("tiny")
@@ -142,3 +144,143 @@ def test_a_target_that_nobody_knows_fails_the_request_alone(driven):
     assert one.agent.status()["pool"]["blocks"]["free"] == 32
     with pytest.raises(mempool.DeadlineExceeded):
         one.agent.receive(0)
+
+
+def turn_until(ones, holds):
+    """Do turns of these engines until something holds."""
+    while not holds():
+        for one in ones:
+            one.turn()
+
+
+@pytest.fixture
+def two(driven):
+    """Start a prefill and a decode engine of a policy, which know each other."""
+    def start(policy, target=Policy()):
+        ones = driven("prefill", policy), driven("decode", target)
+        for one, other in (ones, ones[::-1]):
+            one.agent.add_peer(other.agent.name, other.agent.listen)
+        return ones
+
+    return start
+
+
+def wait_until_settled(*ones):
+    turn_until(ones, lambda: not any(unsettled_blocks(one.agent.status()) for one in ones))
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_cancel_whose_kv_comes_all_the_same_leaves_nothing_behind(two, resumed):
+    prefill, decode = two(SENDING)
+    request = Request(7, PROMPT, 12, target="decode")
+    if resumed:
+        decode.engine.resume(Resume(request, len(PROMPT), (1,)))
+        decode.engine.cancel(7)
+        assert decode.told == [Cancelled(7)]
+    prefill.engine.submit(request)
+    turn_until([prefill], lambda: prefill.of(Settled))
+    assert select.select([decode.agent.arrival_descriptor()], [], [], 30)[0]
+    decode.engine.receive()
+    if not resumed:
+        decode.engine.cancel(7)
+    wait_until_settled(prefill, decode)
+
+
+@pytest.mark.parametrize("length", [60, 90])  # refused when it is computed, or amid that
+@pytest.mark.parametrize("policy", [Policy(), SENDING], ids=["transfer", "transfer_with_insert"])
+def test_a_full_target_is_waited_for(two, policy, length):
+    prefill, decode = two(policy)
+    held = decode.agent.alloc(30)
+    request = Request(7, PROMPT[:length], 12, target="decode")
+    prefill.engine.submit(request)
+    sequence = prefill.engine._sequences[7]
+    turn_until([prefill], lambda: sequence.refused_at)
+    decode.agent.unpin(held)
+    turn_until([prefill], lambda: prefill.of(Settled) or prefill.of(Failed))
+    assert not prefill.of(Failed) and len(prefill.of(FirstToken)) == 1
+    first = prefill.of(FirstToken)[0]
+    decode.engine.resume(Resume(request, length, (first.token,)))
+    turn_until([decode], lambda: decode.of(Settled))
+    logits = [first.logits, *decode.of(Finished)[0].logits]
+    assert alone(PROMPT[:length], 12).same_logits(logits)
+    wait_until_settled(prefill, decode)
+
+
+def test_places_at_a_target_are_kept_from_try_to_try_and_given_back(two, monkeypatch):
+    prefill, decode = two(Policy())
+    full = mempool.ResourceExhausted(mempool.StatusCode.RESOURCE_EXHAUSTED, "a full queue", 1)
+    tries = []
+
+    def refuse(*arguments, **options):
+        tries.append(arguments)
+        raise full
+
+    class Refusing:
+        """A pool whose transfers find the queue full. Thread: confined."""
+
+        transfer = staticmethod(refuse)
+
+        def __getattr__(self, name):
+            return getattr(prefill.agent, name)
+
+    monkeypatch.setattr(prefill.engine, "pool", Refusing())
+    prefill.engine.submit(Request(7, PROMPT, 12, target="decode"))
+    turn_until([prefill], lambda: len(tries) == 3)
+    assert all(places == tries[0][2] for _, _, places in tries)
+    assert sum(unsettled_blocks(decode.agent.status()).values()) > 0
+    prefill.engine.cancel(7)
+    assert prefill.told == [Cancelled(7)]
+    wait_until_settled(prefill, decode)
+
+
+def test_a_gather_that_is_cancelled_when_it_has_ended_leaves_no_pin(two):
+    one, other = two(CACHING, CACHING)
+    answer(other, Request(1, PROMPT, 3))
+    one.engine.submit(Request(2, PROMPT, 3, gather_from="decode"))
+    one.engine.step()
+    one._watched[0][0].wait(30)
+    one.engine.cancel(2)
+    turn_until([one], lambda: one.of(Cancelled))
+    wait_until_settled(one)
+
+
+@pytest.mark.parametrize("peer", ["decode", "nobody"])
+def test_what_a_gather_does_not_bring_is_computed_and_found_again(two, peer):
+    one, _ = two(CACHING, CACHING)
+    first = answer(one, Request(1, PROMPT, 3, gather_from=peer))
+    again = answer(one, Request(2, PROMPT, 3, gather_from=peer))  # less than a block is missing
+    assert one.of(FirstToken)[0].matched == len(PROMPT) // UNIT * UNIT
+    for said in (first, again):
+        assert alone(PROMPT, 3).same_logits(said.logits)
+
+
+@pytest.mark.parametrize("request_, words", [
+    (Request(1, PROMPT, -5), "an answer of -5 tokens"),
+    (Request(1, PROMPT, 5, gather_from="other"), "nothing is gathered from other"),
+])
+def test_a_request_that_makes_no_sense_is_refused(driven, request_, words):
+    one = driven("one", Policy())
+    one.engine.submit(request_)
+    assert words in one.of(Failed)[0].error and one.engine.patience_s is None
+
+
+def test_a_prompt_without_an_answer_is_handed_over_and_settled(two):
+    prefill, decode = two(SENDING)
+    request = Request(7, PROMPT, 0, target="decode")
+    decode.engine.resume(Resume(request, len(PROMPT)))
+    prefill.engine.submit(request)
+    turn_until([prefill, decode], lambda: decode.of(Settled) and prefill.of(Settled))
+    wait_until_settled(prefill, decode)
+
+
+@pytest.mark.parametrize("fields, words", [
+    ({"segment_blocks": [16], "placement": mempool.Placement(order=mempool.TokenOrder.HEAD_TOKEN)},
+     "order"),
+    ({"segment_blocks": [4, 12]}, "segments"),
+])
+def test_a_pool_of_another_shape_is_refused(fields, words):
+    config = LlamaConfig(97, 64, 96, 2, 16, 16, 4)  # as many heads as a block has tokens
+    model, spec = Llama(config, weights.random_weights(config)), content_spec("tiny", config)
+    with mempool.Agent.start(name="other", content=spec, transports=["tcp"], **fields) as pool:
+        with pytest.raises(mempool.InvalidArgument, match=words):
+            Engine(model, pool, spec, Policy(), print, print)

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests two instances in every setting: equal logits, what is found and moved, cancels, deaths."""
+import multiprocessing
 import os
 import signal
+from dataclasses import replace
 
 import pytest
-from two_instances import VOCABULARY, conversations, setups, wait_until_settled
+from two_instances import (VOCABULARY, conversations, setups, unsettled_blocks,
+                           wait_until_settled)
 
 from reference_engine import proof, weights
 from reference_engine.front import CACHING, SETTINGS, Front, Setting
 from reference_engine.llama import UNIT
+from reference_engine.messages import AskStatus, Failed
 
 LONG = tuple(token % VOCABULARY for token in range(1900))
 NOTHING_CACHED = [SETTINGS[0], SETTINGS[2]]
@@ -149,24 +153,71 @@ def test_a_request_that_cannot_be_served_says_why_and_the_next_one_is(prompt, wo
         wait_until_settled(front)
 
 
-def test_more_requests_than_the_pools_hold_wait_for_each_other():
-    with Front(SETTINGS[2], setups(blocks=40)) as front:
-        outcomes = [front.submit(LONG[:250 + 10 * i], 4) for i in range(6)]  # 16 blocks and more
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_more_requests_than_the_pools_hold_wait_for_each_other(setting):
+    with Front(setting, setups(blocks=24)) as front:  # three prompts, but no answer with them
+        outcomes = [front.submit(LONG[i:125 + i], 40) for i in range(6)]
         front.settle(*outcomes)
         assert not [outcome.error for outcome in outcomes if outcome.error]
+        assert all(len(outcome.tokens) == 40 for outcome in outcomes)
         wait_until_settled(front)
 
 
-def test_an_instance_that_cannot_start_is_named_with_its_reason():
-    with pytest.raises(RuntimeError, match="prefill: .*nosuch"):
-        Front(SETTINGS[2], setups(transport="nosuch"))
+def test_a_request_that_waits_for_room_can_be_cancelled_and_others_go_on():
+    with Front(SETTINGS[4], setups(blocks=40)) as front:
+        outcomes = [front.submit(LONG[i:300 + i], 20) for i in range(3)]
+        front.cancel(outcomes[1])  # for which there is no room beside the first
+        front.settle(*outcomes)
+        assert [outcome.cancelled for outcome in outcomes] == [False, True, False]
+        assert [len(outcome.tokens) for outcome in outcomes] == [20, 0, 20]
+        wait_until_settled(front)
 
 
-def test_a_prefill_whose_decode_dies_fails_and_keeps_no_block():
-    with Front(SETTINGS[2], setups()) as front:
+def test_a_prompt_whose_answer_is_empty_is_settled_by_both():
+    with Front(SETTINGS[4], setups()) as front:
+        outcome = front.submit(LONG[:100], 0)
+        front.settle(outcome)
+        assert outcome.error == "" and not outcome.tokens
+        wait_until_settled(front)
+
+
+def test_cancels_while_kv_is_being_handed_over_leave_nothing_behind():
+    with Front(SETTINGS[4], setups()) as front:
+        for i in range(12):
+            busy, outcome = front.submit(LONG[i:50 + i], 30), front.submit(LONG[i:240 + i], 8)
+            while not outcome.tokens:
+                front.hear()
+            front.cancel(outcome)  # the commit is on its way
+            front.settle(outcome, busy)
+        wait_until_settled(front)
+
+
+def test_an_instance_that_cannot_start_is_named_with_its_reason_and_both_are_ended():
+    before = set(multiprocessing.active_children())
+    with pytest.raises(RuntimeError, match="prefill: .*nosuch") as failed:
+        Front(SETTINGS[2], [replace(setup, transport=transport) for setup, transport
+                            in zip(setups(), ("nosuch", "shm"))])
+    assert failed and set(multiprocessing.active_children()) <= before
+
+
+def hear(pipe, kind):
+    """Read what an instance says until it says something of a kind."""
+    while not isinstance(message := pipe.recv(), kind):
+        continue
+    return message
+
+
+@pytest.mark.parametrize("setting", [SETTINGS[2], SETTINGS[4]], ids=str)
+def test_a_prefill_whose_decode_dies_fails_and_keeps_no_block(setting):
+    with Front(setting, setups()) as front:
         front.settle(front.submit(LONG[:40], 2))
+        prefill = front._pipes[0]
+        front.submit(LONG, 8)
+        prefill.send(AskStatus())  # read after the first of thirty steps: the transfer is on
+        assert unsettled_blocks(hear(prefill, dict))
         os.kill(front.processes[1].pid, signal.SIGKILL)
-        front.processes[1].join()
-        outcome = front.submit(LONG, 8)
+        hear(prefill, Failed)
+        prefill.send(AskStatus())
+        assert not unsettled_blocks(hear(prefill, dict))
         with pytest.raises(RuntimeError, match="decode: the instance has gone"):
-            front.settle(outcome)
+            front.hear()

@@ -135,3 +135,28 @@ def test_a_folder_without_weights_says_what_is_missing(tmp_path):
 def test_the_engine_of_a_model_is_one_of_two():
     with pytest.raises(ValueError, match="jax"):
         Llama(TINY, weights.random_weights(TINY), "jax")
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda drawn: drawn.pop("model.layers.1.mlp.up_proj.weight"), "up_proj.weight is not there"),
+    (lambda drawn: drawn.update({"model.norm.weight": np.ones(7, np.float32)}),
+     "model.norm.weight is of shape \\(7,\\)"),
+])
+def test_a_folder_without_all_weights_names_the_first_that_differs(tmp_path, change, words):
+    drawn = weights.random_weights(TINY)
+    change(drawn)
+    save(tmp_path, {name: ("F32", values) for name, values in drawn.items()}, CONFIG)
+    with pytest.raises(ValueError, match=words):
+        weights.load(str(tmp_path))
+
+
+def test_a_folder_without_a_dimension_is_refused_and_the_rest_is_as_llama_has_it(tmp_path):
+    fields = dict(CONFIG)
+    del fields["rms_norm_eps"], fields["rope_theta"]
+    save(tmp_path, {}, fields)
+    read = LlamaConfig.read(tmp_path)
+    assert (read.rms_norm_eps, read.rope_theta) == (1e-6, 1e4)
+    del fields["hidden_size"]
+    save(tmp_path, {}, fields)
+    with pytest.raises(ValueError, match="config.json has no hidden_size"):
+        LlamaConfig.read(tmp_path)

@@ -9,6 +9,7 @@ import sys
 import mempool
 import pytest
 from two_instances import conversations
+from wrong_instance import start_wrong
 
 from reference_engine import instance, proof, serve_demo, serve_report, weights
 from reference_engine.instance import Setup
@@ -51,6 +52,8 @@ def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
     (["--turns", "1"], "at least 2 conversations of 2 turns"),
     (["--prefill", "verbs"], "verbs sets nothing of a transport"),
     (["--engine", "jax"], "invalid choice"),
+    (["--at-once", "0"], "--at-once 0 plays nothing"),
+    (["--json", "/no/such/folder/demo.json"], "there is no folder /no/such/folder"),
     (["--stages", "PD-Basic,PD-Advanced"], "stages are some of colocated, "),
 ])
 def test_flags_that_make_no_demo_are_refused(arguments, words, capsys):
@@ -62,6 +65,24 @@ def test_flags_that_make_no_demo_are_refused(arguments, words, capsys):
 def test_a_transport_that_is_not_there_ends_the_demo_with_its_reason(capsys):
     assert serve_demo.main([*QUICK, "--transport", "nosuch"]) == 1
     assert "nosuch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("longer", [["--turns", "40"], ["--blocks", "16"]])
+def test_conversations_that_are_too_long_end_the_demo_before_it_plays(longer, capsys):
+    assert serve_demo.main([*QUICK, *longer, "--model", "tiny"]) == 1
+    assert "a conversation comes to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["colocated_caching", "PD-Basic", "PD-Caching-3"])
+def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys):
+    monkeypatch.setattr(instance, "start", start_wrong)
+    demo = serve_demo.Demo(serve_demo.parse([*QUICK, "--model", "tiny", "--stages", stage]))
+    document = demo.run()
+    assert [run["logits_equal"] for run in document["runs"]] == [False]
+    assert all(document["negative_controls_caught"].values())
+    monkeypatch.setattr(serve_demo.Demo, "run", lambda self: document)
+    assert serve_demo.main([*QUICK, "--model", "tiny", "--stages", stage]) == 1
+    assert "DIFFER" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +97,28 @@ def control():
 def test_wrong_kv_in_a_cache_is_caught_by_sums_and_by_logits(control, make_wrong):
     caught = control.caught_by(make_wrong)
     assert caught["block_checksums"] and caught["logits"]
+
+
+def test_a_stale_block_is_one_block_of_the_prompt(control):
+    noted = []
+
+    def read(block):
+        try:
+            return control._agent.read(block)
+        except mempool.Stale:
+            return b"stale"
+
+    def make_stale(prompt, cached):
+        before = [read(block) for block in cached]
+        reused = proof.Control._make_stale(control, prompt, cached)
+        noted.extend(old == read(block) for old, block in zip(before, cached))
+        assert reused.indices == cached[-1:].indices
+        return reused
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(control, "_make_stale", make_stale)
+        control.caught_by(None)
+    assert len(noted) > 2 and noted == [True] * (len(noted) - 1) + [False]
 
 
 def test_right_kv_in_a_cache_is_not_caught(control):
