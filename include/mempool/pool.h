@@ -75,7 +75,7 @@ class MEMPOOL_EXPORT Transfer {
   /// Give a descriptor for poll(), readable once it ended; the handles', closed with the last of
   /// them. Errors: kResourceExhausted.
   Result<int> event_descriptor() const;
-  /// Take it back; wait() then gives kCancelled, or ok when the commit was quicker. Where its answer
+  /// Take it back; wait() then gives kCancelled, or ok when the commit was quicker. Where its reply
   /// is still on the way, the blocks may have been published, and arrive, all the same.
   void cancel();
   /// By layer: move these layers (numbered from 0) of all blocks once `ready` is reached. Nobody

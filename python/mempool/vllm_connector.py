@@ -63,7 +63,11 @@ class MempoolConnector(KVConnectorBase_V1):
         return MempoolMetadata(self.scheduler.next_step())
 
     def update_connector_output(self, connector_output: Any) -> None:
-        self.scheduler.loaded(connector_output.finished_recving or set())
+        self.scheduler.take_output(connector_output.finished_recving or set(),
+                                   connector_output.finished_sending or set())
+
+    def has_pending_block_frees(self) -> bool:
+        return self.scheduler.frees_soon()
 
     def request_finished(self, request: Any,
                          block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:

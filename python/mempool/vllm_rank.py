@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 import mempool
+from mempool.sampling import is_checked
 from mempool.vllm_memory import KvMemory, adopted_memory
 from mempool.vllm_shape import KvShape
-from mempool.vllm_scheduler import TENSORS, Load, Step
+from mempool.vllm_scheduler import Load, Step
+from mempool.vllm_storing import TENSORS
 
-SAMPLE = 64  # one block in so many is read with its checksum where `verify` is "sampled"
+REGISTERED = 1e9  # bytes a second that a transport registers, at the least
 log = logging.getLogger("mempool.vllm")
 
 
@@ -68,9 +70,9 @@ class RankSide:
     def _attach(self, socket: str) -> None:
         """Join the agent, which starts after the workers have registered their tensors."""
         self._pool = mempool.attach(socket, shard=self._rank, shards=self._shape.shards,
-                                    placement=self._shape.placement())
+                                    placement=self._shape.placement(),
+                                    timeout=5.0 + self._lent.nbytes / REGISTERED)
         self._pool.adopt(TENSORS, [self._lent], blocks=self._shape.blocks)
-        self._held = segment_pieces(self._pool, 0, self._rank)
         self._thread = Thread(target=self._run, name="mempool-load", daemon=True)
         self._thread.start()
 
@@ -102,27 +104,26 @@ class RankSide:
 
     def _load(self, load: Load) -> set[int]:
         failed = set()
+        segments: dict[int, np.ndarray] = {}  # for this load alone, whose blocks are pinned
         for source, place in zip(mempool.Blocks.from_bytes(load.sources), load.places):
             try:
-                self._load_block(source, place)
+                self._load_block(source, place, segments)
             except Exception as error:  # a thread that ended would leave its requests waiting
                 log.warning("request %s: block %d was not loaded: %s", load.request, place, error)
                 failed.add(place)
         return failed
 
-    def _load_block(self, source: mempool.BlockAddress, place: int) -> None:
+    def _load_block(self, source: mempool.BlockAddress, place: int,
+                    segments: dict[int, np.ndarray]) -> None:
         """Copy one block. Errors: Stale and Corruption, with the place's bytes undefined."""
-        if self._picked(source):
+        if self._rank == 0 and is_checked(source, self._verify):  # a checksum is of all ranks
             self._pool.read(source)
         self._pool.piece(source, 0, 0, self._rank)  # its generation, before and after
-        self._places[place] = self._held[self._pool.segment_of(source)[1]]
+        segment, at = self._pool.segment_of(source)
+        if segment not in segments:
+            segments[segment] = segment_pieces(self._pool, segment, self._rank)
+        self._places[place] = segments[segment][at]
         self._pool.piece(source, 0, 0, self._rank)
-
-    def _picked(self, source: mempool.BlockAddress) -> bool:
-        """Tell whether to check the checksum first, which is of all ranks: rank 0 does it."""
-        if self._rank != 0 or self._verify == "off":
-            return False
-        return self._verify == "always" or (source.index + source.generation) % SAMPLE == 0
 
     def close(self) -> None:
         if self._thread is not None:

@@ -17,6 +17,11 @@ ELEMENTS = {
     "float8_e4m3fn": mempool.ElementType.FLOAT8_E4M3,
     "float8_e5m2": mempool.ElementType.FLOAT8_E5M2,
 }
+FP8 = {  # what the bytes of an fp8 cache are, by --kv-cache-dtype
+    "fp8": "float8_e4m3fn",
+    "fp8_e4m3": "float8_e4m3fn",
+    "fp8_e5m2": "float8_e5m2",
+}
 ORDERS = {  # of a block's page, by vLLM's name for how layers, blocks, heads and tokens nest
     "LBNHC": mempool.TokenOrder.TOKEN_HEAD,
     "BLNHC": mempool.TokenOrder.TOKEN_HEAD,
@@ -80,6 +85,9 @@ def single_spec(kv_cache_config: Any) -> tuple[Any, list[str]]:
     if not any(kind.__name__ == "FullAttentionSpec" for kind in type(spec).__mro__):
         refuse(f"the layers keep {type(spec).__name__}",
                "serve a model whose layers all keep plain attention")
+    if getattr(spec, "non_causal", False):
+        refuse("the layers' attention is not causal: a token's KV depends on those behind it, and "
+               "no prefix can be shared", "serve a causal model, or leave out the connector")
     packed = [name for name, plain in (
         ("page_size_padded", None), ("num_head_slots", None), ("state_content_bytes", None),
         ("tokens_per_state", 1)) if getattr(spec, name, plain) != plain]
@@ -92,8 +100,8 @@ def single_spec(kv_cache_config: Any) -> tuple[Any, list[str]]:
 def element_of(spec: Any, cache_dtype: str) -> mempool.ElementType:
     """Give the element type. Raise ValueError for one that mempool does not know."""
     name = str(spec.dtype).removeprefix("torch.")
-    if name == "uint8" and cache_dtype.startswith("fp8"):
-        name = "float8_e5m2" if cache_dtype == "fp8_e5m2" else "float8_e4m3fn"
+    if name == "uint8":
+        name = FP8.get(cache_dtype, name)
     if name not in ELEMENTS:
         refuse(f"the KV cache is of {name}", f"choose one of {', '.join(ELEMENTS)}")
     return ELEMENTS[name]
@@ -115,7 +123,11 @@ def position_encoding(model_config: Any) -> str:
     words = {name: getattr(config, name) for name in (
         "rope_parameters", "rope_theta", "rope_scaling", "partial_rotary_factor")
         if getattr(config, name, None) is not None}
-    return json.dumps(words, sort_keys=True, default=str)
+    try:
+        return json.dumps(words, sort_keys=True)
+    except TypeError as error:  # what has no one name would be another in each process
+        refuse(f"the rotary positions of the model's configuration cannot be named ({error}): "
+               f"{words}", "give them as plain numbers and words")
 
 
 def layer_number(name: str) -> tuple[int, str]:
@@ -144,8 +156,8 @@ def shape_of(vllm_config: Any, kv_cache_config: Any) -> KvShape:
     fields = dict(
         model=model.model, revision=model.revision or "", element=element, layers=len(names),
         tokens_per_block=spec.block_size, position_encoding=position_encoding(model),
-        quantization=" ".join((cache.cache_dtype, str(model.dtype), str(model.quantization),
-                               "packed", order.name, f"tp{ranks}")))
+        quantization=" ".join((str(model.dtype), str(model.quantization), "packed",
+                               order.name, f"tp{ranks}")))
     if mla:
         fields.update(kv_heads=1, mla_rank=spec.head_size)
     else:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import mempool
+from mempool.vllm_settings import rank_address
 from mempool.vllm_shape import layer_number, request_key, shape_of
 
 
@@ -22,6 +23,7 @@ class FullAttentionSpec:
     num_head_slots: int | None = None
     state_content_bytes: int | None = None
     tokens_per_state: int = 1
+    non_causal: bool = False
 
     @property
     def page_size_bytes(self) -> int:
@@ -83,6 +85,25 @@ def test_whatever_changes_kv_changes_its_name():
     assert len(set(names)) == len(names)
 
 
+def test_how_a_cache_type_is_spelt_changes_no_name():
+    configs = make_configs()
+    configs[0].cache_config.cache_dtype = "bfloat16"
+    assert name_of(configs) == name_of(make_configs())
+
+
+def test_rotary_positions_without_a_name_are_refused():
+    configs = make_configs()
+    configs[0].model_config.hf_text_config.rope_scaling = object()
+    with pytest.raises(ValueError, match="rotary positions"):
+        shape_of(*configs)
+
+
+def test_each_data_parallel_rank_has_a_port_of_its_own():
+    assert rank_address("10.0.0.5:7070", 3) == "10.0.0.5:7073"
+    assert rank_address("[::1]:7070", 1) == "[::1]:7071"
+    assert rank_address("127.0.0.1:0", 3) == "127.0.0.1:0"
+
+
 def test_what_a_request_depends_on_is_its_adapter_salt_and_images():
     def request(**fields):
         return SimpleNamespace(**{"prompt_embeds": None, "lora_request": None, "cache_salt": None,
@@ -113,6 +134,7 @@ def test_layers_are_in_the_order_of_their_numbers():
     (make_configs(replace(FullAttentionSpec(), dtype="torch.float64")), "is of float64"),
     (make_configs(replace(FullAttentionSpec(), state_content_bytes=100)), "packed by"),
     (make_configs(replace(FullAttentionSpec(), head_size_v=32)), "64 elements a head and V 32"),
+    (make_configs(replace(FullAttentionSpec(), non_causal=True)), "attention is not causal"),
     (make_configs(layout="LHBNC"), "VLLM_KV_CACHE_LAYOUT"),
     (make_configs(device="cuda"), "the KV cache is on cuda"),
     (make_configs(pipeline_parallel_size=2), "2 pipeline stages"),
