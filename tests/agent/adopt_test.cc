@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <memory>
 #include <numeric>
 #include <string>
@@ -262,6 +263,39 @@ TEST_P(AdoptTest, withdrawing_waits_until_nobody_uses_the_memory) {
   EXPECT_TRUE(source_->claim("kv", first).ok()) << "it is still adopted";
   EXPECT_EQ(source_->withdraw("kv", 0ms).code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(source_->withdraw("other", 1s).code(), StatusCode::kNotFound);
+}
+
+TEST_P(AdoptTest, an_owner_is_let_go_of_with_the_memory_and_its_views) {
+  auto owner = std::make_shared<const int>();
+  const std::weak_ptr<const int> kept = owner;
+  const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  AdoptOptions options = tensors.options();
+  options.shards[0].owner = std::move(owner);
+  ASSERT_TRUE(source_->adopt("kv", options).ok());
+  options.shards.clear();
+  EXPECT_FALSE(kept.expired());
+  auto view = source_->segment(source_->status().segments.size());
+  ASSERT_TRUE(view.ok());
+  ASSERT_TRUE(source_->withdraw("kv", 10s).ok());
+  EXPECT_FALSE(kept.expired());
+  view->memory.reset();
+  EXPECT_TRUE(kept.expired());
+}
+
+TEST_P(AdoptTest, stop_ends_what_waits_and_leaves_the_blocks) {
+  const EngineMemory tensors(source_->layout(), kTensorBlocks);
+  ASSERT_TRUE(source_->adopt("kv", tensors.options()).ok());
+  const auto blocks = claim_filled(tensors, {0, 1, 2}, tokens_);
+  auto transfer = source_->transfer_with_insert("target", {content_, tokens_}, blocks,
+                                                {.ready = Fence::pending()});
+  ASSERT_TRUE(transfer.ok());
+  auto withdrawn = std::async(std::launch::async, [this] { return source_->withdraw("kv", 1h); });
+  source_->stop();
+  EXPECT_EQ(withdrawn.get().code(), StatusCode::kCancelled);
+  EXPECT_EQ(transfer->wait().code(), StatusCode::kCancelled);
+  EXPECT_EQ(source_->receive(1h).status().code(), StatusCode::kCancelled);
+  EXPECT_TRUE(source_->piece(blocks[0], 0, 0).ok());
+  source_->stop();
 }
 
 TEST_P(AdoptTest, a_block_aside_for_its_bytes_does_not_hold_the_memory_back) {

@@ -513,6 +513,28 @@ TEST_P(AttachTransferTest, a_cancelled_transfer_ends_so) {
   EXPECT_TRUE(all_given_back(*decode_));
 }
 
+TEST_P(AttachTransferTest, stop_ends_what_waits_and_stays_attached) {
+  auto source = attach_engine(prefill_path_);
+  const auto tokens = make_tokens(8);
+  const auto blocks = filled_blocks(*source, tokens);
+  auto transfer = source->transfer_with_insert("decode", {content_, tokens}, blocks,
+                                               {.ready = Fence::pending()});
+  ASSERT_TRUE(transfer.ok());
+  const auto event = source->arrival_descriptor();
+  ASSERT_TRUE(event.ok());
+  EXPECT_FALSE(is_readable(*event, 0));
+  source->stop();
+  EXPECT_TRUE(is_readable(*event, 0));
+  EXPECT_EQ(transfer->wait().code(), StatusCode::kCancelled);
+  EXPECT_EQ(source->receive(1h).status().code(), StatusCode::kCancelled);
+  const auto piece = source->piece(blocks[0], 0, 0);
+  ASSERT_TRUE(piece.ok());
+  (*piece)[0] = std::byte{1};
+  EXPECT_GT(prefill_->status().pins, 0u);
+  source.reset();
+  EXPECT_TRUE(all_given_back(*prefill_));
+}
+
 TEST_P(AttachTransferTest, what_arrives_where_no_engine_is_attached_stays_in_the_index) {
   const auto source = attach_engine(prefill_path_);
   const auto tokens = make_tokens(10);
