@@ -6,6 +6,7 @@ import time
 import mempool
 import numpy as np
 import pytest
+from serve_demo.proof import Said, empty_pages, generate
 from two_instances import unsettled_blocks
 
 from reference_engine import engine as engine_module
@@ -16,7 +17,6 @@ from reference_engine.instance import Setup, content_spec, start_agent
 from reference_engine.llama import UNIT, Llama, LlamaConfig
 from reference_engine.messages import (Cancelled, Failed, Finished, FirstToken, Policy, Request,
                                        Resume, Settled)
-from reference_engine.proof import Said, empty_pages, generate
 
 MODEL = weights.load("tiny")
 SPEC = content_spec("tiny", MODEL.config)
@@ -244,9 +244,11 @@ def test_a_gather_that_is_cancelled_when_it_has_ended_leaves_no_pin(two):
     wait_until_settled(one)
 
 
-@pytest.mark.parametrize("peer", ["decode", "nobody"])
+@pytest.mark.parametrize("peer", ["decode", "dead", "nobody"])
 def test_what_a_gather_does_not_bring_is_computed_and_found_again(two, peer):
     one, _ = two(CACHING, CACHING)
+    one.agent.add_peer("dead", "127.0.0.1:1")
+    answer(one, Request(0, PROMPT[:2 * UNIT], 1))
     first = answer(one, Request(1, PROMPT, 3, gather_from=peer))
     again = answer(one, Request(2, PROMPT, 3, gather_from=peer))  # less than a block is missing
     assert one.of(FirstToken)[0].matched == len(PROMPT) // UNIT * UNIT
