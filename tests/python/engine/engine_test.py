@@ -206,6 +206,20 @@ def test_a_full_target_is_waited_for(two, policy, length):
     wait_until_settled(prefill, decode)
 
 
+def test_a_cancel_after_a_full_target_has_refused_is_a_cancel(two):
+    prefill, decode = two(SENDING)
+    held = decode.agent.alloc(30)
+    prefill.engine.submit(Request(7, PROMPT, 12, target="decode"))
+    prefill.engine.step()
+    with pytest.raises(mempool.ResourceExhausted):
+        prefill._watched[0][0].wait(30)
+    prefill.engine.cancel(7)
+    turn_until([prefill], lambda: prefill.of(Cancelled))
+    assert not prefill.of(Failed) and prefill.engine.patience_s is None
+    decode.agent.unpin(held)
+    wait_until_settled(prefill, decode)
+
+
 def test_places_at_a_target_are_kept_from_try_to_try_and_given_back(two, monkeypatch):
     prefill, decode = two(Policy())
     full = mempool.ResourceExhausted(mempool.StatusCode.RESOURCE_EXHAUSTED, "a full queue", 1)
