@@ -40,8 +40,8 @@ export PYTHONPATH=$package${PYTHONPATH:+:$PYTHONPATH}
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MPLCONFIGDIR=${MPLCONFIGDIR:-$venv/matplotlib}
 "$venv/bin/python" -P -c 'import mempool' ||
   fail "no package mempool in $package; build it by: cmake --build --preset release"
-# The engine's folder comes last, for it has the package's sources, too, without their module.
+# The folder of engine and demo comes last: it has the sources of the package, too, but no module.
 exec "$venv/bin/python" -P -c 'import sys
 sys.path.append(sys.argv.pop(1))
-from reference_engine.serve_demo import main
+from serve_demo.demo import main
 sys.exit(main())' "$repository/python" "$@"

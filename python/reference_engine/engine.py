@@ -86,7 +86,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}  # these, and those whose transfer has to end
         self._arrived: dict[int, mempool.Arrival] = {}  # before their Resume
         self._awaited: dict[int, Resume] = {}  # before their KV
-        self._dropped: set[int] = set()  # cancelled before their KV came
+        self._dropped: set[int] = set()  # cancelled before their KV came, if ever it does
 
     def _check_shape(self) -> None:
         """Refuse a pool whose pages are not the decoder's: it would read other heads' KV."""
@@ -394,7 +394,8 @@ class Engine:
         def refused(error: mempool.Error) -> None:
             if not error.retry_after_ms:
                 sequence.places = mempool.Blocks()  # they were the transfer's
-            if isinstance(error, mempool.ResourceExhausted):
+            over = sequence.cancelled or sequence.error
+            if isinstance(error, mempool.ResourceExhausted) and not over:
                 self._leave_steps(sequence)
                 self._wait_for_blocks(sequence, error)
             else:

@@ -6,6 +6,7 @@ import time
 import mempool
 import numpy as np
 import pytest
+from serve_demo.proof import Said, empty_pages, generate
 from two_instances import unsettled_blocks
 
 from reference_engine import engine as engine_module
@@ -16,7 +17,6 @@ from reference_engine.instance import Setup, content_spec, start_agent
 from reference_engine.llama import UNIT, Llama, LlamaConfig
 from reference_engine.messages import (Cancelled, Failed, Finished, FirstToken, Policy, Request,
                                        Resume, Settled)
-from reference_engine.proof import Said, empty_pages, generate
 
 MODEL = weights.load("tiny")
 SPEC = content_spec("tiny", MODEL.config)
@@ -206,6 +206,20 @@ def test_a_full_target_is_waited_for(two, policy, length):
     wait_until_settled(prefill, decode)
 
 
+def test_a_cancel_after_a_full_target_has_refused_is_a_cancel(two):
+    prefill, decode = two(SENDING)
+    held = decode.agent.alloc(30)
+    prefill.engine.submit(Request(7, PROMPT, 12, target="decode"))
+    prefill.engine.step()
+    with pytest.raises(mempool.ResourceExhausted):
+        prefill._watched[0][0].wait(30)
+    prefill.engine.cancel(7)
+    turn_until([prefill], lambda: prefill.of(Cancelled))
+    assert not prefill.of(Failed) and prefill.engine.patience_s is None
+    decode.agent.unpin(held)
+    wait_until_settled(prefill, decode)
+
+
 def test_places_at_a_target_are_kept_from_try_to_try_and_given_back(two, monkeypatch):
     prefill, decode = two(Policy())
     full = mempool.ResourceExhausted(mempool.StatusCode.RESOURCE_EXHAUSTED, "a full queue", 1)
@@ -244,9 +258,11 @@ def test_a_gather_that_is_cancelled_when_it_has_ended_leaves_no_pin(two):
     wait_until_settled(one)
 
 
-@pytest.mark.parametrize("peer", ["decode", "nobody"])
+@pytest.mark.parametrize("peer", ["decode", "dead", "nobody"])
 def test_what_a_gather_does_not_bring_is_computed_and_found_again(two, peer):
     one, _ = two(CACHING, CACHING)
+    one.agent.add_peer("dead", "127.0.0.1:1")
+    answer(one, Request(0, PROMPT[:2 * UNIT], 1))
     first = answer(one, Request(1, PROMPT, 3, gather_from=peer))
     again = answer(one, Request(2, PROMPT, 3, gather_from=peer))  # less than a block is missing
     assert one.of(FirstToken)[0].matched == len(PROMPT) // UNIT * UNIT

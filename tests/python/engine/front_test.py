@@ -6,10 +6,11 @@ import signal
 from dataclasses import replace
 
 import pytest
+from serve_demo import proof
 from two_instances import (VOCABULARY, conversations, setups, unsettled_blocks,
                            wait_until_settled)
 
-from reference_engine import proof, weights
+from reference_engine import weights
 from reference_engine.front import CACHING, SETTINGS, Front, Setting
 from reference_engine.llama import UNIT
 from reference_engine.messages import AskStatus, Failed

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from serve_demo.proof import empty_pages
 
 from reference_engine import weights
 from reference_engine.llama import UNIT, Llama, LlamaConfig, Unit
-from reference_engine.proof import empty_pages
 
 TINY = weights.RANDOM["tiny"]
 PROMPT = np.random.default_rng(7).integers(TINY.vocab_size, size=150).tolist()

@@ -8,10 +8,11 @@ import sys
 
 import mempool
 import pytest
+from serve_demo import demo, proof, report
 from two_instances import conversations
 from wrong_instance import start_wrong
 
-from reference_engine import instance, proof, serve_demo, serve_report, weights
+from reference_engine import instance, weights
 from reference_engine.instance import Setup
 from reference_engine.messages import Policy
 
@@ -58,30 +59,30 @@ def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
 ])
 def test_flags_that_make_no_demo_are_refused(arguments, words, capsys):
     with pytest.raises(SystemExit):
-        serve_demo.parse(arguments)
+        demo.parse(arguments)
     assert words in capsys.readouterr().err
 
 
 def test_a_transport_that_is_not_there_ends_the_demo_with_its_reason(capsys):
-    assert serve_demo.main([*QUICK, "--transport", "nosuch"]) == 1
+    assert demo.main([*QUICK, "--transport", "nosuch"]) == 1
     assert "nosuch" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("longer", [["--turns", "40"], ["--blocks", "16"]])
 def test_conversations_that_are_too_long_end_the_demo_before_it_plays(longer, capsys):
-    assert serve_demo.main([*QUICK, *longer, "--model", "tiny"]) == 1
+    assert demo.main([*QUICK, *longer, "--model", "tiny"]) == 1
     assert "a conversation comes to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("stage", ["colocated_caching", "PD-Basic", "PD-Caching-3"])
 def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys):
     monkeypatch.setattr(instance, "start", start_wrong)
-    demo = serve_demo.Demo(serve_demo.parse([*QUICK, "--model", "tiny", "--stages", stage]))
-    document = demo.run()
+    options = demo.parse([*QUICK, "--model", "tiny", "--stages", stage])
+    document = demo.Demo(options).run()
     assert [run["logits_equal"] for run in document["runs"]] == [False]
     assert all(document["negative_controls_caught"].values())
-    monkeypatch.setattr(serve_demo.Demo, "run", lambda self: document)
-    assert serve_demo.main([*QUICK, "--model", "tiny", "--stages", stage]) == 1
+    monkeypatch.setattr(demo.Demo, "run", lambda self: document)
+    assert demo.main([*QUICK, "--model", "tiny", "--stages", stage]) == 1
     assert "DIFFER" in capsys.readouterr().out
 
 
@@ -130,14 +131,14 @@ def test_a_demo_whose_proof_fails_says_so():
     document = {"runs": [{"logits_equal": True}], "negative_controls_caught": {"stale_block": True},
                 "sequence_parallelism": {"logits_equal": True, "tokens_matched": 96,
                                          "prompt_tokens": 100}}
-    assert serve_demo.holds(document)
+    assert demo.holds(document)
     for part, field, wrong in (("negative_controls_caught", "stale_block", False),
                                ("sequence_parallelism", "logits_equal", False),
                                ("sequence_parallelism", "tokens_matched", 80)):
-        assert not serve_demo.holds(document | {part: document[part] | {field: wrong}})
-    assert not serve_demo.holds(document | {"runs": [{"logits_equal": False}]})
+        assert not demo.holds(document | {part: document[part] | {field: wrong}})
+    assert not demo.holds(document | {"runs": [{"logits_equal": False}]})
 
 
 def test_the_99th_percentile_is_the_nearest_rank():
-    times = serve_report.times_ms(rank / 1000 for rank in range(200, 0, -1))
+    times = report.times_ms(rank / 1000 for rank in range(200, 0, -1))
     assert times == {"min": 1.0, "median": 100.5, "p99": 198.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reference_engine import weights
-from reference_engine.proof import empty_pages, generate
+from serve_demo.proof import empty_pages, generate
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reference_engine import instance, proof, serve_report, weights
+from reference_engine import instance, weights
 from reference_engine.conversations import Conversation, draw
 from reference_engine.front import CACHING, SETTINGS, Front, Setting
 from reference_engine.instance import Setup
 from reference_engine.llama import UNIT
 from reference_engine.messages import Policy
+from serve_demo import proof, report
 
 STAGES = {str(setting): setting for setting in SETTINGS}
 SPLIT = Setting("sequence_parallel", None, CACHING, CACHING)
@@ -70,7 +71,7 @@ class Demo:
             raise ValueError(f"a conversation comes to {longest} tokens, of at most {room} by "
                              f"--model and --blocks; give less than {options.turns} --turns")
         requests = options.conversations * options.turns
-        self._progress = serve_report.Progress(requests * (1 + len(options.settings)))
+        self._progress = report.Progress(requests * (1 + len(options.settings)))
         self._alone: dict[tuple[int, int], proof.Said] = {}
 
     def run(self) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class Demo:
         equal = all(self._alone[key].same_logits(outcome.logits)
                     for key, outcome in outcomes.items())
         self._progress.end(f"{setting}: {len(outcomes)} requests in {seconds:.1f} s")
-        return serve_report.run_of(setting, self._options.transport, list(outcomes.values()),
+        return report.run_of(setting, self._options.transport, list(outcomes.values()),
                                    seconds, equal)
 
     def _split(self, conversation: Conversation) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Demo:
 
 def show(document: dict[str, Any], options: argparse.Namespace) -> None:
     """Print the table and the proof; write the document and the plot."""
-    print(serve_report.table(document["runs"]))
+    print(report.table(document["runs"]))
     split = document["sequence_parallelism"]
     print(f"one prompt of {split['prompt_tokens']} tokens prefilled on two instances: a later "
           f"request found {split['tokens_matched']} of them, logits "
@@ -136,7 +137,7 @@ def show(document: dict[str, Any], options: argparse.Namespace) -> None:
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     path = options.plot or (options.json or Path("serve-demo")).with_suffix(".svg")
-    print(serve_report.plot(document["runs"], path))
+    print(report.plot(document["runs"], path))
 
 
 def holds(document: dict[str, Any]) -> bool:
