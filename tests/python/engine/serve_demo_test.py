@@ -23,9 +23,11 @@ STAGES = [("colocated", None), ("colocated_caching", None), ("disaggregated", "P
           ("disaggregated_caching", "PD-Caching-3")]
 
 
-def run_script(*arguments):
-    package = pathlib.Path(mempool.__file__).parents[1]
-    environment = os.environ | {"MEMPOOL_PYTHON": str(package), "MEMPOOL_VENV": sys.prefix}
+PACKAGE = str(pathlib.Path(mempool.__file__).parents[1])
+
+
+def run_script(*arguments, **variables):
+    environment = {**os.environ, "MEMPOOL_PYTHON": PACKAGE, "MEMPOOL_VENV": sys.prefix, **variables}
     return subprocess.run([ROOT / "scripts" / "serve-demo.sh", *arguments], text=True,
                           capture_output=True, env=environment, check=False)
 
@@ -47,6 +49,11 @@ def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
     assert document["sequence_parallelism"]["logits_equal"] is True
     assert all(stage in ended.stdout for _, stage in STAGES if stage)
     assert str(path.with_suffix(".svg")) in ended.stdout or "no plot" in ended.stderr
+
+
+def test_a_package_that_is_installed_is_not_hidden_by_its_sources(tmp_path):
+    ended = run_script("--help", MEMPOOL_PYTHON=str(tmp_path), PYTHONPATH=PACKAGE)
+    assert ended.returncode == 0 and "--transport" in ended.stdout, ended.stderr
 
 
 @pytest.mark.parametrize("arguments, words", [
