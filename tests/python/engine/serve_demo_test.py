@@ -82,14 +82,14 @@ def test_conversations_that_are_too_long_end_the_demo_before_it_plays(longer, ca
 
 
 @pytest.mark.parametrize("stage", ["colocated_caching", "PD-Basic", "PD-Caching-3"])
-def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys):
+def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(instance, "start", start_wrong)
-    options = demo.parse([*QUICK, "--model", "tiny", "--stages", stage])
-    document = demo.Demo(options).run()
+    arguments = [*QUICK, "--model", "tiny", "--stages", stage, "--plot", str(tmp_path / "plot.svg")]
+    document = demo.Demo(demo.parse(arguments)).run()
     assert [run["logits_equal"] for run in document["runs"]] == [False]
     assert all(document["negative_controls_caught"].values())
     monkeypatch.setattr(demo.Demo, "run", lambda self: document)
-    assert demo.main([*QUICK, "--model", "tiny", "--stages", stage]) == 1
+    assert demo.main(arguments) == 1
     assert "DIFFER" in capsys.readouterr().out
 
 
