@@ -264,9 +264,10 @@ def test_what_a_gather_does_not_bring_is_computed_and_found_again(two, peer):
     one.agent.add_peer("dead", "127.0.0.1:1")
     answer(one, Request(0, PROMPT[:2 * UNIT], 1))
     first = answer(one, Request(1, PROMPT, 3, gather_from=peer))
-    again = answer(one, Request(2, PROMPT, 3, gather_from=peer))  # less than a block is missing
+    again = answer(one, Request(2, PROMPT, 3))
     assert one.of(FirstToken)[0].matched == len(PROMPT) // UNIT * UNIT
-    for said in (first, again):
+    whole = answer(one, Request(3, PROMPT, 3, gather_from=peer))  # less than a block is missing
+    for said in (first, again, whole):
         assert alone(PROMPT, 3).same_logits(said.logits)
 
 

@@ -23,9 +23,11 @@ STAGES = [("colocated", None), ("colocated_caching", None), ("disaggregated", "P
           ("disaggregated_caching", "PD-Caching-3")]
 
 
-def run_script(*arguments):
-    package = pathlib.Path(mempool.__file__).parents[1]
-    environment = os.environ | {"MEMPOOL_PYTHON": str(package), "MEMPOOL_VENV": sys.prefix}
+PACKAGE = str(pathlib.Path(mempool.__file__).parents[1])
+
+
+def run_script(*arguments, **variables):
+    environment = {**os.environ, "MEMPOOL_PYTHON": PACKAGE, "MEMPOOL_VENV": sys.prefix, **variables}
     return subprocess.run([ROOT / "scripts" / "serve-demo.sh", *arguments], text=True,
                           capture_output=True, env=environment, check=False)
 
@@ -47,6 +49,11 @@ def test_the_script_prints_the_table_and_writes_what_it_shows(tmp_path):
     assert document["sequence_parallelism"]["logits_equal"] is True
     assert all(stage in ended.stdout for _, stage in STAGES if stage)
     assert str(path.with_suffix(".svg")) in ended.stdout or "no plot" in ended.stderr
+
+
+def test_a_package_that_is_installed_is_not_hidden_by_its_sources(tmp_path):
+    ended = run_script("--help", MEMPOOL_PYTHON=str(tmp_path), PYTHONPATH=PACKAGE)
+    assert ended.returncode == 0 and "--transport" in ended.stdout, ended.stderr
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -75,14 +82,14 @@ def test_conversations_that_are_too_long_end_the_demo_before_it_plays(longer, ca
 
 
 @pytest.mark.parametrize("stage", ["colocated_caching", "PD-Basic", "PD-Caching-3"])
-def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys):
+def test_one_wrong_float_of_a_running_instance_fails_the_demo(stage, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(instance, "start", start_wrong)
-    options = demo.parse([*QUICK, "--model", "tiny", "--stages", stage])
-    document = demo.Demo(options).run()
+    arguments = [*QUICK, "--model", "tiny", "--stages", stage, "--plot", str(tmp_path / "plot.svg")]
+    document = demo.Demo(demo.parse(arguments)).run()
     assert [run["logits_equal"] for run in document["runs"]] == [False]
     assert all(document["negative_controls_caught"].values())
     monkeypatch.setattr(demo.Demo, "run", lambda self: document)
-    assert demo.main([*QUICK, "--model", "tiny", "--stages", stage]) == 1
+    assert demo.main(arguments) == 1
     assert "DIFFER" in capsys.readouterr().out
 
 
