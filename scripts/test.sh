@@ -42,6 +42,10 @@ while (($#)); do
   shift
 done
 ((${#stages[@]})) || stages=(fuzz tsan asan release)
+[[ ! $with_vllm || " ${stages[*]} " == *" release "* ]] || {
+  echo "test.sh: --vllm runs in release, which is not among the stages: ${stages[*]}" >&2
+  exit 2
+}
 
 export MEMPOOL_FUZZ_SECONDS=${MEMPOOL_FUZZ_SECONDS:-60}
 jobs=${MEMPOOL_JOBS:-$(nproc)}

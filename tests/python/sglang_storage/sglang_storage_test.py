@@ -5,7 +5,11 @@ import pytest
 
 try:
     import torch
-    from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, HiCacheStorageConfig
+    from sglang.srt.mem_cache.hicache_storage import (
+        HiCacheStorage,
+        HiCacheStorageConfig,
+        PoolName,
+    )
     from sglang.srt.mem_cache.storage.backend_factory import StorageBackendFactory
 except ImportError as error:
     pytest.skip(f"sglang cannot be imported ({error}); `scripts/test.sh --vllm` installs it",
@@ -106,7 +110,7 @@ def test_only_leading_keys_count(storage):
 def test_what_is_there_is_not_stored_twice(storage):
     storage.batch_set_v1(["a", "b"], indices(0, 1))
     assert storage.batch_set_v1(["a", "b", "c"], indices(0, 1, 2)) == [True] * 3
-    assert storage._pool.status()["pool"]["blocks"]["published"] == 3
+    assert storage._pool.status()["pool"]["blocks"]["published"] == 1 + 3  # the life's
 
 
 def test_a_full_pool_makes_room_and_an_overfull_batch_is_a_miss(storage):
@@ -138,6 +142,50 @@ def test_no_call_raises_or_gives_none(host, storage):
     assert storage.exists("a") is False
 
 
+def spoil(storage, key: str) -> None:
+    """Change one byte of a stored page."""
+    with storage._named([key]) as names:
+        (block,) = blocks = storage._pool.match_keys(names)
+    memoryview(storage._pool.piece(block, 0, 0)).cast("B")[0] ^= 1
+    storage._pool.unpin(blocks)
+
+
+def test_a_page_whose_bytes_changed_is_a_miss(host):
+    storage = make_storage(host, pages=6, agent={"listen": "127.0.0.1:0", "verify": "always"})
+    page = torch.zeros(host.page(0).numel(), dtype=torch.float16)
+    storage.batch_set_v1(["a", "b", "c"], indices(0, 1, 2))
+    storage.set("flat", page)
+    spoil(storage, "b")
+    spoil(storage, "flat")
+    host.buffer.zero_()
+    assert storage.batch_get_v1(["a", "b", "c"], indices(0, 1, 2)) == [True, False, False]
+    assert not host.page(1).any()
+    assert storage.get("flat", page.clone()) is None
+    assert pins(storage) == 0
+    storage.close()
+
+
+def test_nothing_stored_before_a_clear_is_held_after_it(storage):
+    storage.batch_set_v1(["a"], indices(0))
+    storage.clear()
+    assert storage.batch_exists(["a"]) == 0
+    assert storage.batch_set_v1(["a"], indices(1)) == [True]
+    assert storage.batch_exists(["a"]) == 1
+    assert pins(storage) == 0
+
+
+def test_pools_beside_the_kv_pool_are_refused(host, storage):
+    storage.register_mem_host_pool_v2(host, PoolName.KV)
+    with pytest.raises(ValueError, match="speculative"):
+        storage.register_mem_host_pool_v2(host, PoolName.MAMBA)
+
+
+def test_a_second_host_pool_takes_the_place_of_the_first(host, storage):
+    first = storage._pool
+    storage.register_mem_pool_host(host)
+    assert first.closed and not storage._pool.closed
+
+
 def test_settings_that_cannot_work_are_refused(host):
     with pytest.raises(ValueError, match='give "pages"'):
         make_storage(host)
@@ -165,6 +213,26 @@ def test_pages_in_an_agent_beside_outlive_the_engine(host, tmp_path):
         other = make_storage(host, socket=path, config={"model_name": "org/other"})
         assert other.batch_exists(["a"]) == 0
         other.close()
+        other = make_storage(host, socket=path, version="tuned")
+        assert other.batch_exists(["a"]) == 0
+        other.close()
+
+
+def test_a_clear_holds_for_the_next_engine_at_the_agent(host, tmp_path):
+    from mempool.sglang_storage import page_spec
+    path = str(tmp_path / "agent")
+    with mempool.Agent.start(
+            name="beside", listen="127.0.0.1:0",
+            content=page_spec("org/model", host, host.page(0).nbytes),
+            placement=mempool.Placement(form=mempool.BlockForm.AGGREGATED), segment_blocks=[4],
+            engine_socket=path):
+        first = make_storage(host, socket=path)
+        first.batch_set_v1(["a"], indices(2))
+        first.clear()
+        first.close()
+        later = make_storage(host, socket=path)
+        assert later.batch_exists(["a"]) == 0
+        later.close()
 
 
 def test_an_agent_with_other_blocks_is_refused(host, tmp_path):

@@ -194,6 +194,7 @@ def test_an_abort_amid_a_load_frees_the_blocks_when_it_has_ended(instance):
         engine.step()
         engine.step()
         engine.abort("second")
+        assert not engine.connector.scheduler.frees_soon()  # what is half loaded is not stored
         for _ in range(5):
             engine.step()
         assert engine.free_blocks() < engine.free_at_start
