@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/checksum.h"
 #include "mempool/content.h"
 #include "mempool/types.h"
 #include "python/bindings.h"
@@ -163,6 +164,14 @@ void bind_list(nb::module_& module) {
 void bind_blocks(nb::module_& module) {
   bind_address(module);
   bind_list(module);
+  module.def(
+      "picks",
+      [](const std::string& verify, const BlockAddress& block) {
+        return picks(take(parse_verify(verify)), block.index(), block.generation);
+      },
+      nb::arg("verify"), nb::arg("block"),
+      "Tell whether an agent whose `verify` is this (off, sampled, always) seals the block with a "
+      "checksum, which read() compares. Raises InvalidArgument for another word.");
   nb::class_<BlockLayout> layout(
       module, "BlockLayout",
       "Where the piece of (block, layer, part) starts in a segment: block * "

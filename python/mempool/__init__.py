@@ -34,6 +34,7 @@ from mempool._mempool import (
     _open_pools,
     attach,
     make_content,
+    picks,
     set_log_level,
     version,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "Unsupported",
     "attach",
     "make_content",
+    "picks",
     "set_log_level",
     "version",
 ]

@@ -17,7 +17,6 @@ import torch
 from sglang.srt.mem_cache.hicache_storage import HiCacheStorage, PoolName
 
 import mempool
-from mempool.sampling import is_checked
 
 LEAVING = 5.0  # seconds that an agent may take to see that an engine has left
 log = logging.getLogger("mempool.sglang")
@@ -212,7 +211,7 @@ class MempoolStorage(HiCacheStorage):
     def _intact(self, held: mempool.Blocks) -> int:
         for at, block in enumerate(held):
             try:
-                if is_checked(block, self._verify):
+                if mempool.picks(self._verify, block):
                     self._pool.read(block)
             except mempool.Corruption as error:
                 log.warning("a page is left out: %s", error)

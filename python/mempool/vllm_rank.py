@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 import mempool
-from mempool.sampling import is_checked
 from mempool.vllm_memory import KvMemory, adopted_memory
 from mempool.vllm_shape import KvShape
 from mempool.vllm_scheduler import Load, Step
@@ -116,10 +115,9 @@ class RankSide:
     def _load_block(self, source: mempool.BlockAddress, place: int,
                     segments: dict[int, np.ndarray]) -> None:
         """Copy one block. Errors: Stale and Corruption, with the place's bytes undefined."""
-        if self._rank == 0 and is_checked(source, self._verify):  # a checksum is of all ranks
+        if self._rank == 0 and mempool.picks(self._verify, source):  # a checksum is of all ranks
             self._pool.read(source)
-        self._pool.piece(source, 0, 0, self._rank)  # its generation, before and after
-        segment, at = self._pool.segment_of(source)
+        segment, at = self._pool.segment_of(source)  # at its generation, too
         if segment not in segments:
             segments[segment] = segment_pieces(self._pool, segment, self._rank)
         self._places[place] = segments[segment][at]

@@ -254,3 +254,23 @@ def test_keys_that_another_thread_takes_away_are_read_as_they_were(pool):
         gone.acquire()
     go.release()
     clearing.join()
+
+
+def test_the_blocks_that_verify_picks_are_those_whose_bytes_are_checked(start):
+    pool = start(segment_blocks=[1024], verify="sampled")
+    blocks = pool.alloc(1024)
+    pool.insert_keys([str(number) for number in range(1024)], blocks)  # each by itself
+    checked = set()
+    for block in blocks:
+        piece = memoryview(pool.piece(block, 0, 0)).cast("B")
+        piece[0] ^= 1
+        try:
+            pool.read(block)
+        except mempool.Corruption:
+            checked.add(block)
+    assert 0 < len(checked) < 64
+    assert checked == {block for block in blocks if mempool.picks("sampled", block)}
+    assert all(mempool.picks("always", block) for block in blocks)
+    assert not any(mempool.picks("off", block) for block in blocks)
+    with pytest.raises(mempool.InvalidArgument, match="often"):
+        mempool.picks("often", blocks[0])
